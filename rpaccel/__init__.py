@@ -1,0 +1,1 @@
+"""RPAccel: multi-stage recommendation ranking, from a configuration file to exact hardware."""

@@ -1,0 +1,1 @@
+"""Simulation of RPAccel: helpers, memory and host models, simulator builds, testbenches."""

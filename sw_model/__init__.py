@@ -1,0 +1,1 @@
+"""Golden model of RPAccel in NumPy, one module a hardware unit under the same name."""
