@@ -1,0 +1,67 @@
+"""The RAM component against a Python list, and its macro against the Amaranth memory."""
+
+import pytest
+
+from rtl_gen.ram import Ram
+from sim.pysim import simulate
+
+
+def step(words, last, ram, write_en, write_addr, write_data, read_en, read_addr):
+    """Advance the reference by one cycle and return what ``read.data`` then shows."""
+    last = words[read_addr] if read_en else last
+    mask = sum(
+        ((1 << ram.granularity) - 1) << (lane * ram.granularity)
+        for lane in range(ram.lanes)
+        if write_en >> lane & 1
+    )
+    words[write_addr] = (words[write_addr] & ~mask) | (write_data & mask)
+    return last
+
+
+@pytest.mark.parametrize(
+    "width, depth, granularity", [(1, 2, None), (8, 1, None), (24, 5, 8), (32, 16, None), (6, 7, 1)]
+)
+def test_matches_reference(rng, width, depth, granularity):
+    dut = Ram(width=width, depth=depth, granularity=granularity)
+    words, last = [0] * depth, 0
+
+    async def testbench(ctx):
+        nonlocal last
+        for _ in range(400):
+            traffic = (
+                int(rng.integers(2**dut.lanes)),
+                int(rng.integers(depth)),
+                int(rng.integers(2**width)),
+                int(rng.integers(2)),
+                int(rng.integers(depth)),
+            )
+            ports = dut.write.en, dut.write.addr, dut.write.data, dut.read.en, dut.read.addr
+            for port, value in zip(ports, traffic, strict=True):
+                ctx.set(port, value)
+            await ctx.tick()
+            last = step(words, last, dut, *traffic)
+            assert ctx.get(dut.read.data) == last
+
+    simulate(dut, testbench)
+
+
+def test_macro_above_the_threshold():
+    assert not Ram(width=32, depth=16, macro_bits=512).macro
+    assert Ram(width=32, depth=16, macro_bits=511).macro
+
+
+@pytest.mark.parametrize(
+    "arguments, error, text",
+    [
+        ({"width": 0, "depth": 4}, TypeError, "Width must be a positive integer, not 0"),
+        ({"width": 8, "depth": "4"}, TypeError, "Depth must be a positive integer, not '4'"),
+        (
+            {"width": 8, "depth": 4, "granularity": 3},
+            ValueError,
+            "Granularity must divide the width, 8, not be 3",
+        ),
+    ],
+)
+def test_bad_parameters(arguments, error, text):
+    with pytest.raises(error, match=text):
+        Ram(**arguments)
