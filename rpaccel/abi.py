@@ -1,0 +1,547 @@
+"""The ABI: everything host, image, gateware and golden device must agree on, defined once.
+
+Registers, ring entries, image format, command and descriptor layouts, status codes, counters.
+Gateware makes its structures from :class:`Layout`, the host packs and unpacks with the same
+objects, and ``docs/abi.md`` is printed from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rpaccel.config import HardwareConfig
+
+__all__ = [
+    "BLOCK_BYTES",
+    "CAPABILITIES",
+    "COMPLETION",
+    "COUNTER_BASE",
+    "DESCRIPTOR",
+    "FIELD",
+    "IMAGE_HEADER",
+    "IMAGE_SEGMENT",
+    "PARAM",
+    "PASS",
+    "REGISTERS",
+    "RESULT",
+    "STAGE",
+    "Control",
+    "Counter",
+    "DeviceErrorBit",
+    "Destination",
+    "DeviceStatus",
+    "Field",
+    "FieldKind",
+    "FieldScope",
+    "Interrupt",
+    "Layout",
+    "Register",
+    "Status",
+    "Target",
+    "capability_values",
+    "counters",
+    "image_block_bytes",
+    "target_id",
+]
+
+VERSION_MAJOR = 1
+VERSION_MINOR = 0
+VERSION = VERSION_MAJOR << 16 | VERSION_MINOR
+DEVICE_ID = 0x43415052
+"""ASCII "RPAC", little-endian."""
+IMAGE_MAGIC = 0x49415052
+"""ASCII "RPAI", little-endian."""
+
+BLOCK_BYTES = 64
+"""Host transfers are whole blocks of this size, aligned to it."""
+ITEM_BITS = 15
+"""Width of a number of items, 0..16,384."""
+POSITION_BITS = 16
+"""Width of an item's position in its query."""
+STAGE_BITS = 2
+LOGIT_FRACTION_BITS = 11
+"""A logit of 1.0 is 2**11: int16 logits span -16..16."""
+CTR_BITS = 6
+"""CTR is a table of ``logit >> CTR_BITS``: 1,024 entries."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a layout: name, width in bits, two's complement or not, meaning."""
+
+    name: str
+    bits: int
+    doc: str = ""
+    signed: bool = False
+
+
+class Layout:
+    """A packed little-endian structure, first field in the lowest bits.
+
+    Parameters
+    ----------
+    name : str
+    bits : int
+        Total width, a multiple of 8; bits behind the last field are reserved and zero.
+    fields : Field
+    """
+
+    def __init__(self, name: str, bits: int, *fields: Field) -> None:
+        self.name = name
+        self.bits = bits
+        self.fields = fields
+        used = sum(f.bits for f in fields)
+        if bits % 8 or used > bits:
+            raise ValueError(f"Layout {name} has {used} bits of fields in {bits} bits")
+        self.reserved_bits = bits - used
+
+    @property
+    def bytes(self) -> int:
+        """Size in bytes."""
+        return self.bits // 8
+
+    def __iter__(self) -> Iterator[Field]:
+        return iter(self.fields)
+
+    def offset(self, name: str) -> int:
+        """Bit offset of a field."""
+        at = 0
+        for field in self.fields:
+            if field.name == name:
+                return at
+            at += field.bits
+        raise KeyError(name)
+
+    def pack_int(self, values: Mapping[str, int]) -> int:
+        """Pack values into an integer; fields not named are zero.
+
+        Raises
+        ------
+        KeyError
+            A value names no field.
+        ValueError
+            A value does not fit its field.
+        """
+        unknown = set(values) - {f.name for f in self.fields}
+        if unknown:
+            raise KeyError(f"{self.name} has no field {sorted(unknown)}")
+        word = at = 0
+        for field in self.fields:
+            value = int(values.get(field.name, 0))
+            low = -(1 << field.bits - 1) if field.signed else 0
+            high = (1 << field.bits - field.signed) - 1
+            if not low <= value <= high:
+                raise ValueError(f"{self.name}.{field.name} takes {low}..{high}, not {value}")
+            word |= (value & (1 << field.bits) - 1) << at
+            at += field.bits
+        return word
+
+    def pack(self, **values: int) -> bytes:
+        """Pack values into bytes; see :meth:`pack_int`."""
+        return self.pack_int(values).to_bytes(self.bytes, "little")
+
+    def unpack(self, data: bytes | int) -> dict[str, int]:
+        """Take a packed structure apart, reserved bits as ``"reserved"``."""
+        word = data if isinstance(data, int) else int.from_bytes(data[: self.bytes], "little")
+        values = {}
+        for field in self.fields:
+            value = word & (1 << field.bits) - 1
+            if field.signed and value >> field.bits - 1:
+                value -= 1 << field.bits
+            values[field.name] = value
+            word >>= field.bits
+        values["reserved"] = word & (1 << self.reserved_bits) - 1
+        return values
+
+
+# --- registers (AXI4-Lite, 32 bits each, byte addresses) ---------------------------------------
+
+
+@dataclass(frozen=True)
+class Register:
+    """A register: address in bytes, access (``ro``, ``rw``, ``w1c``: write one to clear)."""
+
+    name: str
+    address: int
+    access: str
+    doc: str
+
+
+REGISTERS = {
+    r.name: r
+    for r in (
+        Register("ID", 0x00, "ro", 'ASCII "RPAC"'),
+        Register("VERSION", 0x04, "ro", "ABI version, major << 16 | minor"),
+        Register("DIGEST_LO", 0x08, "ro", "machine digest, low half"),
+        Register("DIGEST_HI", 0x0C, "ro", "machine digest, high half"),
+        Register("CONTROL", 0x10, "rw", "see Control; LOAD reads as zero"),
+        Register("STATUS", 0x14, "ro", "see DeviceStatus"),
+        Register("ERROR", 0x18, "w1c", "see DeviceErrorBit"),
+        Register("IMAGE_ADDRESS_LO", 0x1C, "rw", "byte address of the image in device memory"),
+        Register("IMAGE_ADDRESS_HI", 0x20, "rw", "its high half"),
+        Register("IMAGE_ID", 0x24, "ro", "identity of the loaded image, 0 without one"),
+        Register("IRQ_ENABLE", 0x28, "rw", "see Interrupt"),
+        Register("IRQ_STATUS", 0x2C, "w1c", "see Interrupt"),
+        Register("SQ_BASE_LO", 0x30, "rw", "submission ring in host memory, 64-byte aligned"),
+        Register("SQ_BASE_HI", 0x34, "rw", "its high half"),
+        Register("SQ_LOG2", 0x38, "rw", "log2 of the submission ring's entries, 1..12"),
+        Register("SQ_TAIL", 0x3C, "rw", "doorbell: entries submitted, modulo 2**16"),
+        Register("SQ_HEAD", 0x40, "ro", "entries fetched, modulo 2**16"),
+        Register("CQ_BASE_LO", 0x44, "rw", "completion ring in host memory, 64-byte aligned"),
+        Register("CQ_BASE_HI", 0x48, "rw", "its high half"),
+        Register("CQ_LOG2", 0x4C, "rw", "log2 of the completion ring's entries, 1..12"),
+        Register("CQ_TAIL", 0x50, "ro", "entries completed, modulo 2**16"),
+        Register("CQ_HEAD", 0x54, "rw", "doorbell: entries consumed, modulo 2**16"),
+    )
+}
+
+CAPABILITY_BASE = 0x100
+COUNTER_BASE = 0x400
+REGISTER_SPACE_BITS = 12
+
+
+class Control(IntEnum):
+    """Bits of CONTROL."""
+
+    ENABLE = 0
+    """Fetch and run submissions. Ring bases and sizes are set before, never during."""
+    LOAD = 1
+    """Write one: load the image at IMAGE_ADDRESS. Only while idle."""
+
+
+class DeviceStatus(IntEnum):
+    """Bits of STATUS."""
+
+    IMAGE_LOADED = 0
+    LOADING = 1
+    IDLE = 2
+    """No query is in flight and no submission is being fetched."""
+
+
+class DeviceErrorBit(IntEnum):
+    """Bits of ERROR; each raises Interrupt.ERROR."""
+
+    IMAGE_MAGIC = 0
+    IMAGE_VERSION = 1
+    IMAGE_DIGEST = 2
+    """The image is for another machine."""
+    IMAGE_MEMORY = 3
+    """A memory read failed while an image was loaded, or a segment names no target."""
+    RING_OVERRUN = 4
+    """SQ_TAIL ran more than the ring's size ahead of SQ_HEAD: the doorbell was ignored."""
+    HOST_READ = 5
+    """A submission could not be read from host memory; it was skipped."""
+    HOST_WRITE = 6
+    """A result or completion could not be written to host memory."""
+    LOAD_BUSY = 7
+    """LOAD was written while the device was not idle; it was ignored."""
+
+
+class Interrupt(IntEnum):
+    """Bits of IRQ_ENABLE and IRQ_STATUS."""
+
+    COMPLETION = 0
+    LOADED = 1
+    """An image was loaded, or its loading failed."""
+    ERROR = 2
+
+
+# --- rings ------------------------------------------------------------------------------------
+
+
+class Status(IntEnum):
+    """Status of a completed query."""
+
+    OK = 0
+    BAD_DESCRIPTOR = 1
+    """Reserved bits set, unknown version, unaligned address, or stages out of order or range."""
+    BAD_IMAGE = 2
+    """No image is loaded, or the descriptor names another one."""
+    BAD_ITEMS = 3
+    """Zero items, more than the machine takes, or features larger than a query slot."""
+    BAD_KEEP = 4
+    """A stage keeps zero items, more than it gets, or more than its top-k unit holds."""
+    BAD_SUB_BATCH = 5
+    """Sub-batch size zero, or a sub-batch larger than a stage of the image takes."""
+    BAD_INDEX = 6
+    """An index beyond its table."""
+    MEMORY_ERROR = 7
+    """Device memory answered a read with an error."""
+    HOST_ERROR = 8
+    """Host memory answered the read of the features with an error."""
+
+
+DESCRIPTOR = Layout(
+    "descriptor",
+    512,
+    Field("version", 8, "VERSION_MAJOR"),
+    Field("first_stage", 4, "stage that ranks all items"),
+    Field("last_stage", 4, "stage whose ranking is the result"),
+    Field("reserved0", 16, "zero"),
+    Field("query_id", 32, "returned with the completion"),
+    Field("features", 64, "host address of the query record and the item records, 64-byte aligned"),
+    Field("results", 64, "host address of the results, 64-byte aligned, whole blocks are written"),
+    Field("items", 16, "number of items, 1..max"),
+    Field("sub_batch", 16, "items in a sub-batch of the first stage"),
+    Field("keep0", 16, "items stage 0 keeps"),
+    Field("keep1", 16, "items stage 1 keeps"),
+    Field("keep2", 16, "items stage 2 keeps"),
+    Field("keep3", 16, "items stage 3 keeps"),
+    Field("image_id", 32, "identity of the image the query is for"),
+)
+"""A submission ring entry."""
+
+COMPLETION = Layout(
+    "completion",
+    512,
+    Field("sequence", 32, "number of this completion, counted from 1: tells a new entry from old"),
+    Field("query_id", 32, "from the descriptor"),
+    Field("status", 16, "see Status"),
+    Field("count", 16, "results written"),
+    Field("cycles", 32, "device cycles from the fetched descriptor to this completion"),
+    Field("bad_indices", 32, "indices beyond their table, each lookup counted"),
+    Field("saturations", 32, "logits clamped to int16, all stages"),
+)
+"""A completion ring entry."""
+
+RESULT = Layout(
+    "result",
+    32,
+    Field("position", 16, "position of the item in the query"),
+    Field("score", 16, "its logit", signed=True),
+)
+
+# --- image ------------------------------------------------------------------------------------
+
+
+class Target(IntEnum):
+    """Kinds of on-chip memory an image segment fills; see :func:`target_id`."""
+
+    STAGES = 0
+    """Stage table (index 0): one STAGE word a stage."""
+    FIELDS = 1
+    """FIELD words of a stage."""
+    STATIC = 2
+    """Static region of a stage: words of ``memory.bus_bytes``."""
+    PROGRAM = 3
+    """PASS words of a group."""
+    WEIGHTS = 4
+    """Weight rows of a group: words of ``rows * n_width`` bytes, int8."""
+    PARAMS = 5
+    """Epilogue parameters of a group: words of ``n_width`` PARAM structures."""
+
+
+def target_id(kind: Target, index: int) -> int:
+    """Identity of an on-chip memory: kind and stage or group index (0..15)."""
+    return kind << 4 | index
+
+
+IMAGE_HEADER = Layout(
+    "image_header",
+    512,
+    Field("magic", 32, "IMAGE_MAGIC"),
+    Field("version", 32, "VERSION"),
+    Field("digest", 64, "digest of the machine the image is for"),
+    Field("image_id", 32, "identity of the image, not zero"),
+    Field("segments", 32, "number of segments"),
+)
+"""First block of an image; the segments' blocks follow it."""
+
+IMAGE_SEGMENT = Layout(
+    "image_segment",
+    512,
+    Field("target", 8, "see target_id"),
+    Field("reserved0", 24, "zero"),
+    Field("address", 32, "first word of the target"),
+    Field("words", 32, "number of target words"),
+    Field("line", 32, "first memory line of the data, relative to the image's start"),
+)
+"""One segment. Its data is a run of target words, each padded to whole ``bus_bytes`` beats."""
+
+
+def image_block_bytes(line_bytes: int) -> int:
+    """Distance of image header and segment blocks: a block, or a line if that is larger."""
+    return max(BLOCK_BYTES, line_bytes)
+
+
+STAGE = Layout(
+    "stage",
+    128,
+    Field("fields", 8, "number of FIELD words, 0: the stage is not there"),
+    Field("query_bytes", 16, "bytes of the query record (same in each stage)"),
+    Field("item_bytes", 16, "bytes of an item record (same in each stage)"),
+    Field("program", 16, "first PASS of the stage's program"),
+    Field("max_items", 16, "largest sub-batch"),
+)
+
+
+class FieldKind(IntEnum):
+    """Kind of a feature field."""
+
+    DENSE = 0
+    TABLE = 1
+
+
+class FieldScope(IntEnum):
+    """Which record a field is in."""
+
+    QUERY = 0
+    ITEM = 1
+
+
+FIELD = Layout(
+    "field",
+    256,
+    Field("kind", 1, "FieldKind"),
+    Field("scope", 1, "FieldScope"),
+    Field("index_bytes", 3, "bytes of an index, 1..4"),
+    Field("lookups", 7, "slots of the bag, 1..64"),
+    Field("offset", 16, "byte offset in its record"),
+    Field("count", 10, "bytes made: dense inputs, or the embedding dimension (1..512)"),
+    Field("output", 16, "byte offset in the stage's input space of the activation memory"),
+    Field("shift", 4, "right shift of the pooled sum"),
+    Field("rows", 32, "rows of the table"),
+    Field("hot_rows", 32, "rows in the static region: indices below this"),
+    Field("static_line", 24, "first line of the table in the static region"),
+    Field("line", 32, "first line of the table in device memory (absolute)"),
+    Field("log2_rows", 3, "log2 of rows in a line (row stride line_bytes >> log2_rows)"),
+    Field("lines", 6, "lines a row takes, 1 where rows share a line"),
+)
+"""A feature field of a stage, in the order of its record bytes made."""
+
+
+class Destination(IntEnum):
+    """Where a pass's outputs go."""
+
+    ACTIVATION = 0
+    SCORE = 1
+
+
+PASS = Layout(
+    "pass",
+    256,
+    Field("weights", 20, "first weight row of the tile"),
+    Field("slice", 16, "K slice read, in units of k_width bytes"),
+    Field("rows", 16, "valid inputs of the slice (for the utilisation counter)"),
+    Field("cols", 16, "valid outputs of the tile (for the utilisation counter)"),
+    Field("first", 1, "first K tile: accumulate from zero"),
+    Field("final", 1, "last K tile: requantise and write"),
+    Field("destination", 1, "Destination"),
+    Field("relu", 1, "clamp below at zero"),
+    Field("chunk", 16, "output chunk written, in units of n_width bytes"),
+    Field("column", 16, "first column written"),
+    Field("columns", 16, "number of columns written (1 where the destination is SCORE)"),
+    Field("params", 14, "epilogue parameter word"),
+    Field("wait_input", 1, "reads bytes written by the gather unit: follow its items"),
+    Field("wait_write", 1, "reads bytes written by the previous writing pass: follow it"),
+    Field("last", 1, "last pass of the program"),
+)
+"""A tile command: stream the items of a token through one tile of weights."""
+
+PARAM = Layout(
+    "param",
+    64,
+    Field("bias", 32, "int32, in units of the accumulator", signed=True),
+    Field("mantissa", 16, "multiplier"),
+    Field("shift", 6, "right shift after the multiplication, 0..47"),
+)
+"""Epilogue parameters of one output channel."""
+
+# --- capabilities and counters ----------------------------------------------------------------
+
+CAPABILITIES = (
+    "stages",
+    "groups",
+    "tile_rows",
+    "tile_cols",
+    "macs",
+    "max_items",
+    "query_slots",
+    "feature_bytes",
+    "memory_channels",
+    "memory_bus_bytes",
+    "memory_line_bytes",
+    "host_bus_bytes",
+)
+"""Read-only words at CAPABILITY_BASE, in this order."""
+
+
+def capability_values(hardware: HardwareConfig) -> dict[str, int]:
+    """Values of the capability words of a machine."""
+    return {
+        "stages": hardware.stages,
+        "groups": len(hardware.groups),
+        "tile_rows": hardware.tile_rows,
+        "tile_cols": hardware.tile_cols,
+        "macs": hardware.macs,
+        "max_items": 16_384,
+        "query_slots": hardware.query_slots,
+        "feature_bytes": hardware.feature_bytes,
+        "memory_channels": hardware.memory.channels,
+        "memory_bus_bytes": hardware.memory.bus_bytes,
+        "memory_line_bytes": hardware.memory.line_bytes,
+        "host_bus_bytes": hardware.host_bus_bytes,
+    }
+
+
+@dataclass(frozen=True)
+class Counter:
+    """A performance counter: 48 bits at ``address`` (low word; reading it latches the high)."""
+
+    name: str
+    address: int
+    unit: str
+    doc: str
+
+
+GATHER_COUNTERS = {
+    "items": ("items", "items gathered"),
+    "lookups": ("rows", "lookups resolved, empty slots not counted"),
+    "static_hits": ("rows", "lookups in the static region"),
+    "lookahead_hits": ("lines", "line probes that found the line cached or in flight"),
+    "misses": ("lines", "line probes that fetched the line"),
+    "evictions": ("lines", "valid lines replaced"),
+    "bad_indices": ("rows", "indices beyond their table"),
+    "stall_memory": ("cycles", "the row to be read next had not arrived"),
+    "stall_group": ("cycles", "no token buffer, or the activation memory did not take data"),
+}
+GROUP_COUNTERS = {
+    "busy": ("cycles", "cycles with an item entering the array"),
+    "macs": ("MACs", "useful multiply-accumulates: valid rows x valid columns"),
+    "stall_input": ("cycles", "a pass waited for the gather unit"),
+    "stall_write": ("cycles", "a pass waited for a previous pass's results"),
+    "stall_weights": ("cycles", "a pass waited for its weights"),
+    "passes": ("passes", "passes started"),
+}
+TOPK_COUNTERS = {
+    "candidates": ("items", "scores taken"),
+    "released": ("items", "items released"),
+    "saturations": ("items", "logits clamped to int16"),
+}
+DEVICE_COUNTERS = {
+    "cycles": ("cycles", "clock cycles since reset"),
+    "active": ("cycles", "cycles with at least one query in flight"),
+    "queries": ("queries", "queries completed with status OK"),
+    "failed": ("queries", "queries completed with another status"),
+    "host_read_bytes": ("bytes", "read from host memory"),
+    "host_write_bytes": ("bytes", "written to host memory"),
+    "memory_read_bytes": ("bytes", "read from device memory, all channels"),
+}
+
+
+def counters(hardware: HardwareConfig) -> dict[str, Counter]:
+    """All counters of a machine by name, such as ``"device.cycles"`` or ``"gather0.misses"``."""
+    units = [("device", DEVICE_COUNTERS)]
+    for stage in range(hardware.stages):
+        units += [(f"gather{stage}", GATHER_COUNTERS), (f"topk{stage}", TOPK_COUNTERS)]
+    for group in range(len(hardware.groups)):
+        units.append((f"group{group}", GROUP_COUNTERS))
+    names = [(f"{u}.{n}", unit, doc) for u, table in units for n, (unit, doc) in table.items()]
+    return {
+        name: Counter(name, COUNTER_BASE + 8 * i, unit, doc)
+        for i, (name, unit, doc) in enumerate(names)
+    }

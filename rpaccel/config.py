@@ -1,0 +1,418 @@
+"""The configuration: one TOML file describes models, funnel, hardware, host and simulation.
+
+Everything is validated here, once; inside the project a configuration is trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from math import gcd
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rpaccel.errors import ConfigError
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "FeaturesConfig",
+    "FunnelConfig",
+    "GatherConfig",
+    "GroupConfig",
+    "HardwareConfig",
+    "HostConfig",
+    "MemoryConfig",
+    "ModelConfig",
+    "SimulationConfig",
+    "TableConfig",
+    "load",
+]
+
+MAX_ITEMS = 16_384
+MAX_STAGES = 4
+MAX_DIMENSION = 512
+
+Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A section of the file: unknown keys are errors, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _power_of_two(name: str, value: int) -> None:
+    if value & (value - 1):
+        raise ValueError(f"{name} must be a power of two, not {value}")
+
+
+class TableConfig(Section):
+    """An embedding feature: a bag of up to ``lookups`` row indices of a table of ``rows`` rows.
+
+    An index of all ones (``2**index_bits - 1``) is an empty slot of the bag. Rows are ordered by
+    popularity, row 0 the hottest.
+    """
+
+    name: str
+    rows: Positive
+    scope: Literal["item", "query"] = "item"
+    index_bits: Literal[8, 16, 24, 32] = 16
+    lookups: Annotated[int, Field(ge=1, le=64)] = 1
+
+    @model_validator(mode="after")
+    def _fits(self) -> TableConfig:
+        if self.rows >= 2**self.index_bits:
+            raise ValueError(
+                f"table {self.name!r} has {self.rows} rows, but index_bits = {self.index_bits} "
+                f"address at most {2**self.index_bits - 1} (all ones is the empty slot)"
+            )
+        return self
+
+    @property
+    def empty_index(self) -> int:
+        """The index value that means "no row in this slot"."""
+        return 2**self.index_bits - 1
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes the bag takes in a feature record."""
+        return self.lookups * self.index_bits // 8
+
+
+class FeaturesConfig(Section):
+    """What a query carries: int8 dense inputs and table indices, once a query or for each item."""
+
+    dense_query: Annotated[int, Field(ge=0, le=512)] = 0
+    dense_item: Annotated[int, Field(ge=0, le=512)] = 0
+    tables: Annotated[list[TableConfig], Field(min_length=1, max_length=62)]
+
+    @model_validator(mode="after")
+    def _names(self) -> FeaturesConfig:
+        names = [t.name for t in self.tables]
+        if len(set(names)) != len(names):
+            raise ValueError(f"table names must be distinct, not {names}")
+        return self
+
+    @property
+    def dense(self) -> int:
+        """Width of a model's dense input: the query's dense inputs, then the item's."""
+        return self.dense_query + self.dense_item
+
+    @property
+    def query_bytes(self) -> int:
+        """Bytes of the record sent once a query."""
+        return self.dense_query + sum(t.record_bytes for t in self.tables if t.scope == "query")
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of the record sent for each item."""
+        return self.dense_item + sum(t.record_bytes for t in self.tables if t.scope == "item")
+
+
+class ModelConfig(Section):
+    """A DLRM: dense inputs through the bottom MLP, joined with embeddings, through the top MLP.
+
+    ``dimensions`` gives each table's embedding dimension: one number for all, or a number for
+    each table by name. ``bottom`` and ``top`` are layer widths without the input; the last of
+    ``top`` is 1, the logit. ``bottom`` is empty exactly when there are no dense inputs.
+    """
+
+    name: str
+    dimensions: Positive | dict[str, Positive]
+    bottom: list[Positive] = []
+    top: Annotated[list[Positive], Field(min_length=1)]
+    interaction: Literal["concat"] = "concat"
+
+    def dimension(self, table: str) -> int:
+        """Embedding dimension of a table in this model."""
+        return self.dimensions if isinstance(self.dimensions, int) else self.dimensions[table]
+
+
+class FunnelConfig(Section):
+    """Which model ranks at which stage, and how many items each stage keeps."""
+
+    stages: Annotated[list[str], Field(min_length=1, max_length=MAX_STAGES)]
+    items: Annotated[int, Field(ge=1, le=MAX_ITEMS)]
+    keep: list[Positive]
+    sub_batches: Positive = 1
+
+    @model_validator(mode="after")
+    def _falls(self) -> FunnelConfig:
+        if len(self.keep) != len(self.stages):
+            raise ValueError(
+                f"keep must give a number for each of the {len(self.stages)} stages, "
+                f"not {self.keep}"
+            )
+        for wide, narrow in zip([self.items, *self.keep], self.keep, strict=False):
+            if narrow > wide:
+                raise ValueError(f"keep must not grow from stage to stage, but {narrow} > {wide}")
+        return self
+
+    @property
+    def sub_batch_items(self) -> int:
+        """Items in a sub-batch of a full query (the last one may be smaller)."""
+        return -(-self.items // self.sub_batches)
+
+
+class DataConfig(Section):
+    """Where queries and trained weights come from."""
+
+    source: Literal["movielens-latest-small", "random"] = "random"
+    weights: str | None = None
+    seed: Natural = 0
+    queries: Positive = 16
+
+
+class GroupConfig(Section):
+    """A group: ``rows x cols`` sub-arrays fused into one array, serving the listed stages."""
+
+    rows: Annotated[int, Field(ge=1, le=64)] = 1
+    cols: Annotated[int, Field(ge=1, le=64)] = 1
+    stages: Annotated[list[Natural], Field(min_length=1)]
+
+
+class GatherConfig(Section):
+    """The embedding gather unit of one stage.
+
+    ``static_lines`` and ``cache_lines`` are counted in memory lines; ``lookahead`` is how many row
+    segments may be resolved ahead of the one being read; ``outstanding`` how many line reads may
+    be in flight.
+    """
+
+    static_lines: Positive
+    cache_lines: Positive
+    cache_ways: Annotated[int, Field(ge=1, le=16)] = 4
+    lookahead: Annotated[int, Field(ge=2, le=4096)] = 64
+    outstanding: Annotated[int, Field(ge=1, le=256)] = 16
+    max_dimension: Annotated[int, Field(ge=1, le=MAX_DIMENSION)] = 64
+    max_fields: Annotated[int, Field(ge=1, le=64)] = 16
+
+    @model_validator(mode="after")
+    def _shape(self) -> GatherConfig:
+        if self.cache_lines % self.cache_ways:
+            raise ValueError(
+                f"cache_lines = {self.cache_lines} must be a multiple of "
+                f"cache_ways = {self.cache_ways}"
+            )
+        _power_of_two("cache_lines / cache_ways", self.cache_lines // self.cache_ways)
+        _power_of_two("lookahead", self.lookahead)
+        _power_of_two("outstanding", self.outstanding)
+        return self
+
+
+class MemoryConfig(Section):
+    """The device's memory: AXI4 channels, lines interleaved over them."""
+
+    channels: Literal[1, 2, 4] = 1
+    bus_bytes: Literal[8, 16, 32, 64] = 16
+    line_bytes: Literal[16, 32, 64, 128] = 64
+    address_bits: Annotated[int, Field(ge=16, le=40)] = 32
+
+    @model_validator(mode="after")
+    def _line(self) -> MemoryConfig:
+        if self.line_bytes < self.bus_bytes:
+            raise ValueError(
+                f"line_bytes = {self.line_bytes} must be at least bus_bytes = {self.bus_bytes}"
+            )
+        return self
+
+    @property
+    def beats(self) -> int:
+        """Bus beats in a line."""
+        return self.line_bytes // self.bus_bytes
+
+
+class HardwareConfig(Section):
+    """The machine. Groups serve stages; every stage has a gather unit and a top-k unit.
+
+    ``accumulator_depth`` is also the largest sub-batch of a stage. ``activation_rows`` is the
+    depth of one token buffer of a group. Of each stage, two token buffers exist.
+    """
+
+    tile_rows: Annotated[int, Field(ge=2, le=128)] = 8
+    tile_cols: Annotated[int, Field(ge=2, le=128)] = 8
+    groups: Annotated[list[GroupConfig], Field(min_length=1, max_length=16)]
+    accumulator_depth: Annotated[int, Field(ge=4, le=MAX_ITEMS)] = 256
+    activation_rows: Annotated[int, Field(ge=16, le=2**20)] = 4096
+    weight_rows: Annotated[int, Field(ge=16, le=2**20)] = 2048
+    param_rows: Annotated[int, Field(ge=4, le=2**14)] = 64
+    program_depth: Annotated[int, Field(ge=4, le=2**14)] = 256
+    topk_depth: list[Annotated[int, Field(ge=1, le=4096)]]
+    gather: Annotated[list[GatherConfig], Field(min_length=1, max_length=MAX_STAGES)]
+    memory: MemoryConfig = MemoryConfig()
+    host_bus_bytes: Literal[8, 16, 32, 64] = 16
+    feature_bytes: Annotated[int, Field(ge=64, le=2**24)] = 32768
+    query_slots: Annotated[int, Field(ge=1, le=16)] = 4
+    sram_macro_bits: Annotated[int, Field(ge=0)] = 65536
+
+    @model_validator(mode="after")
+    def _consistent(self) -> HardwareConfig:
+        served = sorted(s for g in self.groups for s in g.stages)
+        if served != list(range(len(self.gather))):
+            raise ValueError(
+                f"each of the {len(self.gather)} stages (one [[hardware.gather]] each) must be "
+                f"served by exactly one group, but the groups serve {served}"
+            )
+        if len(self.topk_depth) != len(self.gather):
+            raise ValueError(
+                f"topk_depth must give a depth for each of the {len(self.gather)} stages, "
+                f"not {self.topk_depth}"
+            )
+        if self.feature_bytes % 64:
+            raise ValueError(f"feature_bytes must be a multiple of 64, not {self.feature_bytes}")
+        return self
+
+    @property
+    def stages(self) -> int:
+        """Number of stages the machine has."""
+        return len(self.gather)
+
+    def group_of(self, stage: int) -> int:
+        """Index of the group that serves a stage."""
+        return next(i for i, g in enumerate(self.groups) if stage in g.stages)
+
+    def k_width(self, group: int) -> int:
+        """Inputs (K) a pass of a group takes: bytes of one K slice."""
+        return self.groups[group].rows * self.tile_rows
+
+    def n_width(self, group: int) -> int:
+        """Outputs (N) a pass of a group makes: bytes of one output chunk."""
+        return self.groups[group].cols * self.tile_cols
+
+    def block_bytes(self, group: int) -> int:
+        """Bytes of an activation block: the unit in which slices and chunks meet."""
+        return gcd(self.k_width(group), self.n_width(group))
+
+    def banks(self, group: int) -> int:
+        """Activation banks of a group, each one block wide."""
+        return max(self.k_width(group), self.n_width(group)) // self.block_bytes(group)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulate units of the whole array."""
+        return sum(g.rows * g.cols for g in self.groups) * self.tile_rows * self.tile_cols
+
+    def digest(self) -> int:
+        """64-bit identity of the machine: images carry it, the device checks it."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+class HostConfig(Section):
+    """The host side: ring sizes and time-outs."""
+
+    ring_entries: Annotated[int, Field(ge=2, le=4096)] = 16
+    timeout_cycles: Positive = 20_000_000
+
+    @model_validator(mode="after")
+    def _ring(self) -> HostConfig:
+        _power_of_two("ring_entries", self.ring_entries)
+        return self
+
+
+class SimulationConfig(Section):
+    """Memory and host behaviour in simulation: cycles of the device clock, percentages."""
+
+    memory_latency: Annotated[int, Field(ge=1, le=10_000)] = 40
+    memory_gap: Annotated[int, Field(ge=0, le=255)] = 0
+    memory_reorder: bool = True
+    memory_stall: Annotated[int, Field(ge=0, le=90)] = 0
+    host_stall: Annotated[int, Field(ge=0, le=90)] = 0
+    seed: Positive = 1
+
+
+class Config(Section):
+    """A whole configuration file."""
+
+    name: str
+    data: DataConfig = DataConfig()
+    features: FeaturesConfig
+    models: Annotated[list[ModelConfig], Field(min_length=1)]
+    funnel: FunnelConfig
+    hardware: HardwareConfig
+    host: HostConfig = HostConfig()
+    simulation: SimulationConfig = SimulationConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        names = [m.name for m in self.models]
+        if len(set(names)) != len(names):
+            raise ValueError(f"model names must be distinct, not {names}")
+        for stage in self.funnel.stages:
+            if stage not in names:
+                raise ValueError(f"funnel stage {stage!r} names no model; there are {names}")
+        tables = {t.name for t in self.features.tables}
+        for model in self.models:
+            if isinstance(model.dimensions, dict) and set(model.dimensions) != tables:
+                raise ValueError(
+                    f"model {model.name!r} gives dimensions for {sorted(model.dimensions)}, "
+                    f"but the tables are {sorted(tables)}"
+                )
+            if max(model.dimension(t) for t in tables) > MAX_DIMENSION:
+                raise ValueError(f"model {model.name!r}: dimensions go up to {MAX_DIMENSION}")
+            if bool(model.bottom) != bool(self.features.dense):
+                raise ValueError(
+                    f"model {model.name!r}: bottom = {model.bottom}, but there are "
+                    f"{self.features.dense} dense inputs; bottom is empty exactly without them"
+                )
+            if model.top[-1] != 1:
+                raise ValueError(
+                    f"model {model.name!r}: the last layer of top must have width 1, "
+                    f"not {model.top[-1]}"
+                )
+        if len(self.funnel.stages) > self.hardware.stages:
+            raise ValueError(
+                f"the funnel has {len(self.funnel.stages)} stages, the machine "
+                f"{self.hardware.stages}"
+            )
+        return self
+
+    def model(self, stage: int) -> ModelConfig:
+        """The model that ranks at a stage."""
+        return next(m for m in self.models if m.name == self.funnel.stages[stage])
+
+
+def parse(values: dict[str, Any], *, origin: str = "configuration") -> Config:
+    """Make a configuration of nested dictionaries.
+
+    Raises
+    ------
+    ConfigError
+        Naming every field that is wrong, its value, and what is accepted.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for e in error.errors():
+            where = ".".join(str(part) for part in e["loc"]) or "the file"
+            shown = "" if isinstance(e["input"], dict | list) else f" (given: {e['input']!r})"
+            message = e["msg"].removeprefix("Value error, ")
+            if e["type"] == "extra_forbidden":
+                message = "unknown key"
+            lines.append(f"{where}: {message}{shown}")
+        raise ConfigError(f"{origin}: " + "; ".join(lines)) from None
+
+
+def load(path: str | Path) -> Config:
+    """Read and validate a configuration file.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, is no TOML, or does not fit the schema.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    return parse(values, origin=str(path))
