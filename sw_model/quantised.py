@@ -1,0 +1,115 @@
+"""Quantised models: what the compiler lays out and the golden model computes with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rpaccel.errors import DataError
+
+__all__ = ["QuantisedLayer", "QuantisedModel", "QuantisedTable"]
+
+
+@dataclass(frozen=True)
+class QuantisedLayer:
+    """A fully connected layer, as docs/numerics.md defines it.
+
+    Attributes
+    ----------
+    weights : int8, shape (N, K)
+    bias : int32, shape (N,)
+    mantissa : int32 (0..65535), shape (N,)
+    shift : int32 (0..47), shape (N,)
+    relu : bool
+    logit : bool
+        The output is an int16 logit, not an int8 activation.
+    """
+
+    weights: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    mantissa: NDArray[np.int32]
+    shift: NDArray[np.int32]
+    relu: bool = True
+    logit: bool = False
+
+
+@dataclass(frozen=True)
+class QuantisedTable:
+    """An embedding table: rows int8 of shape (rows, dimension), and the pooling shift (0..15)."""
+
+    name: str
+    rows: NDArray[np.int8]
+    shift: int = 0
+
+
+@dataclass(frozen=True)
+class QuantisedModel:
+    """A DLRM in int8: tables in the order of the configuration, bottom MLP, top MLP.
+
+    The first top layer's inputs are the pooled tables in order, then the bottom MLP's outputs.
+    ``scales`` keeps the real scale of each tensor by name, for reports only.
+    """
+
+    name: str
+    tables: list[QuantisedTable]
+    bottom: list[QuantisedLayer]
+    top: list[QuantisedLayer]
+    scales: dict[str, float] = field(default_factory=dict)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model as a NumPy archive."""
+        arrays: dict[str, NDArray] = {"name": np.array(self.name)}
+        for table in self.tables:
+            arrays[f"table.{table.name}.rows"] = table.rows
+            arrays[f"table.{table.name}.shift"] = np.array(table.shift)
+        for part, layers in (("bottom", self.bottom), ("top", self.top)):
+            for i, layer in enumerate(layers):
+                for key in ("weights", "bias", "mantissa", "shift", "relu", "logit"):
+                    arrays[f"{part}.{i}.{key}"] = np.asarray(getattr(layer, key))
+        arrays["scales.names"] = np.array(list(self.scales), dtype=np.str_)
+        arrays["scales.values"] = np.array(list(self.scales.values()), dtype=np.float64)
+        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: str | Path) -> QuantisedModel:
+        """Read a model written by :meth:`save`.
+
+        Raises
+        ------
+        DataError
+            The file is missing, truncated, or lacks an array.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {key: archive[key] for key in archive.files}
+            tables = [
+                QuantisedTable(name, arrays[key], int(arrays[f"table.{name}.shift"]))
+                for key in arrays
+                if key.startswith("table.") and key.endswith(".rows")
+                for name in [key.removeprefix("table.").removesuffix(".rows")]
+            ]
+            parts = {}
+            for part in ("bottom", "top"):
+                count = sum(k.startswith(f"{part}.") and k.endswith(".weights") for k in arrays)
+                parts[part] = [
+                    QuantisedLayer(
+                        *(
+                            arrays[f"{part}.{i}.{k}"]
+                            for k in ("weights", "bias", "mantissa", "shift")
+                        ),
+                        relu=bool(arrays[f"{part}.{i}.relu"]),
+                        logit=bool(arrays[f"{part}.{i}.logit"]),
+                    )
+                    for i in range(count)
+                ]
+            scales = dict(
+                zip(
+                    arrays["scales.names"].tolist(), arrays["scales.values"].tolist(), strict=True
+                )
+            )
+            return cls(str(arrays["name"]), tables, parts["bottom"], parts["top"], scales)
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise DataError(f"{path}: not a quantised model: {error}") from None
