@@ -1,0 +1,199 @@
+"""The command line. Each command imports what it needs itself, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from rpaccel.errors import RPAccelError
+
+__all__ = ["app"]
+
+
+class Commands(TyperGroup):
+    """Ends a command that fails with one line and an exit code, never with a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except RPAccelError as error:
+            print(f"rpaccel: error: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            print(f"rpaccel: error: {error}", file=sys.stderr)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            print("rpaccel: interrupted", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    name="rpaccel",
+    cls=Commands,
+    help="RPAccel: hardware for multi-stage recommendation.",
+    epilog="Exit codes: 2 bad usage, configuration or data; 3 missing tool; 4 gateware and golden "
+    "model differ; 5 build, simulator or device failure; 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration file (TOML).")]
+OutputDir = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where to write.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+class DeviceKind(str, Enum):
+    """What runs the queries."""
+
+    golden = "golden"
+    verilator = "verilator"
+    icarus = "icarus"
+
+
+class SimulatorKind(str, Enum):
+    """Which simulator runs the RTL."""
+
+    verilator = "verilator"
+    icarus = "icarus"
+
+
+@app.callback()
+def common(
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only results and errors.")] = False,
+) -> None:
+    """RPAccel: hardware for multi-stage recommendation."""
+    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    for noisy in ("matplotlib", "PIL", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def show(report: dict[str, Any], text: str, as_json: bool) -> None:
+    """Print a report, for people or for programs."""
+    print(json.dumps(report, indent=2) if as_json else text)
+
+
+@app.command()
+def generate(config: ConfigPath, output: OutputDir) -> None:
+    """Write the machine's Verilog, its SRAM macros' models and its description."""
+    from rpaccel.config import load
+    from rtl_gen.generate import write
+
+    for path in write(load(config), output):
+        print(path)
+
+
+@app.command()
+def train(config: ConfigPath, output: OutputDir) -> None:
+    """Train the configuration's models (needs the extra ``train``) and write float weights."""
+    from rpaccel.config import load
+    from rpaccel.train import train as train_models
+
+    for path in train_models(load(config), output):
+        print(path)
+
+
+@app.command()
+def quantise(config: ConfigPath, output: OutputDir, as_json: AsJson = False) -> None:
+    """Quantise the models to int8 with the calibration data and write them."""
+    from rpaccel.config import load
+    from rpaccel.workflow import Workflow
+
+    work = Workflow(load(config))
+    output.mkdir(parents=True, exist_ok=True)
+    report = {}
+    for model in work.quantised:
+        path = output / f"{model.name}.npz"
+        model.save(path)
+        report[model.name] = {"file": str(path), "scales": model.scales}
+    show(report, "\n".join(entry["file"] for entry in report.values()), as_json)
+
+
+@app.command(name="compile")
+def compile_(
+    config: ConfigPath,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Where to write.")
+    ] = None,
+    explain: Annotated[bool, typer.Option(help="Print tiles, placement, limits, and why.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compile the quantised models to a memory image with tile programs."""
+    from rpaccel.compiler import explain as explain_image
+    from rpaccel.config import load
+    from rpaccel.workflow import Workflow
+
+    image = Workflow(load(config)).image
+    report: dict[str, Any] = {"image_id": image.image_id, "bytes": len(image.data)}
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        path = output / "image.bin"
+        image.save(path)
+        report["file"] = str(path)
+    text = "\n".join(f"{key}: {value}" for key, value in report.items())
+    if explain:
+        report["explain"] = explain_image(image)
+        text += "\n\n" + report["explain"]
+    show(report, text, as_json)
+
+
+@app.command()
+def verify(
+    config: ConfigPath,
+    queries: Annotated[int, typer.Option(min=1, help="Queries to run.")] = 4,
+    items: Annotated[
+        int | None, typer.Option(min=1, help="Items of a query (default: the funnel's).")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of models and queries.")] = 0,
+    simulator: Annotated[SimulatorKind, typer.Option()] = SimulatorKind.verilator,
+    as_json: AsJson = False,
+) -> None:
+    """Compare RTL with the golden model on random models and queries; exit 4 if they differ."""
+    from rpaccel.config import load
+    from rpaccel.verify import verify as run_verify
+
+    report = run_verify(
+        load(config), queries=queries, items=items, seed=seed, simulator=simulator.value
+    )
+    text = (
+        f"{report['queries']} queries of {report['items']} items: ids and scores equal "
+        f"({report['results']} results, {report['cycles']} cycles, seed {report['seed']})"
+    )
+    show(report, text, as_json)
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    device: Annotated[DeviceKind, typer.Option(help="What runs it.")] = DeviceKind.verilator,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="For report.json, report.png.")
+    ] = Path("build/run"),
+    waves: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the waveform (VCD) here.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rank the data set's queries on a device, compare with the golden model, and report."""
+    from rpaccel.config import load
+    from rpaccel.report import draw, table
+    from rpaccel.workflow import Workflow
+
+    report = Workflow(load(config)).run(device=device.value, waves=waves)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    draw(report, output / "report.png")
+    show(report, table(report), as_json)
+    logging.getLogger(__name__).info(
+        "wrote %s and %s", output / "report.json", output / "report.png"
+    )
