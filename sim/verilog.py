@@ -1,0 +1,55 @@
+"""What simulators must be told about Verilog text: its ports, and what cocotb may see."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from rpaccel.errors import BuildError
+
+__all__ = ["control_file", "port_names"]
+
+
+def port_names(text: str, module: str) -> list[str]:
+    """Names of the ports of a module in Verilog text, in order.
+
+    Raises
+    ------
+    BuildError
+        The text has no such module.
+    """
+    text = re.sub(r"//[^\n]*|/\*.*?\*/|\(\*.*?\*\)", " ", text, flags=re.DOTALL)
+    header = re.search(rf"\bmodule\s+{re.escape(module)}\b\s*", text)
+    if header is None:
+        raise BuildError(f"no module {module} in the Verilog sources")
+    rest = text[header.end() :]
+    if rest.startswith("#"):
+        rest = rest[len(_parenthesised(rest)) + rest.index("(") :].lstrip()
+    if not rest.startswith("("):
+        return []
+    ports = re.sub(r"\[[^\]]*\]", " ", _parenthesised(rest)[1:-1])
+    return [words[-1] for entry in ports.split(",") if (words := re.findall(r"[\w$]+", entry))]
+
+
+def _parenthesised(text: str) -> str:
+    """Return the first parenthesis of a text with everything in it."""
+    depth = 0
+    start = text.index("(")
+    for position in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[position], 0)
+        if depth == 0:
+            return text[start : position + 1]
+    raise BuildError("a parenthesis of the Verilog sources is never closed")
+
+
+def control_file(
+    sources: Mapping[str, str],
+    toplevel: str,
+    public: Mapping[str, Sequence[str]],
+    no_inline: Sequence[str],
+) -> str:
+    """Verilator control file that makes ports, and only those, visible to cocotb."""
+    text = "\n".join(sources.values())
+    lines = ["`verilator_config"]
+    for module, names in {toplevel: port_names(text, toplevel), **public}.items():
+        lines += [f'public_flat_rw -module "{module}" -var "{name}"' for name in names]
+    lines += [f'no_inline -module "{module}"' for module in no_inline]
+    return "\n".join(lines) + "\n"
