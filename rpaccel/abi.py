@@ -31,8 +31,8 @@ __all__ = [
     "STAGE",
     "Control",
     "Counter",
-    "DeviceErrorBit",
     "Destination",
+    "DeviceErrorBit",
     "DeviceStatus",
     "Field",
     "FieldKind",
@@ -260,19 +260,22 @@ class Status(IntEnum):
     BAD_DESCRIPTOR = 1
     """Reserved bits set, unknown version, unaligned address, or stages out of order or range."""
     BAD_IMAGE = 2
-    """No image is loaded, or the descriptor names another one."""
+    """No image is loaded, the descriptor names another one, or it has not all of the stages."""
     BAD_ITEMS = 3
     """Zero items, more than the machine takes, or features larger than a query slot."""
     BAD_KEEP = 4
-    """A stage keeps zero items, more than it gets, or more than its top-k unit holds."""
+    """A stage keeps zero items, more than it gets, or more than ``topk_depth``."""
     BAD_SUB_BATCH = 5
-    """Sub-batch size zero, or a sub-batch larger than a stage of the image takes."""
+    """Sub-batch size zero, or a sub-batch that may be larger than a stage's ``max_items``.
+
+    The bound is min(sub_batch, items) for the first stage and, for the next one, ceil(keep * bound
+    / items) of the stage before (its keep, bound and items): no release is larger."""
     BAD_INDEX = 6
     """An index beyond its table."""
     MEMORY_ERROR = 7
     """Device memory answered a read with an error."""
     HOST_ERROR = 8
-    """Host memory answered the read of the features with an error."""
+    """Host memory answered the read of the features, or a write of the results, with an error."""
 
 
 DESCRIPTOR = Layout(
@@ -298,7 +301,7 @@ DESCRIPTOR = Layout(
 COMPLETION = Layout(
     "completion",
     512,
-    Field("sequence", 32, "number of this completion, counted from 1: tells a new entry from old"),
+    Field("sequence", 32, "number of this completion since reset, from 1: tells new from old"),
     Field("query_id", 32, "from the descriptor"),
     Field("status", 16, "see Status"),
     Field("count", 16, "results written"),

@@ -13,15 +13,19 @@ __all__ = [
     "axi_lite_signature",
     "axi_read_signature",
     "axi_write_signature",
+    "counter_layout",
     "fail_layout",
     "feature_port",
+    "feature_write_signature",
     "group_input_signature",
+    "host_client_signature",
     "load_bus_layout",
     "memory_client_signature",
     "plan_layout",
     "ranked_layout",
     "score_layout",
     "slot_bits",
+    "slot_event_layout",
     "struct",
     "token_layout",
     "write_layout",
@@ -130,6 +134,66 @@ def feature_port(hardware: HardwareConfig) -> wiring.Signature:
 def fail_layout(hardware: HardwareConfig) -> data.StructLayout:
     """An event that fails a query: which slot and an ``abi.Status`` code."""
     return data.StructLayout({"slot": slot_bits(hardware), "status": 4})
+
+
+def slot_event_layout(hardware: HardwareConfig) -> data.StructLayout:
+    """A pulse to be counted for the query of a slot: at most one a cycle, no back-pressure."""
+    return data.StructLayout({"valid": 1, "slot": slot_bits(hardware)})
+
+
+def feature_write_signature(hardware: HardwareConfig) -> wiring.Signature:
+    """The write port of the feature buffer, seen from the writer: a word a cycle, always taken."""
+    words = hardware.feature_bytes // hardware.host_bus_bytes
+    return wiring.Signature(
+        {
+            "valid": Out(1),
+            "slot": Out(slot_bits(hardware)),
+            "word": Out(max(1, (words - 1).bit_length())),
+            "data": Out(8 * hardware.host_bus_bytes),
+        }
+    )
+
+
+def host_client_signature(hardware: HardwareConfig) -> wiring.Signature:
+    """The client of the host port, seen from the client.
+
+    A request names an aligned address and a number of blocks, at least one. ``read_data`` brings
+    the beats of the requests in order, ``last`` high on the last beat of each. ``write_data`` takes
+    the beats of the requests in order; ``write_done`` answers each request once its responses are
+    in. Nothing more is written before ``write_done`` is taken.
+    """
+    blocks = max(hardware.feature_bytes, 4 * max(hardware.topk_depth)) // abi.BLOCK_BYTES + 1
+    request = data.StructLayout({"address": 64, "blocks": blocks.bit_length()})
+    bus = 8 * hardware.host_bus_bytes
+    read = data.StructLayout({"data": bus, "error": 1, "last": 1})
+    return wiring.Signature(
+        {
+            "read_request": Out(stream.Signature(request)),
+            "read_data": In(stream.Signature(read)),
+            "write_request": Out(stream.Signature(request)),
+            "write_data": Out(stream.Signature(bus)),
+            "write_done": In(stream.Signature(data.StructLayout({"error": 1}))),
+        }
+    )
+
+
+COUNTER_STEP_BITS = 16
+"""Width of a counter's increment: what a unit counts in one cycle."""
+
+
+def counter_layout(hardware: HardwareConfig) -> data.StructLayout:
+    """Increments of all counters, a structure a unit, named as in :func:`rpaccel.abi.counters`.
+
+    ``device.cycles`` is missing: the registers count it themselves.
+    """
+    units: dict[str, dict[str, int]] = {}
+    wide = max(COUNTER_STEP_BITS, hardware.macs.bit_length())
+    for name in abi.counters(hardware):
+        unit, counter = name.split(".")
+        if name != "device.cycles":
+            bits = wide if counter == "macs" else COUNTER_STEP_BITS
+            units.setdefault(unit, {})[counter] = bits
+    return data.StructLayout({unit: data.StructLayout(fields) for unit, fields in units.items()})
 
 
 def load_bus_layout(hardware: HardwareConfig) -> data.StructLayout:
