@@ -1,0 +1,160 @@
+"""What a run reports: a table for people, a picture for colleagues. The JSON is the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["draw", "table"]
+
+Report = dict[str, Any]
+
+CACHE_PARTS = {"static": "static region", "lookahead": "look-ahead cache", "miss": "memory"}
+
+
+def _grid(title: str, header: list[str], rows: Iterable[list[str]]) -> str:
+    """Lay out a small table as plain text."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+
+    def show(line: list[str]) -> str:
+        cells = [line[0].ljust(widths[0])]
+        cells += [cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True)]
+        return "  " + "  ".join(cells).rstrip()
+
+    rule = "  " + "  ".join("-" * w for w in widths)
+    return "\n".join([title, show(header), rule, *map(show, lines[1:])])
+
+
+def table(report: Report) -> str:
+    """Lay a report of :meth:`rpaccel.workflow.Workflow.run` out as text."""
+    queries, k = report["queries"], report["quality_k"]
+    keep = " -> ".join(str(n) for n in [report["items"], *report["keep"]])
+    parts = [
+        f"{report['name']}: {queries} queries of {report['items']} items on {report['device']}, "
+        f"funnel {keep}, {report['sub_batches']} sub-batches, "
+        f"{report['outstanding']} queries outstanding"
+    ]
+    parts.append(
+        _grid(
+            f"Quality on held-out ratings ({report['quality_queries']} queries)",
+            ["", f"NDCG@{k}", f"recall@{k}", "NDCG (constant ideal)"],
+            [
+                [name, f"{q['ndcg']:.4f}", f"{q['recall']:.4f}", f"{q['ndcg_constant']:.4f}"]
+                for name, q in report["quality"].items()
+            ],
+        )
+    )
+    parts.append(
+        f"Results: {report['compared']} ids and scores equal to the golden model's, to the bit"
+    )
+    if report.get("stages"):
+        parts.append(
+            _grid(
+                "Embedding rows",
+                ["stage", "lookups", "static", "look-ahead", "missed", "evictions"],
+                [
+                    [
+                        name,
+                        str(s["lookups"]),
+                        f"{s['static_rate']:.1%}",
+                        f"{s['lookahead_rate']:.1%}",
+                        f"{s['miss_rate']:.1%}",
+                        str(s["evictions"]),
+                    ]
+                    for name, s in report["stages"].items()
+                ],
+            )
+        )
+        parts.append(
+            _grid(
+                "Array",
+                ["group", "MACs", "useful MACs", "utilisation", "busy"],
+                [
+                    [
+                        name,
+                        str(g["size"]),
+                        str(g["macs"]),
+                        f"{g['utilisation']:.1%}",
+                        f"{g['busy']:.1%}",
+                    ]
+                    for name, g in report["groups"].items()
+                ],
+            )
+        )
+        cycles = report["cycles"]
+        moved = report["bytes_per_query"]
+        parts.append(
+            f"Cycles: {cycles['per_query']:.0f} a query in steady state, {cycles['latency']:.0f} "
+            f"from descriptor to completion, {cycles['total']} for all\n"
+            f"Array utilisation: {report['utilisation']:.1%} of all MACs\n"
+            f"Bytes a query: host read {moved['host_read']:.0f}, host write "
+            f"{moved['host_write']:.0f}, memory read {moved['memory_read']:.0f}"
+        )
+    return "\n\n".join(parts)
+
+
+def draw(report: Report, path: str | Path) -> None:
+    """Draw a report as a PNG: quality, where rows came from, where array cycles went."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    panels = 3 if report.get("stages") else 1
+    figure, axes = plt.subplots(
+        1, panels, figsize=(5.0 * panels, 4.2), layout="constrained", squeeze=False
+    )
+    _draw_quality(axes[0][0], report)
+    if panels == 3:
+        _draw_rows(axes[0][1], report)
+        _draw_array(axes[0][2], report)
+    keep = " → ".join(str(n) for n in [report["items"], *report["keep"]])
+    figure.suptitle(
+        f"{report['name']}: funnel {keep}, {report['queries']} queries, "
+        f"{report['compared']} results equal to the golden model"
+    )
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _draw_quality(axis: Any, report: Report) -> None:
+    names = list(report["quality"])
+    values = [report["quality"][name]["ndcg"] for name in names]
+    colours = ["#7f7f7f" if "alone" in name else "#1f77b4" for name in names]
+    bars = axis.barh(names, values, color=colours)
+    axis.bar_label(bars, fmt="%.4f", padding=3)
+    axis.invert_yaxis()
+    axis.set_xlim(0, max(values) * 1.25 or 1)
+    axis.set_xlabel(f"NDCG@{report['quality_k']}, held-out ratings")
+    axis.set_title("Quality")
+
+
+def _draw_rows(axis: Any, report: Report) -> None:
+    left = [0.0] * len(report["stages"])
+    names = list(report["stages"])
+    colours = ["#2ca02c", "#98df8a", "#d62728"]
+    for (key, label), colour in zip(CACHE_PARTS.items(), colours, strict=True):
+        shares = [report["stages"][name][f"{key}_rate"] * 100 for name in names]
+        axis.barh(names, shares, left=left, label=label, color=colour)
+        left = [a + b for a, b in zip(left, shares, strict=True)]
+    axis.invert_yaxis()
+    axis.set_xlabel("embedding rows found in, %")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, frameon=False)
+    axis.set_title("Gather units")
+
+
+def _draw_array(axis: Any, report: Report) -> None:
+    names = list(report["groups"])
+    shares = [report["groups"][name]["utilisation"] * 100 for name in names]
+    busy = [report["groups"][name]["busy"] * 100 for name in names]
+    axis.barh(names, busy, color="#c7c7c7", label="an item entering")
+    bars = axis.barh(names, shares, color="#1f77b4", label="useful MACs", height=0.5)
+    axis.bar_label(bars, fmt="%.0f %%", padding=3)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 100)
+    axis.set_xlabel("% of cycles with queries in flight")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False)
+    cycles = report["cycles"]
+    axis.set_title(f"Array, {cycles['per_query']:,.0f} cycles a query")

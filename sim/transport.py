@@ -1,0 +1,189 @@
+"""The driver's transport to a simulated device: RTL in a simulator process, AXI only."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rpaccel.config import Config
+from rpaccel.errors import BuildError, DeviceError
+from rtl_gen.generate import verilog
+from sim.build import build
+from sim.process import Simulation
+from sim.testbench import channel_images, memory_plusargs, testbench
+
+__all__ = ["SimulatedTransport"]
+
+HOST_BYTES = 1 << 24
+START_SECONDS = 60.0
+
+
+class SimulatedTransport:
+    """A device in a simulator, as the driver sees any device.
+
+    Registers and host memory are reached over AXI; device memory is preloaded with the image.
+    Simulated time passes only inside calls, so a run does not depend on the host's speed.
+
+    Parameters
+    ----------
+    config : Config
+    memory : bytes
+        Content of device memory from address 0 on.
+    simulator : {"verilator", "icarus"}
+    waves : path, optional
+        VCD file to write.
+    memory_model : {"compiled", "cocotbext-axi"}
+        What answers the memory ports: the Verilog model with latency, bandwidth, reordering and
+        stalls of ``config.simulation``, or cocotbext-axi's memory.
+    memory_error : (int, int), optional
+        First and last byte of a channel that the compiled model answers with SLVERR.
+    sources : dict of str, optional
+        Verilog to simulate instead of the generated one (for tests that break it).
+
+    Raises
+    ------
+    ToolError, BuildError
+        The simulator is missing, cannot be built or does not start.
+    """
+
+    host_bytes = HOST_BYTES
+
+    def __init__(
+        self,
+        config: Config,
+        memory: bytes,
+        *,
+        simulator: str = "verilator",
+        waves: str | Path | None = None,
+        memory_model: str = "compiled",
+        memory_error: tuple[int, int] | None = None,
+        sources: dict[str, str] | None = None,
+    ) -> None:
+        hardware = config.hardware
+        compiled = memory_model == "compiled"
+        text = dict(sources or verilog(hardware))
+        toplevel = "rpaccel"
+        if compiled:
+            text |= testbench(hardware, config.simulation, len(memory))
+            toplevel = "testbench"
+        simulator_build = build(text, toplevel, simulator=simulator, waves=waves is not None)
+        self._folder = tempfile.TemporaryDirectory(prefix="rpaccel-")
+        folder = Path(self._folder.name)
+        files = channel_images(hardware, memory, folder)
+        address = str(folder / "socket")
+        environment = {
+            "RPACCEL_SOCKET": address,
+            "RPACCEL_HOST_BYTES": str(self.host_bytes),
+            "RPACCEL_HOST_STALL": str(config.simulation.host_stall),
+            "RPACCEL_STALL_SEED": str(config.simulation.seed),
+            "RPACCEL_MEMORY_FILES": "" if compiled else os.pathsep.join(map(str, files)),
+            "COCOTB_LOG_LEVEL": "WARNING",
+        }
+        self._connection: Connection | None = None
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(address)
+            server.listen(1)
+            self._simulation = simulator_build.start(
+                "sim.tb_rpaccel",
+                work=folder,
+                env=environment,
+                seed=config.simulation.seed,
+                plusargs=memory_plusargs(files, memory_error) if compiled else {},
+                waves=waves,
+            )
+            try:
+                self._connection = _accept(server, self._simulation)
+            except BaseException:
+                self._simulation.kill()
+                self._folder.cleanup()
+                raise
+
+    def _call(self, operation: str, *values: Any) -> Any:
+        if self._connection is None:
+            raise DeviceError("the device is closed")
+        try:
+            self._connection.send((operation, *values))
+            return self._connection.recv()
+        except (EOFError, OSError):
+            self._end_badly()
+
+    def _end_badly(self) -> None:
+        """The simulator ended while it was needed: say why."""
+        try:
+            self._simulation.wait(10.0)
+        finally:
+            log = self._simulation.log.read_text(errors="replace")
+            self.close()
+        raise BuildError("the simulator ended unexpectedly; its log ends:\n" + log[-2000:])
+
+    def read32(self, address: int) -> int:
+        """Read a 32-bit register."""
+        return self._call("read32", address)
+
+    def write32(self, address: int, value: int) -> None:
+        """Write a 32-bit register."""
+        self._call("write32", address, value)
+
+    def host_read(self, address: int, size: int) -> bytes:
+        """Read host memory."""
+        return self._call("host_read", address, size)
+
+    def host_write(self, address: int, data: bytes) -> None:
+        """Write host memory."""
+        self._call("host_write", address, bytes(data))
+
+    def wait(self, cycles: int) -> bool:
+        """Let the device run until its interrupt is up, at most so many cycles.
+
+        Returns
+        -------
+        up : bool
+            Whether the interrupt is up.
+        """
+        return self._call("wait", cycles)
+
+    def close(self) -> None:
+        """End the simulation; harmless when it has ended."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+            try:
+                self._simulation.wait(30.0)
+            finally:
+                self._folder.cleanup()
+
+    def __enter__(self) -> SimulatedTransport:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._simulation.kill()
+            self._folder.cleanup()
+            self._connection = None
+        else:
+            self.close()
+
+
+def _accept(server: socket.socket, simulation: Simulation) -> Connection:
+    """Take the simulator's connection, or fail when it ends or does not come."""
+    server.settimeout(0.2)
+    for _ in range(int(START_SECONDS / 0.2)):
+        try:
+            client, _ = server.accept()
+        except TimeoutError:
+            if not simulation.running:
+                simulation.wait()
+        else:
+            client.setblocking(True)
+            return Connection(client.detach())
+    raise BuildError(f"the simulator did not start within {START_SECONDS:g} s, see {simulation.log}")

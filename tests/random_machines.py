@@ -1,0 +1,126 @@
+"""Random machines, and random workloads for a machine, as configurations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rpaccel.config import Config, parse
+
+__all__ = ["random_hardware", "random_workload"]
+
+
+def _power(rng: np.random.Generator, low: int, high: int) -> int:
+    return 1 << int(rng.integers(low, high + 1))
+
+
+def _between(rng: np.random.Generator, low: int, high: int) -> int:
+    return int(rng.integers(low, high + 1))
+
+
+def random_hardware(rng: np.random.Generator) -> dict[str, Any]:
+    """Draw a machine: tiles 4..16, square and not, 1..2 stages, on one group or two."""
+    stages = _between(rng, 1, 2)
+    together = stages == 1 or rng.random() < 0.4
+    served = [list(range(stages))] if together else [[0], [1]]
+    bus = _power(rng, 3, 5)
+    return {
+        "tile_rows": _between(rng, 4, 16),
+        "tile_cols": _between(rng, 4, 16),
+        "groups": [
+            {"rows": _between(rng, 1, 2), "cols": _between(rng, 1, 2), "stages": s} for s in served
+        ],
+        "accumulator_depth": _between(rng, 16, 128),
+        "activation_rows": _between(rng, 3000, 8000),
+        "weight_rows": 32768,
+        "param_rows": 2048,
+        "program_depth": 8192,
+        "topk_depth": [300] * stages,
+        "gather": [
+            {
+                "static_lines": _between(rng, 1, 64),
+                "cache_lines": (ways := _between(rng, 1, 4)) * _power(rng, 0, 4),
+                "cache_ways": ways,
+                "lookahead": _power(rng, 1, 6),
+                "outstanding": _power(rng, 0, 4),
+                "max_dimension": 64,
+                "max_fields": 12,
+            }
+            for _ in range(stages)
+        ],
+        "memory": {
+            "channels": _power(rng, 0, 2),
+            "bus_bytes": bus,
+            "line_bytes": max(16, bus * _power(rng, 0, 2)),
+            "address_bits": 32,
+        },
+        "host_bus_bytes": _power(rng, 3, 6),
+        "feature_bytes": 32768,
+        "query_slots": _between(rng, 1, 4),
+        "sram_macro_bits": 16384 if rng.random() < 0.5 else 1 << 20,
+    }
+
+
+def random_workload(rng: np.random.Generator, hardware: dict[str, Any]) -> Config:
+    """Draw features, models and a funnel for a machine (they may be too large for it)."""
+    dense = _between(rng, 0, 8)
+    dense_query = _between(rng, 0, dense)
+    tables = []
+    for number in range(_between(rng, 1, 8)):
+        rows = _between(rng, 1, 400)
+        bits = int(rng.choice([8, 16, 24, 32])) if rows < 255 else int(rng.choice([16, 24, 32]))
+        tables.append(
+            {
+                "name": f"t{number}",
+                "rows": rows,
+                "scope": str(rng.choice(["item", "item", "query"])),
+                "index_bits": bits,
+                "lookups": _between(rng, 1, 4),
+            }
+        )
+
+    def widths() -> list[int]:
+        return [_between(rng, 1, 100) for _ in range(_between(rng, 1, 4))]
+
+    stages = len(hardware["gather"])
+    models = [
+        {
+            "name": f"m{stage}",
+            "dimensions": {t["name"]: _between(rng, 1, 64) for t in tables},
+            "bottom": widths() if dense else [],
+            "top": [*widths()[: _between(rng, 0, 4)], 1],
+        }
+        for stage in range(stages)
+    ]
+    items = _between(rng, 1, 300)
+    keep, left = [], items
+    for _ in range(stages):
+        left = _between(rng, 1, left)
+        keep.append(left)
+    return parse(
+        {
+            "name": "random",
+            "features": {
+                "dense_query": dense_query,
+                "dense_item": dense - dense_query,
+                "tables": tables,
+            },
+            "models": models,
+            "funnel": {
+                "stages": [m["name"] for m in models],
+                "items": items,
+                "keep": keep,
+                "sub_batches": _between(rng, 1, 8),
+            },
+            "hardware": hardware,
+            "simulation": {
+                "memory_latency": _between(rng, 1, 100),
+                "memory_gap": _between(rng, 0, 3),
+                "memory_reorder": bool(rng.random() < 0.7),
+                "memory_stall": int(rng.choice([0, 20, 60])),
+                "host_stall": int(rng.choice([0, 20, 50])),
+                "seed": _between(rng, 1, 1000),
+            },
+        }
+    )
