@@ -1,0 +1,124 @@
+"""Golden model of the embedding gather unit: pooled bytes of items, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rpaccel.abi import FieldKind
+from sw_model.lookahead import LookaheadCache
+from sw_model.numerics import INT8, rshift_round
+from sw_model.quantised import QuantisedTable
+
+__all__ = ["GatherTrace", "bad_indices", "pool", "row_lines"]
+
+
+def bad_indices(
+    table: QuantisedTable, indices: NDArray[np.int64], *, empty_index: int
+) -> NDArray[np.bool_]:
+    """Where indices lie beyond their table; bool of the shape of ``indices``."""
+    return (indices != empty_index) & ((indices < 0) | (indices >= len(table.rows)))
+
+
+def pool(
+    table: QuantisedTable, indices: NDArray[np.int64], *, empty_index: int
+) -> NDArray[np.int8]:
+    """Pooled vectors of bags, as docs/numerics.md defines them.
+
+    Parameters
+    ----------
+    table : QuantisedTable
+        Rows int8 of shape (rows, dimension).
+    indices : int64, shape (..., lookups)
+        ``empty_index`` marks an empty slot; it and indices beyond the table contribute nothing.
+    empty_index : int
+
+    Returns
+    -------
+    int8, shape (..., dimension)
+    """
+    indices = np.asarray(indices, dtype=np.int64)
+    used = (indices != empty_index) & ~bad_indices(table, indices, empty_index=empty_index)
+    total = np.zeros((*indices.shape[:-1], table.rows.shape[1]), dtype=np.int64)
+    for slot in range(indices.shape[-1]):  # one slot at a time: no (..., lookups, dimension) array
+        rows = table.rows[np.where(used[..., slot], indices[..., slot], 0)]
+        total += np.where(used[..., slot, None], rows, 0)
+    return np.clip(rshift_round(total, table.shift), *INT8).astype(np.int8)
+
+
+def row_lines(field: Mapping[str, int], index: int) -> range:
+    """Memory lines that hold a row of a table (docs/architecture.md, GatherUnit).
+
+    Parameters
+    ----------
+    field : mapping
+        Values of the table's :data:`rpaccel.abi.FIELD`.
+    index : int
+    """
+    if field["log2_rows"]:
+        first = field["line"] + (index >> field["log2_rows"])
+        return range(first, first + 1)
+    first = field["line"] + index * field["lines"]
+    return range(first, first + field["lines"])
+
+
+class GatherTrace:
+    """Counters of a gather unit, from the indices it is given: they do not depend on timing.
+
+    Parameters
+    ----------
+    fields : sequence of mappings
+        Values of the stage's FIELD words, in their order.
+    cache : LookaheadCache
+
+    Attributes
+    ----------
+    counters : dict of int
+        The event counters of :data:`rpaccel.abi.GATHER_COUNTERS` (not the stalls).
+    """
+
+    def __init__(self, fields: Sequence[Mapping[str, int]], cache: LookaheadCache) -> None:
+        self.fields = fields
+        self.cache = cache
+        self._own = {"items": 0, "lookups": 0, "static_hits": 0, "bad_indices": 0}
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """The counters so far."""
+        return {
+            **self._own,
+            "lookahead_hits": self.cache.hits,
+            "misses": self.cache.misses,
+            "evictions": self.cache.evictions,
+        }
+
+    def item(self, indices: Mapping[int, Sequence[int]]) -> None:
+        """Gather one item.
+
+        Parameters
+        ----------
+        indices : mapping of int to sequence of int
+            For the number of each field that is a table, the indices of its bag in order.
+        """
+        self._own["items"] += 1
+        for number, field in enumerate(self.fields):
+            if field["kind"] == FieldKind.TABLE:
+                for line in self._bag(field, indices[number]):
+                    self.cache.probe(line)
+
+    def _bag(self, field: Mapping[str, int], indices: Sequence[int]) -> Iterator[int]:
+        """Count the lookups of a bag and yield the lines it takes from the cache."""
+        empty = (1 << 8 * field["index_bytes"]) - 1
+        for index in indices:
+            if index == empty:
+                continue
+            if index >= field["rows"]:
+                self._own["bad_indices"] += 1
+                continue
+            self._own["lookups"] += 1
+            if index < field["hot_rows"]:
+                self._own["static_hits"] += 1
+            else:
+                yield from row_lines(field, index)
