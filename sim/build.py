@@ -383,7 +383,7 @@ def _make_verilator(recipe: _Recipe, work: Path, files: list[Path], log: Path, s
     captured = _commands(recipe, work, files, options)
     generate, make = captured.commands
     generate.remove("--public-flat-rw")  # the control file names the ports instead: 4x faster
-    make += [f"OPT_FAST={recipe.optimise}", "OPT_GLOBAL=-O2"]
+    make.append(f"OPT_FAST={recipe.optimise}")
     if ccache := shutil.which("ccache"):
         make.append(f"OBJCACHE={ccache}")
     log.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Child processes that end with us: tools that write to a log, and simulations under cocotb."""
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from rpaccel.errors import BuildError, MismatchError
 __all__ = ["Simulation", "clean_environment", "run_logged"]
 
 _TAIL_LINES = 20
+_COMPLAINT = re.compile(r"%Error|%Fatal|\b(?:FATAL|ERROR|error): ")
 _DIFFERENCES = ("AssertionError", "MismatchError")
 # Left by a make that runs us, or by pytest; they would change what our children do.
 _UNWANTED = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PYTEST_CURRENT_TEST")
@@ -68,7 +70,7 @@ def run_logged(
             _end(child)
     if child.returncode:
         name = Path(command[0]).name
-        raise BuildError(f"{name} failed ({child.returncode}), see {log}:\n{_tail(log)}")
+        raise BuildError(f"{name} failed ({child.returncode}), see {log}:\n{_said(log)}")
 
 
 class Simulation:
@@ -124,7 +126,7 @@ class Simulation:
             self._child.wait(timeout)
         except subprocess.TimeoutExpired:
             raise BuildError(
-                f"simulation still running after {timeout:g} s, see {self.log}:\n{_tail(self.log)}"
+                f"simulation still running after {timeout:g} s, see {self.log}:\n{_said(self.log)}"
             ) from None
         finally:
             self.kill()
@@ -153,28 +155,32 @@ class Simulation:
             status = self._child.returncode
             raise BuildError(
                 f"simulation ended without results (exit status {status}), see {self.log}:\n"
-                f"{_tail(self.log)}"
+                f"{_said(self.log)}"
             ) from None
         passed = 0
         for case in cases:
             for failure in (*case.iter("failure"), *case.iter("error")):
                 kind = MismatchError if failure.get("type") in _DIFFERENCES else BuildError
                 reason = failure.get("message") or (failure.text or "").strip() or "no reason given"
-                raise kind(f"{case.get('name')} failed, see {self.log}: {reason}")
+                # A failed comparison says all there is to say; what broke otherwise is in the log.
+                more = f"\n{_said(self.log)}" if kind is BuildError else ""
+                raise kind(f"{case.get('name')} failed, see {self.log}: {reason}{more}")
             passed += case.find("skipped") is None
         if not passed:
-            raise BuildError(f"simulation ran no test, see {self.log}:\n{_tail(self.log)}")
+            raise BuildError(f"simulation ran no test, see {self.log}:\n{_said(self.log)}")
         if self._child.returncode:
             raise BuildError(
                 f"simulator ended with status {self._child.returncode}, see {self.log}:\n"
-                f"{_tail(self.log)}"
+                f"{_said(self.log)}"
             )
         return passed
 
 
-def _tail(log: Path) -> str:
+def _said(log: Path) -> str:
+    """What a tool complained about in its log, or else the end of it."""
     lines = log.read_text(errors="replace").splitlines()
-    return "\n".join(lines[-_TAIL_LINES:])
+    complaints = [line for line in lines if _COMPLAINT.search(line)]
+    return "\n".join(complaints[:_TAIL_LINES] or lines[-_TAIL_LINES:])
 
 
 def _end(child: subprocess.Popen) -> None:

@@ -1,0 +1,256 @@
+// Behavioural AXI4 memory, read channels only, compiled with the design so that long runs are fast.
+//
+// Bursts are answered whole (beats of two bursts never interleave), bursts of one ID in order.
+// Timing comes from plusargs, so one build serves many runs; parameters are their defaults. With
+// NAME = "mem0":
+//
+//   +mem0_image=FILE       binary contents from address 0 on; zeros without it and after it
+//   +mem0_latency=N        cycles from the edge that accepts an address to the first beat, >= 1
+//   +mem0_gap_num=N        with
+//   +mem0_gap_den=N        at most one beat in N/N cycles on average
+//   +mem0_stall=P          percent of cycles with a random pause, each of address and data channel
+//   +mem0_reorder=B        1: bursts of different IDs in random order
+//   +mem0_seed=N           of the random decisions
+//   +mem0_error_first=HEX  with
+//   +mem0_error_last=HEX   beats touching these byte addresses (inclusive) answer SLVERR
+//
+// A beat from SIZE_BYTES on answers DECERR; a burst that is not INCR answers SLVERR. Such beats
+// carry the byte EE, never memory contents. A master that breaks the protocol (withdraws or changes
+// a waiting address, crosses a 4 KB boundary, asks for beats wider than the bus) ends the simulation.
+/* verilator lint_off DECLFILENAME */
+/* verilator lint_off BLKSEQ */
+/* verilator lint_off WIDTH */
+module axi_memory #(
+    parameter DATA_BYTES = 16,
+    parameter ADDR_BITS = 32,
+    parameter ID_BITS = 8,
+    parameter SIZE_BYTES = 65536,
+    parameter DEPTH = 256,      // bursts accepted and not yet answered; a power of two
+    parameter WINDOW = 16,      // how far the oldest burst may be overtaken
+    parameter NAME = "mem",
+    parameter LATENCY = 1,
+    parameter GAP_NUM = 1,
+    parameter GAP_DEN = 1,
+    parameter STALL_PERCENT = 0,
+    parameter REORDER = 0,
+    parameter SEED = 1
+) (
+    input  wire                    clk,
+    input  wire                    rst,       // synchronous, active high
+    input  wire [ID_BITS-1:0]      arid,
+    input  wire [ADDR_BITS-1:0]    araddr,
+    input  wire [7:0]              arlen,
+    input  wire [2:0]              arsize,
+    input  wire [1:0]              arburst,
+    input  wire                    arvalid,
+    output reg                     arready,
+    output reg  [ID_BITS-1:0]      rid,
+    output reg  [8*DATA_BYTES-1:0] rdata,
+    output reg  [1:0]              rresp,
+    output reg                     rlast,
+    output reg                     rvalid,
+    input  wire                    rready,
+    output reg  [31:0]             bursts,    // addresses accepted since reset
+    output reg  [31:0]             beats      // data beats taken since reset
+);
+    localparam OKAY = 2'b00, SLVERR = 2'b10, DECERR = 2'b11, INCR = 2'b01;
+    localparam LANE_BITS = $clog2(DATA_BYTES);
+    localparam SLOT_BITS = $clog2(DEPTH);
+
+    reg [7:0] mem [0:SIZE_BYTES-1];
+
+    integer latency, gap_num, gap_den, stall, reorder, seed, file, at;
+    integer unused;                           // what plusargs and $fread return
+    reg [63:0] error_first, error_last;
+    reg [8*1024-1:0] path;
+
+    initial begin
+        for (at = 0; at < SIZE_BYTES; at = at + 1) mem[at] = 8'd0;
+        if ($value$plusargs({NAME, "_image=%s"}, path)) begin
+            file = $fopen(path, "rb");
+            if (file == 0) $fatal(1, "cannot open the memory image %0s", path);
+            unused = $fread(mem, file);
+            $fclose(file);
+        end
+        latency = LATENCY;
+        gap_num = GAP_NUM;
+        gap_den = GAP_DEN;
+        stall = STALL_PERCENT;
+        reorder = REORDER;
+        seed = SEED;
+        error_first = 64'd1;
+        error_last = 64'd0;
+        unused = $value$plusargs({NAME, "_latency=%d"}, latency);
+        unused = $value$plusargs({NAME, "_gap_num=%d"}, gap_num);
+        unused = $value$plusargs({NAME, "_gap_den=%d"}, gap_den);
+        unused = $value$plusargs({NAME, "_stall=%d"}, stall);
+        unused = $value$plusargs({NAME, "_reorder=%d"}, reorder);
+        unused = $value$plusargs({NAME, "_seed=%d"}, seed);
+        unused = $value$plusargs({NAME, "_error_first=%h"}, error_first);
+        unused = $value$plusargs({NAME, "_error_last=%h"}, error_last);
+        if (latency < 1 || gap_den < 1 || gap_num < gap_den || stall < 0 || stall > 99)
+            $fatal(1, "latency %0d, gap %0d/%0d or stall %0d of a memory is impossible",
+                   latency, gap_num, gap_den, stall);
+        // Any seed must give a state other than zero, and near seeds different sequences.
+        random = (seed * 32'h9E3779B1) ^ 32'h5DEECE6D;
+        if (random == 0) random = 32'd1;
+    end
+
+    // Bursts in order of arrival: a ring from head up to tail with holes where one was overtaken.
+    reg                  waiting [0:DEPTH-1];
+    reg [ID_BITS-1:0]    slot_id [0:DEPTH-1];
+    reg [ADDR_BITS-1:0]  slot_address [0:DEPTH-1];
+    reg [7:0]            slot_len [0:DEPTH-1];
+    reg [2:0]            slot_size [0:DEPTH-1];
+    reg                  slot_incr [0:DEPTH-1];
+    reg [63:0]           slot_due [0:DEPTH-1];
+    reg [SLOT_BITS:0]    head, tail, filled;
+
+    reg                  busy;                // a burst is being answered
+    reg [ID_BITS-1:0]    now_id;
+    reg [ADDR_BITS:0]    now_address;         // one bit more: a burst may run off the end
+    reg [7:0]            now_left;
+    reg [2:0]            now_size;
+    reg                  now_incr;
+
+    reg [63:0]           cycle, beat_at;
+    reg [31:0]           random;
+    integer              credit, offset, k, lane;
+    reg [SLOT_BITS-1:0]  chosen, slot;
+    reg                  found;
+    reg                  was_waiting;
+    reg [ID_BITS+ADDR_BITS+12:0] was_address;
+
+    // xorshift32
+    task step_random;
+        begin
+            random = random ^ (random << 13);
+            random = random ^ (random >> 17);
+            random = random ^ (random << 5);
+        end
+    endtask
+
+    function paused(input [15:0] value);
+        paused = ((value * 100) >> 16) < stall;
+    endfunction
+
+    wire [ID_BITS+ADDR_BITS+12:0] address_now = {arid, araddr, arlen, arsize, arburst};
+
+    task check_protocol;
+        begin
+            if (was_waiting && (!arvalid || address_now != was_address))
+                $fatal(1, "a waiting read address was withdrawn or changed");
+            if (arvalid && ((DATA_BYTES >> arsize) == 0))
+                $fatal(1, "a read asks for beats of %0d bytes, the bus has %0d",
+                       1 << arsize, DATA_BYTES);
+            if (arvalid && arburst == INCR
+                && (araddr & 12'hFFF & ~((1 << arsize) - 1)) + ((arlen + 1) << arsize) > 4096)
+                $fatal(1, "a read burst at %h crosses a 4 KB boundary", araddr);
+            was_waiting = arvalid && !arready;
+            was_address = address_now;
+        end
+    endtask
+
+    task accept;
+        begin
+            slot = tail[SLOT_BITS-1:0];
+            waiting[slot] = 1'b1;
+            slot_id[slot] = arid;
+            slot_address[slot] = araddr;
+            slot_len[slot] = arlen;
+            slot_size[slot] = arsize;
+            slot_incr[slot] = arburst == INCR;
+            slot_due[slot] = cycle + latency - 1;
+            tail = tail + 1'b1;
+            bursts <= bursts + 1;
+        end
+    endtask
+
+    // Latency is the same for all, so if a burst is due, those before it are.
+    task choose;
+        begin
+            chosen = head[SLOT_BITS-1:0];
+            filled = tail - head;
+            found = filled != 0 && slot_due[chosen] <= cycle;
+            if (found && reorder != 0) begin
+                step_random;
+                offset = random[15:0] % WINDOW;
+                slot = chosen + offset[SLOT_BITS-1:0];
+                if (offset < filled && waiting[slot] && slot_due[slot] <= cycle) begin
+                    // The oldest burst of that ID goes first.
+                    chosen = slot;
+                    for (k = WINDOW - 1; k >= 0; k = k - 1) begin
+                        slot = head[SLOT_BITS-1:0] + k[SLOT_BITS-1:0];
+                        if (k < offset && waiting[slot] && slot_id[slot] == slot_id[chosen])
+                            chosen = slot;
+                    end
+                end
+            end
+            if (found) begin
+                busy = 1'b1;
+                now_id = slot_id[chosen];
+                now_address = {1'b0, slot_address[chosen]};
+                now_left = slot_len[chosen];
+                now_size = slot_size[chosen];
+                now_incr = slot_incr[chosen];
+                waiting[chosen] = 1'b0;
+            end
+            while (head != tail && !waiting[head[SLOT_BITS-1:0]]) head = head + 1'b1;
+        end
+    endtask
+
+    task send_beat;
+        begin
+            rvalid <= 1'b1;
+            rid <= now_id;
+            rlast <= now_left == 0;
+            beat_at = (now_address >> LANE_BITS) << LANE_BITS;
+            rresp <= OKAY;
+            if (!now_incr) rresp <= SLVERR;
+            else if (beat_at + DATA_BYTES > SIZE_BYTES) rresp <= DECERR;
+            else if (error_first <= error_last && now_address <= error_last
+                     && (((now_address >> now_size) + 1) << now_size) > error_first)
+                rresp <= SLVERR;
+            else
+                for (lane = 0; lane < DATA_BYTES; lane = lane + 1)
+                    rdata[8*lane +: 8] <= mem[beat_at + lane];
+            now_address = ((now_address >> now_size) + 1'b1) << now_size;
+            if (now_left == 0) busy = 1'b0;
+            now_left = now_left - 1'b1;
+            credit = credit - gap_num;
+        end
+    endtask
+
+    always @(posedge clk) begin
+        if (rst) begin
+            arready <= 1'b0;
+            rvalid <= 1'b0;
+            bursts <= 0;
+            beats <= 0;
+            head = 0;
+            tail = 0;
+            busy = 1'b0;
+            credit = gap_num;
+            cycle = 0;
+            was_waiting = 1'b0;
+            for (k = 0; k < DEPTH; k = k + 1) waiting[k] = 1'b0;
+        end else begin
+            check_protocol;
+            if (arvalid && arready) accept;
+            if (rvalid && rready) beats <= beats + 1;
+            credit = credit + gap_den;
+            if (credit > gap_num + gap_den - 1) credit = gap_num + gap_den - 1;
+            if (stall != 0) step_random;
+            if (!rvalid || rready) begin
+                rvalid <= 1'b0;
+                // What a beat does not set must not look like memory.
+                rdata <= {DATA_BYTES{8'hEE}};
+                if (!busy) choose;
+                if (busy && credit >= gap_num && !(stall != 0 && paused(random[15:0]))) send_beat;
+            end
+            filled = tail - head;
+            arready <= filled < DEPTH && !(stall != 0 && paused(random[31:16]));
+            cycle = cycle + 1;
+        end
+    end
+endmodule

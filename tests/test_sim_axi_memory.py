@@ -1,0 +1,99 @@
+"""The compiled AXI memory, checked by cocotbext-axi and by raw bus cycles."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import sim
+from rpaccel.errors import BuildError
+from sim.build import build
+
+SOURCE = Path(sim.__file__).with_name("axi_memory.v")
+SIZE_BYTES = 8192
+SIMULATORS = [
+    "verilator",
+    pytest.param(
+        "icarus", marks=pytest.mark.skipif(not shutil.which("iverilog"), reason="no Icarus Verilog")
+    ),
+]
+
+
+@pytest.fixture(params=SIMULATORS)
+def memory(request):
+    return build(
+        {SOURCE.name: SOURCE.read_text()},
+        "axi_memory",
+        simulator=request.param,
+        parameters={"DATA_BYTES": 8, "SIZE_BYTES": SIZE_BYTES, "NAME": '"mem0"'},
+    )
+
+
+@pytest.fixture
+def run(memory, rng, tmp_path):
+    image = tmp_path / "image.bin"
+    image.write_bytes(rng.bytes(SIZE_BYTES))
+
+    def run(test, env=None, **settings):
+        plusargs = {f"mem0_{name}": value for name, value in settings.items()}
+        return memory.run(
+            "sim.tb_axi_memory",
+            testcase=test,
+            work=tmp_path,
+            timeout=120,
+            seed=int(rng.integers(1, 2**31)),
+            env={"IMAGE": str(image), **{k: str(v) for k, v in (env or {}).items()}},
+            plusargs={"mem0_image": image, "mem0_seed": int(rng.integers(2**31)), **plusargs},
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"latency": 20, "reorder": 1},
+        {"latency": 7, "reorder": 1, "stall": 40, "gap_num": 3, "gap_den": 2},
+    ],
+)
+def test_random_reads(run, settings):
+    run("random_reads", {"READS": 12, "PAUSE": int("stall" in settings)}, **settings)
+
+
+def test_errors(run):
+    first, last = 0x123, 0x1F0
+    run(
+        "errors",
+        {"SIZE_BYTES": SIZE_BYTES, "ERROR_FIRST": first, "ERROR_LAST": last},
+        error_first=f"{first:x}",
+        error_last=f"{last:x}",
+    )
+
+
+@pytest.mark.parametrize(("latency", "gap_num", "gap_den"), [(1, 1, 1), (140, 1, 1), (9, 7, 3)])
+def test_timing(run, latency, gap_num, gap_den):
+    timing = {"latency": latency, "gap_num": gap_num, "gap_den": gap_den}
+    run("timing", {"BURSTS": 160, **{k.upper(): v for k, v in timing.items()}}, **timing)
+
+
+@pytest.mark.parametrize("reorder", [0, 1])
+def test_order(run, reorder):
+    run("order", {"REORDER": reorder}, reorder=reorder, latency=30, stall=20 * reorder)
+
+
+@pytest.mark.parametrize(
+    ("test", "said"),
+    [
+        ("crosses_boundary", "crosses a 4 KB boundary"),
+        ("withdraws_address", "withdrawn or changed"),
+    ],
+)
+def test_protocol_errors_end_the_simulation(run, test, said):
+    with pytest.raises(BuildError, match=said):
+        run(test, stall=50)
+
+
+def test_missing_image_is_named(memory, tmp_path):
+    with pytest.raises(BuildError, match="cannot open the memory image /nowhere/x"):
+        memory.run("sim.tb_axi_memory", work=tmp_path, plusargs={"mem0_image": "/nowhere/x"})
