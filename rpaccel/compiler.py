@@ -1,0 +1,409 @@
+"""The compiler: quantised models to a memory image with tables, weights and tile programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rpaccel import abi
+from rpaccel.config import Config, ModelConfig
+from rpaccel.errors import ConfigError
+from rpaccel.explain import explain
+from rpaccel.features import offsets
+from rpaccel.image import (
+    Image,
+    LayerInfo,
+    MemoryUse,
+    Segment,
+    StageInfo,
+    TableInfo,
+    assemble,
+    table_lines,
+    table_start,
+)
+from rpaccel.placement import share_evenly, share_hottest
+from rpaccel.tiling import Geometry, PlacedLayer, Space, Tile, tiles
+from sw_model.planner import largest_sub_batches
+from sw_model.quantised import QuantisedModel
+
+__all__ = ["compile_image", "explain"]
+
+
+class _Table(NamedTuple):
+    """A table in lines."""
+
+    lines: NDArray[np.uint8]
+    log2_rows: int
+    lines_per_row: int
+
+
+class _Group:
+    """Memories of one group, filled stage by stage."""
+
+    def __init__(self) -> None:
+        self.program: list[dict[str, int]] = []
+        self.weights: list[NDArray[np.uint8]] = []
+        self.weight_rows = 0
+        self.params: list[NDArray[np.uint8]] = []
+
+    def add(self, tile: Tile) -> None:
+        """Append a pass with its weights and parameters."""
+        command = dict(tile.command, weights=self.weight_rows, params=len(self.params))
+        self.program.append(command)
+        self.weights.append(tile.weights)
+        self.weight_rows += len(tile.weights)
+        if tile.params is not None:
+            self.params.append(tile.params)
+
+
+class _Stage(NamedTuple):
+    """What is known of a stage once its program is placed; ``program`` is its first pass."""
+
+    model: QuantisedModel
+    info: StageInfo
+    space: Space
+    tables: list[_Table]
+    program: int
+
+
+def compile_image(
+    config: Config,
+    models: Sequence[QuantisedModel],
+    *,
+    address: int = 0,
+    hotness: Sequence[Mapping[str, ArrayLike]] | None = None,
+) -> Image:
+    """Compile the models of a funnel for a machine.
+
+    Parameters
+    ----------
+    config : Config
+    models : sequence of QuantisedModel
+        One a stage of the funnel.
+    address : int, bytes
+        Where in device memory the image will be; line aligned.
+    hotness : sequence of mappings, optional
+        For each stage, expected accesses to each row of each table, by table name, in any unit.
+        Lines with the most accesses get the static region; by default tables share it evenly.
+
+    Returns
+    -------
+    Image
+        Deterministic: the same arguments make the same bytes.
+
+    Raises
+    ------
+    ConfigError
+        A model is not the configuration's, does not fit the machine (naming what is exceeded
+        and by how much), or could overflow.
+    """
+    hardware = config.hardware
+    if address % hardware.memory.line_bytes:
+        raise ConfigError(
+            f"the image address must be a multiple of line_bytes = {hardware.memory.line_bytes}, "
+            f"not {address:#x}"
+        )
+    if len(models) != len(config.funnel.stages):
+        raise ConfigError(
+            f"the funnel has {len(config.funnel.stages)} stages, but {len(models)} models are given"
+        )
+    groups = [_Group() for _ in hardware.groups]
+    stages = []
+    for number, model in enumerate(models):
+        _check_model(config, config.model(number), model)
+        heat = hotness[number] if hotness is not None else None
+        stages.append(_stage(config, number, model, groups[hardware.group_of(number)], heat))
+    memories = _memories(config, groups, stages)
+    over = [f"{m.name} takes {m.used} of {m.available}" for m in memories if m.used > m.available]
+    if over:
+        raise ConfigError("the models do not fit the machine: " + "; ".join(over))
+    return _image(config, groups, stages, memories, address)
+
+
+def _check_model(config: Config, expected: ModelConfig, model: QuantisedModel) -> None:
+    """Check that a model has the shapes of its configuration."""
+    features = config.features
+    names = [t.name for t in features.tables]
+    if [t.name for t in model.tables] != names:
+        raise ConfigError(
+            f"model {model.name!r} has tables {[t.name for t in model.tables]}, "
+            f"the configuration has {names}"
+        )
+    for table, quantised in zip(features.tables, model.tables, strict=True):
+        shape = (table.rows, expected.dimension(table.name))
+        _same(f"{model.name}.{table.name}: rows", quantised.rows.shape, shape)
+        if not 0 <= quantised.shift <= 15:
+            raise ConfigError(
+                f"{model.name}.{table.name}: shift {quantised.shift} is outside 0..15"
+            )
+    joined = sum(expected.dimension(name) for name in names)
+    joined += expected.bottom[-1] if expected.bottom else 0
+    for part, widths, inputs, layers in (
+        ("bottom", expected.bottom, features.dense, model.bottom),
+        ("top", expected.top, joined, model.top),
+    ):
+        _same(f"{model.name}.{part}: layers", len(layers), len(widths))
+        for i, (layer, width) in enumerate(zip(layers, widths, strict=True)):
+            where = f"{model.name}.{part}.{i}"
+            _same(f"{where}: weights", layer.weights.shape, (width, inputs))
+            for name in ("bias", "mantissa", "shift"):
+                _same(f"{where}: {name}", getattr(layer, name).shape, (width,))
+            _same(f"{where}: logit", layer.logit, part == "top" and i == len(layers) - 1)
+            inputs = width
+
+
+def _same(what: str, value: object, expected: object) -> None:
+    if value != expected:
+        raise ConfigError(f"{what} must be {expected}, not {value}")
+
+
+def _stage(
+    config: Config,
+    number: int,
+    model: QuantisedModel,
+    group: _Group,
+    hotness: Mapping[str, ArrayLike] | None,
+) -> _Stage:
+    """Place a stage's activations, passes and tables."""
+    hardware = config.hardware
+    _check_gather(config, number, model)
+    geometry = Geometry.of(hardware, hardware.group_of(number))
+    depth, rows = hardware.accumulator_depth, hardware.activation_rows
+    space = Space.plan(geometry, model, config.features.dense, rows // depth)
+    max_items = min(depth, rows // space.rows)
+    if not max_items:
+        raise ConfigError(
+            f"model {model.name!r} takes {space.rows} activation rows an item, but "
+            f"hardware.activation_rows = {rows}"
+        )
+    program = len(group.program)
+    layers = tuple(_layer(geometry, place, group) for place in space.layers)
+    group.program[-1]["last"] = 1
+    tables = [_Table(*table_lines(t.rows, hardware.memory.line_bytes)) for t in model.tables]
+    static = _static_lines(hardware.gather[number].static_lines, model, tables, hotness)
+    funnel = config.funnel
+    items = largest_sub_batches(funnel.items, funnel.sub_batch_items, funnel.keep)[number]
+    info = StageInfo(
+        model=model.name,
+        group=hardware.group_of(number),
+        tile_rows=geometry.tile_rows,
+        k_width=geometry.k_width,
+        n_width=geometry.n_width,
+        max_items=max_items,
+        limit="accumulator_depth" if max_items == depth else "activation_rows",
+        rows_per_item=space.rows,
+        items=items,
+        cycles=sum(layer.passes for layer in layers) * max(items, geometry.tile_rows),
+        layers=layers,
+        tables=tuple(
+            TableInfo(
+                name=t.name,
+                rows=len(t.rows),
+                dimension=t.rows.shape[1],
+                lines=len(placed.lines),
+                hot_rows=min(len(t.rows), (lines << placed.log2_rows) // placed.lines_per_row),
+                static_lines=lines,
+            )
+            for t, placed, lines in zip(model.tables, tables, static, strict=True)
+        ),
+    )
+    return _Stage(model, info, space, tables, program)
+
+
+def _check_gather(config: Config, number: int, model: QuantisedModel) -> None:
+    """Check that a stage's gather unit takes the features and tables."""
+    features, gather = config.features, config.hardware.gather[number]
+    fields = len(features.tables) + bool(features.dense_query) + bool(features.dense_item)
+    if fields > gather.max_fields:
+        raise ConfigError(
+            f"there are {fields} feature fields, but hardware.gather.{number}.max_fields = "
+            f"{gather.max_fields}"
+        )
+    for table in model.tables:
+        if table.rows.shape[1] > gather.max_dimension:
+            raise ConfigError(
+                f"{model.name}.{table.name}: dimension {table.rows.shape[1]}, but "
+                f"hardware.gather.{number}.max_dimension = {gather.max_dimension}"
+            )
+
+
+def _layer(geometry: Geometry, place: PlacedLayer, group: _Group) -> LayerInfo:
+    """Append a layer's passes to its group."""
+    passes = n_tiles = 0
+    for tile in tiles(geometry, place):
+        group.add(tile)
+        passes += 1
+        n_tiles += tile.command["final"]
+    return LayerInfo(
+        name=place.name,
+        inputs=place.inputs,
+        outputs=place.outputs,
+        k_tiles=passes // n_tiles,
+        n_tiles=n_tiles,
+        passes=passes,
+        utilisation=place.inputs * place.outputs / (passes * geometry.k_width * geometry.n_width),
+    )
+
+
+def _static_lines(
+    available: int,
+    model: QuantisedModel,
+    tables: list[_Table],
+    hotness: Mapping[str, ArrayLike] | None,
+) -> list[int]:
+    """Lines of each table in the static region.
+
+    Raises
+    ------
+    ConfigError
+        ``hotness`` does not give a number for each row of each table.
+    """
+    units = [t.lines_per_row for t in tables]
+    if hotness is None:
+        return share_evenly(available, [len(t.lines) for t in tables], units)
+    heat = []
+    for table, placed in zip(model.tables, tables, strict=True):
+        if table.name not in hotness:
+            raise ConfigError(f"hotness is not given for {model.name}.{table.name}")
+        accesses = np.asarray(hotness[table.name], np.float64)
+        _same(f"hotness of {model.name}.{table.name}: shape", accesses.shape, (len(table.rows),))
+        first = np.arange(0, len(table.rows), 1 << placed.log2_rows)
+        heat.append(np.add.reduceat(accesses, first))
+    return share_hottest(available, heat, units)
+
+
+def _memories(config: Config, groups: list[_Group], stages: list[_Stage]) -> list[MemoryUse]:
+    """What on-chip memories hold, and how much they could."""
+    hardware = config.hardware
+    uses = []
+    for number, group in enumerate(groups):
+        name = f"hardware.groups.{number}"
+        uses += [
+            MemoryUse(f"{name}: weight_rows", group.weight_rows, hardware.weight_rows),
+            MemoryUse(f"{name}: param_rows", len(group.params), hardware.param_rows),
+            MemoryUse(f"{name}: program_depth", len(group.program), hardware.program_depth),
+        ]
+    for number, stage in enumerate(stages):
+        used = sum(t.static_lines for t in stage.info.tables)
+        available = hardware.gather[number].static_lines
+        uses.append(MemoryUse(f"hardware.gather.{number}: static_lines", used, available))
+    return uses
+
+
+def _image(
+    config: Config,
+    groups: list[_Group],
+    stages: list[_Stage],
+    memories: list[MemoryUse],
+    address: int,
+) -> Image:
+    """Lay everything out in device memory."""
+    hardware = config.hardware
+    beats = hardware.memory.beats
+    segments: list[Segment] = []
+
+    def add(kind: abi.Target, index: int, words: NDArray[np.uint8]) -> None:
+        if len(words):
+            segments.append(Segment(abi.target_id(kind, index), 0, words))
+
+    for number, group in enumerate(groups):
+        if group.program:
+            add(abi.Target.PROGRAM, number, _words(abi.PASS, group.program))
+            add(abi.Target.WEIGHTS, number, np.concatenate(group.weights))
+            add(abi.Target.PARAMS, number, np.stack(group.params))
+    for number, stage in enumerate(stages):
+        infos = stage.info.tables
+        lines = np.concatenate(
+            [t.lines[: i.static_lines] for t, i in zip(stage.tables, infos, strict=True)]
+        )
+        add(abi.Target.STATIC, number, lines.reshape(len(lines) * beats, -1))
+    start = table_start(hardware, len(segments) + len(stages) + 1)
+    line = address // hardware.memory.line_bytes + start
+    entries: list[dict[str, int]] = [{} for _ in range(hardware.stages)]
+    tables: list[NDArray[np.uint8]] = []
+    for number, stage in enumerate(stages):
+        fields = _fields(config, stage, line)
+        tables += [t.lines for t in stage.tables]
+        line += sum(len(t.lines) for t in stage.tables)
+        add(abi.Target.FIELDS, number, _words(abi.FIELD, fields))
+        entries[number] = {
+            "fields": len(fields),
+            "query_bytes": config.features.query_bytes,
+            "item_bytes": config.features.item_bytes,
+            "program": stage.program,
+            "max_items": stage.info.max_items,
+        }
+    add(abi.Target.STAGES, 0, _words(abi.STAGE, entries))
+    data, image_id = assemble(hardware, segments, tables, address=address, first_table_line=start)
+    return Image(
+        data=data,
+        address=address,
+        image_id=image_id,
+        digest=hardware.digest(),
+        line_bytes=hardware.memory.line_bytes,
+        stages=tuple(s.info for s in stages),
+        memories=tuple(memories),
+    )
+
+
+def _fields(config: Config, stage: _Stage, line: int) -> list[dict[str, int]]:
+    """FIELD words of a stage: tables in their order, then dense inputs (ascending outputs)."""
+    features = config.features
+    places = offsets(features)
+    scopes = {"query": abi.FieldScope.QUERY, "item": abi.FieldScope.ITEM}
+    fields = []
+    static_line = 0
+    for number, table in enumerate(features.tables):
+        placed, info = stage.tables[number], stage.info.tables[number]
+        fields.append(
+            {
+                "kind": abi.FieldKind.TABLE,
+                "scope": scopes[table.scope],
+                "index_bytes": table.index_bits // 8,
+                "lookups": table.lookups,
+                "offset": places[table.name],
+                "count": info.dimension,
+                "output": stage.space.tables[number],
+                "shift": stage.model.tables[number].shift,
+                "rows": table.rows,
+                "hot_rows": info.hot_rows,
+                "static_line": static_line,
+                "line": line,
+                "log2_rows": placed.log2_rows,
+                "lines": placed.lines_per_row,
+            }
+        )
+        static_line += info.static_lines
+        line += info.lines
+    for scope, count, output in (
+        ("query", features.dense_query, stage.space.dense),
+        ("item", features.dense_item, stage.space.dense + features.dense_query),
+    ):
+        if count:
+            fields.append(
+                {
+                    "kind": abi.FieldKind.DENSE,
+                    "scope": scopes[scope],
+                    "count": count,
+                    "output": output,
+                }
+            )
+    return fields
+
+
+def _words(layout: abi.Layout, values: Sequence[Mapping[str, int]]) -> NDArray[np.uint8]:
+    """Packed structures, one a row.
+
+    Raises
+    ------
+    ConfigError
+        A value does not fit its field.
+    """
+    try:
+        data = b"".join(layout.pack_int(v).to_bytes(layout.bytes, "little") for v in values)
+    except ValueError as error:
+        raise ConfigError(f"the models do not fit the ABI: {error}") from None
+    return np.frombuffer(data, np.uint8).reshape(len(values), layout.bytes)

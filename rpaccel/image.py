@@ -1,0 +1,284 @@
+"""The memory image: what device memory holds, with what the host needs to know about it."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rpaccel import abi
+from rpaccel.config import HardwareConfig
+from rpaccel.errors import ConfigError, DataError
+
+__all__ = [
+    "Image",
+    "LayerInfo",
+    "MemoryUse",
+    "Segment",
+    "StageInfo",
+    "TableInfo",
+    "assemble",
+    "channel_data",
+    "table_lines",
+    "table_start",
+]
+
+_TRAILER = b"RPACCEL-IMAGE-1\n"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Words for one on-chip memory: target (``abi.target_id``), first word, and the words.
+
+    ``words`` is uint8 of shape (number of words, bytes of a word).
+    """
+
+    target: int
+    address: int
+    words: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """What the compiler made of one layer; ``utilisation`` is an upper bound (0..1)."""
+
+    name: str
+    inputs: int
+    outputs: int
+    k_tiles: int
+    n_tiles: int
+    passes: int
+    utilisation: float
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """Where a table lies: lines in device memory, rows and lines in the static region."""
+
+    name: str
+    rows: int
+    dimension: int
+    lines: int
+    hot_rows: int
+    static_lines: int
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Words used of the words an on-chip memory has."""
+
+    name: str
+    used: int
+    available: int
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """What the host needs to know about a stage of an image, and what ``explain`` shows.
+
+    ``max_items`` is the largest sub-batch, ``limit`` names what sets it; ``items`` is the largest
+    sub-batch of the configuration's funnel, for which ``cycles`` is predicted.
+    """
+
+    model: str
+    group: int
+    tile_rows: int
+    k_width: int
+    n_width: int
+    max_items: int
+    limit: str
+    rows_per_item: int
+    items: int
+    cycles: int
+    layers: tuple[LayerInfo, ...]
+    tables: tuple[TableInfo, ...]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A compiled memory image.
+
+    Attributes
+    ----------
+    data : bytes
+        Content of device memory from byte ``address`` on.
+    address : int
+        Line aligned.
+    image_id : int
+        Checksum of the content, never 0.
+    digest : int
+        Digest of the machine it is for.
+    line_bytes : int
+    stages : tuple of StageInfo
+    memories : tuple of MemoryUse
+    """
+
+    data: bytes
+    address: int
+    image_id: int
+    digest: int
+    line_bytes: int
+    stages: tuple[StageInfo, ...]
+    memories: tuple[MemoryUse, ...]
+
+    def save(self, path: str | Path) -> None:
+        """Write the image: the bytes for device memory, then a description of them."""
+        about = {f: v for f, v in asdict(self).items() if f != "data"} | {"bytes": len(self.data)}
+        text = json.dumps(about, sort_keys=True).encode()
+        Path(path).write_bytes(self.data + text + len(text).to_bytes(4, "little") + _TRAILER)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Image:
+        """Read an image written by :meth:`save`.
+
+        Raises
+        ------
+        DataError
+            The file is missing, truncated, or not an image.
+        """
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error}") from None
+        try:
+            if not content.endswith(_TRAILER):
+                raise ValueError("its end is missing")
+            end = len(content) - len(_TRAILER) - 4
+            size = int.from_bytes(content[end : end + 4], "little")
+            about = json.loads(content[end - size : end])
+            data = content[: end - size]
+            if len(data) != about.pop("bytes") or _identity(data) != about["image_id"]:
+                raise ValueError("its checksum is wrong")
+            about["stages"] = tuple(_stage(s) for s in about["stages"])
+            about["memories"] = tuple(MemoryUse(**m) for m in about["memories"])
+            return cls(data, **about)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: not an image: {error}") from None
+
+
+def _stage(values: dict[str, Any]) -> StageInfo:
+    layers = tuple(LayerInfo(**v) for v in values.pop("layers"))
+    tables = tuple(TableInfo(**v) for v in values.pop("tables"))
+    return StageInfo(**values, layers=layers, tables=tables)
+
+
+def _identity(data: bytes) -> int:
+    """Checksum of image content, its own field in the header taken as zero."""
+    at = abi.IMAGE_HEADER.offset("image_id") // 8
+    return zlib.crc32(data[:at] + bytes(4) + data[at + 4 :]) or 1
+
+
+def table_lines(rows: NDArray[np.int8], line_bytes: int) -> tuple[NDArray[np.uint8], int, int]:
+    """Lay a table's rows out in memory lines.
+
+    Parameters
+    ----------
+    rows : int8, shape (rows, dimension)
+    line_bytes : int
+
+    Returns
+    -------
+    lines : uint8, shape (lines, line_bytes)
+    log2_rows : int
+        log2 of the rows that share a line.
+    lines_per_row : int
+        1 where rows share a line.
+    """
+    count, dimension = rows.shape
+    lines_per_row = -(-dimension // line_bytes)
+    log2_rows = 0
+    while lines_per_row == 1 and dimension << log2_rows + 1 <= line_bytes:
+        log2_rows += 1
+    stride = lines_per_row * line_bytes >> log2_rows
+    per_line = 1 << log2_rows
+    padded = np.zeros((-(-count // per_line) * per_line, stride), np.uint8)
+    padded[:count, :dimension] = rows.view(np.uint8)
+    return padded.reshape(-1, line_bytes), log2_rows, lines_per_row
+
+
+def assemble(
+    hardware: HardwareConfig,
+    segments: Sequence[Segment],
+    tables: Sequence[NDArray[np.uint8]],
+    *,
+    address: int,
+    first_table_line: int,
+) -> tuple[bytes, int]:
+    """Put header, segment blocks, tables and segment data together.
+
+    Parameters
+    ----------
+    hardware : HardwareConfig
+    segments : sequence of Segment
+    tables : sequence of uint8, shape (lines, line_bytes)
+    address : int
+        Byte address of the image in device memory.
+    first_table_line : int
+        Line of the first table, relative to the image (see :func:`table_start`).
+
+    Returns
+    -------
+    data : bytes
+    image_id : int
+
+    Raises
+    ------
+    ConfigError
+        Device memory is too small.
+    """
+    line_bytes, bus_bytes = hardware.memory.line_bytes, hardware.memory.bus_bytes
+    block = abi.image_block_bytes(line_bytes)
+    body = [np.ascontiguousarray(t).tobytes() for t in tables]
+    line = first_table_line + sum(len(t) for t in tables)
+    blocks = []
+    for segment in segments:
+        words, size = segment.words.shape
+        padded = np.zeros((words, -(-size // bus_bytes) * bus_bytes), np.uint8)
+        padded[:, :size] = segment.words
+        data = padded.tobytes()
+        data += bytes(-len(data) % line_bytes)
+        blocks.append(
+            abi.IMAGE_SEGMENT.pack(
+                target=segment.target, address=segment.address, words=words, line=line
+            ).ljust(block, b"\0")
+        )
+        body.append(data)
+        line += len(data) // line_bytes
+    limit = hardware.memory.channels << hardware.memory.address_bits
+    if address + line * line_bytes > limit:
+        raise ConfigError(
+            f"the image takes {line * line_bytes} bytes of device memory from {address:#x} on, "
+            f"but hardware.memory has {limit}"
+        )
+    header = {
+        "magic": abi.IMAGE_MAGIC,
+        "version": abi.VERSION,
+        "digest": hardware.digest(),
+        "segments": len(segments),
+    }
+    rest = b"".join(blocks)
+    rest += bytes(first_table_line * line_bytes - block - len(rest)) + b"".join(body)
+    image_id = _identity(abi.IMAGE_HEADER.pack(**header).ljust(block, b"\0") + rest)
+    data = abi.IMAGE_HEADER.pack(**header, image_id=image_id).ljust(block, b"\0") + rest
+    return data, image_id
+
+
+def table_start(hardware: HardwareConfig, segments: int) -> int:
+    """First line behind the header and the blocks of so many segments."""
+    line_bytes = hardware.memory.line_bytes
+    return -(-(1 + segments) * abi.image_block_bytes(line_bytes) // line_bytes)
+
+
+def channel_data(hardware: HardwareConfig, memory: bytes) -> list[bytes]:
+    """Split device memory into what each channel holds, lines dealt out in turn."""
+    line_bytes, channels = hardware.memory.line_bytes, hardware.memory.channels
+    stride = line_bytes * channels
+    lines = np.frombuffer(memory + bytes(-len(memory) % stride), np.uint8)
+    lines = lines.reshape(-1, channels, line_bytes)
+    return [lines[:, channel].tobytes() for channel in range(channels)]

@@ -1,0 +1,308 @@
+"""Tiles: where a stage's activations lie, and the passes that compute its layers.
+
+The activation memory of a group holds, for each item, one row of bytes: inputs written by the
+gather unit (pooled tables, dense inputs) and layer outputs. A layer reads K slices and writes N
+chunks of it; the unit of both is a block of gcd(K, N) bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import gcd
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rpaccel import abi
+from rpaccel.config import HardwareConfig
+from rpaccel.errors import ConfigError
+from sw_model.quantised import QuantisedLayer, QuantisedModel
+
+__all__ = ["Geometry", "PlacedLayer", "Space", "Tile", "tiles"]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Shape of a group: bytes of a K slice, of an N chunk, and rows and columns of sub-arrays."""
+
+    k_width: int
+    n_width: int
+    rows: int
+    tile_rows: int
+
+    @classmethod
+    def of(cls, hardware: HardwareConfig, group: int) -> Geometry:
+        """The geometry of a group of a machine."""
+        return cls(
+            hardware.k_width(group),
+            hardware.n_width(group),
+            hardware.groups[group].rows,
+            hardware.tile_rows,
+        )
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of an activation row: all banks side by side."""
+        return max(self.k_width, self.n_width)
+
+
+@dataclass(frozen=True)
+class PlacedLayer:
+    """A layer in its place: byte offsets of its inputs and outputs in the activation memory.
+
+    ``gathered`` are the inputs written by the gather unit (the first so many of them);
+    ``target`` is None for the layer that makes the score.
+    """
+
+    name: str
+    layer: QuantisedLayer
+    source: int
+    target: int | None
+    gathered: int
+
+    @property
+    def inputs(self) -> int:
+        """Width of the input."""
+        return self.layer.weights.shape[1]
+
+    @property
+    def outputs(self) -> int:
+        """Width of the output."""
+        return self.layer.weights.shape[0]
+
+
+@dataclass(frozen=True)
+class _Region:
+    """Bytes in use from the writing of layer ``born`` to the reading of layer ``dies``."""
+
+    start: int
+    size: int
+    born: int
+    dies: int
+
+
+@dataclass(frozen=True)
+class Space:
+    """The activation memory of a stage.
+
+    Attributes
+    ----------
+    layers : tuple of PlacedLayer
+        Bottom MLP, then top MLP.
+    tables : tuple of int
+        Byte offset of each table's pooled vector.
+    dense : int
+        Byte offset of the dense inputs.
+    rows : int
+        Activation rows an item takes.
+    """
+
+    layers: tuple[PlacedLayer, ...]
+    tables: tuple[int, ...]
+    dense: int
+    rows: int
+
+    @classmethod
+    def plan(cls, geometry: Geometry, model: QuantisedModel, dense: int, rows: int) -> Space:
+        """Place a model's activations.
+
+        Parameters
+        ----------
+        geometry : Geometry
+        model : QuantisedModel
+        dense : int
+            Number of dense inputs.
+        rows : int
+            Rows an item may take without making sub-batches smaller than the accumulators allow.
+            Fewest tiles come first; if that takes more rows, hidden layers are packed densely, and
+            if need be use the bytes of activations that are not read any more.
+        """
+        best = None
+        for reuse, compact in ((False, False), (False, True), (True, False), (True, True)):
+            space = cls._place(geometry, model, dense, reuse=reuse, compact=compact)
+            if best is None or space.rows < best.rows:
+                best = space
+            if best.rows <= rows:
+                break
+        assert best is not None
+        return best
+
+    @classmethod
+    def _place(
+        cls,
+        geometry: Geometry,
+        model: QuantisedModel,
+        dense: int,
+        *,
+        reuse: bool,
+        compact: bool,
+    ) -> Space:
+        widths = [t.rows.shape[1] for t in model.tables]
+        offsets = np.concatenate([[0], np.cumsum(widths)]).tolist()
+        pooled = offsets.pop()
+        bottom = len(model.bottom)
+        joined = pooled + (model.bottom[-1].weights.shape[0] if bottom else 0)
+        regions = [_Region(0, joined, -1, bottom)]
+        dense_at = _align(joined, geometry.k_width)
+        if bottom:
+            regions.append(_Region(dense_at, dense, -1, 0))
+        layers = []
+        source = dense_at if bottom else 0
+        for number, layer in enumerate([*model.bottom, *model.top]):
+            part = f"top.{number - bottom}" if number >= bottom else f"bottom.{number}"
+            size = layer.weights.shape[0]
+            gathered = pooled if number == bottom else dense if number == 0 else 0
+            if number == bottom:
+                source = 0
+            target: int | None
+            if number == bottom + len(model.top) - 1:
+                target = None
+            elif number == bottom - 1:
+                target = pooled
+            else:
+                live = [r for r in regions if not reuse or r.dies >= number]
+                target = _fit(geometry, live, size, compact=compact)
+                regions.append(_Region(target, size, number, number + 1))
+            layers.append(PlacedLayer(f"{model.name}.{part}", layer, source, target, gathered))
+            source = target or 0
+        end = max(
+            _align(r.start + r.size, width)
+            for r in regions
+            for width in (geometry.k_width, geometry.n_width)
+        )
+        return cls(tuple(layers), tuple(offsets), dense_at, -(-end // geometry.row_bytes))
+
+
+def _align(value: int, unit: int) -> int:
+    return -(-value // unit) * unit
+
+
+def _fit(geometry: Geometry, live: list[_Region], size: int, *, compact: bool) -> int:
+    """Find a place for a layer's outputs: slice aligned, apart from what is still needed.
+
+    The first place, or without ``compact`` the first of those with the fewest chunks.
+    """
+    k, n = geometry.k_width, geometry.n_width
+    end = _align(max((r.start + r.size for r in live), default=0), k)
+    # behind the end, one place for each alignment of slices to chunks
+    starts = [
+        start
+        for start in range(0, end + k * (n // gcd(k, n)), k)
+        if all(start + size <= r.start or r.start + r.size <= start for r in live)
+    ]
+    return starts[0] if compact else min(starts, key=lambda s: -(-(s % n + size) // n))
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One pass: its command without addresses, its weights, and its epilogue if it is final.
+
+    Attributes
+    ----------
+    command : dict
+        Fields of ``abi.PASS`` but for ``weights``, ``params`` and ``last``.
+    weights : uint8, shape (tile_rows, rows * n_width)
+        Words of the weight memory.
+    params : uint8, shape (n_width * 8,), or None
+        Word of the parameter memory, for a final pass.
+    """
+
+    command: dict[str, int]
+    weights: NDArray[np.uint8]
+    params: NDArray[np.uint8] | None
+
+
+def tiles(geometry: Geometry, place: PlacedLayer) -> Iterator[Tile]:
+    """Cut a layer into passes: for each output chunk, all input slices in ascending order.
+
+    Raises
+    ------
+    ConfigError
+        A sum of the layer could overflow int32, or a parameter is out of range.
+    """
+    check(place)
+    k, n = geometry.k_width, geometry.n_width
+    to = place.target or 0
+    slices = range(place.source // k, -(-(place.source + place.inputs) // k))
+    for chunk in range(to // n, -(-(to + place.outputs) // n)):
+        low, high = max(to, chunk * n), min(to + place.outputs, (chunk + 1) * n)
+        channels = slice(low - to, high - to)
+        columns = slice(low - chunk * n, high - chunk * n)
+        for j in slices:
+            taken = range(max(place.source, j * k), min(place.source + place.inputs, (j + 1) * k))
+            inputs = slice(taken.start - place.source, taken.stop - place.source)
+            block = np.zeros((k, n), np.int8)
+            row = taken.start - j * k
+            block[row : row + len(taken), columns] = place.layer.weights[channels, inputs].T
+            final = j == slices[-1]
+            command = {
+                "slice": j,
+                "rows": len(taken),
+                "cols": high - low,
+                "first": j == slices[0],
+                "final": final,
+                "destination": abi.Destination.SCORE
+                if place.target is None
+                else abi.Destination.ACTIVATION,
+                "relu": place.layer.relu and not place.layer.logit,
+                "chunk": chunk,
+                "column": columns.start,
+                "columns": high - low,
+                "wait_input": inputs.start < place.gathered,
+                "wait_write": inputs.stop > place.gathered,
+            }
+            yield Tile(
+                {name: int(value) for name, value in command.items()},
+                _weight_words(geometry, block),
+                _params(geometry, place.layer, channels, columns) if final else None,
+            )
+
+
+def _weight_words(geometry: Geometry, block: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Weights (k_width, n_width) as memory words: word r has row r of every sub-array row."""
+    split = block.reshape(geometry.rows, geometry.tile_rows, geometry.n_width)
+    words = split.transpose(1, 0, 2).reshape(geometry.tile_rows, -1)
+    return np.ascontiguousarray(words).view(np.uint8)
+
+
+def _params(
+    geometry: Geometry, layer: QuantisedLayer, channels: slice, columns: slice
+) -> NDArray[np.uint8]:
+    """One PARAM structure a column; columns that are not written are zero."""
+    at = {f.name: abi.PARAM.offset(f.name) for f in abi.PARAM}
+    bias = layer.bias[channels].astype(np.int64) & 0xFFFFFFFF
+    word = bias.astype(np.uint64) << np.uint64(at["bias"])
+    word |= layer.mantissa[channels].astype(np.uint64) << np.uint64(at["mantissa"])
+    word |= layer.shift[channels].astype(np.uint64) << np.uint64(at["shift"])
+    words = np.zeros(geometry.n_width, "<u8")
+    words[columns] = word
+    return words.view(np.uint8)
+
+
+def check(place: PlacedLayer) -> None:
+    """Prove that no sum of a layer overflows int32, and that its parameters are in range.
+
+    Raises
+    ------
+    ConfigError
+        Naming layer and channel.
+    """
+    layer = place.layer
+    bound = np.abs(layer.bias.astype(np.int64))
+    bound += 128 * np.abs(layer.weights.astype(np.int64)).sum(axis=1)
+    over = np.flatnonzero(bound >= 1 << 31)
+    if over.size:
+        at = over[0]
+        raise ConfigError(
+            f"layer {place.name}, channel {at}: |bias| + sum of 128 |weight| is {bound[at]}, "
+            f"more than an int32 accumulator is sure to hold ({(1 << 31) - 1})"
+        )
+    for name, high in (("mantissa", 65535), ("shift", 47)):
+        values = getattr(layer, name)
+        wrong = np.flatnonzero((values < 0) | (values > high))
+        if wrong.size:
+            at = wrong[0]
+            raise ConfigError(
+                f"layer {place.name}, channel {at}: {name} {values[at]} is outside 0..{high}"
+            )

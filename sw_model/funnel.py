@@ -1,0 +1,168 @@
+"""Golden model of a whole query: stages, sub-batches, releases, final ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rpaccel.config import FeaturesConfig
+from sw_model.gather import bad_indices, pool
+from sw_model.group import Scores, score
+from sw_model.planner import plan
+from sw_model.quantised import QuantisedModel
+from sw_model.query import Query, Ranking
+from sw_model.topk import top_k
+
+__all__ = ["Token", "Trace", "rank", "score_items"]
+
+
+@dataclass(frozen=True)
+class Token:
+    """One sub-batch in one stage, as the machine saw it.
+
+    Attributes
+    ----------
+    stage, sub_batch : int
+        Number of the stage in the machine, and of the sub-batch in the query.
+    positions : int64, shape (n,)
+        Items in the order in which they are gathered.
+    scores : int64, shape (n,)
+        Their logits.
+    released : int64, shape (r,)
+        Positions released at the end of it, best first.
+    """
+
+    stage: int
+    sub_batch: int
+    positions: NDArray[np.int64]
+    scores: NDArray[np.int64]
+    released: NDArray[np.int64]
+
+
+@dataclass
+class Trace:
+    """What happened in a query, token by token in the order of the plan, and what it counted."""
+
+    tokens: list[Token] = field(default_factory=list)
+    bad_indices: int = 0
+    saturations: int = 0
+
+
+def score_items(
+    model: QuantisedModel,
+    features: FeaturesConfig,
+    query: Query,
+    positions: NDArray[np.int64] | None = None,
+) -> Scores:
+    """Logits of items of a query.
+
+    Parameters
+    ----------
+    model : QuantisedModel
+    features : FeaturesConfig
+    query : Query
+    positions : int64, shape (n,), optional
+        Items to score; all of them by default.
+    """
+    if positions is None:
+        positions = np.arange(query.items)
+    count = len(positions)
+    pooled = []
+    for table, quantised in zip(features.tables, model.tables, strict=True):
+        bags = query.indices[table.name]
+        if table.scope == "item":
+            bags = bags[positions]
+        rows = pool(quantised, bags, empty_index=table.empty_index)
+        pooled.append(np.broadcast_to(rows, (count, rows.shape[-1])))
+    first = np.broadcast_to(query.dense_query, (count, features.dense_query))
+    dense = np.concatenate([first, query.dense_item[positions]], axis=1)
+    return score(model, dense, pooled)
+
+
+def rank(
+    models: Sequence[QuantisedModel],
+    features: FeaturesConfig,
+    query: Query,
+    *,
+    keep: Sequence[int],
+    sub_batch: int,
+    first_stage: int = 0,
+    last_stage: int | None = None,
+    trace: Trace | None = None,
+) -> Ranking:
+    """Rank a query's items through a funnel, as docs/numerics.md defines it.
+
+    Parameters
+    ----------
+    models : sequence of QuantisedModel
+        One a stage of the machine.
+    features : FeaturesConfig
+    query : Query
+        Trusted; indices beyond their table contribute nothing.
+    keep : sequence of int
+        Items kept by each of the stages run, ``first_stage`` to ``last_stage``.
+    sub_batch : int
+        Items in a sub-batch of the first stage.
+    first_stage, last_stage : int
+        By default all stages.
+    trace : Trace, optional
+        Receives what happened.
+
+    Returns
+    -------
+    Ranking
+        The best ``keep[-1]`` items of the last stage.
+
+    Raises
+    ------
+    ValueError
+        ``keep`` does not give a number for each stage run.
+    """
+    last_stage = len(models) - 1 if last_stage is None else last_stage
+    stages = range(first_stage, last_stage + 1)
+    if len(keep) != len(stages):
+        raise ValueError(f"keep must give a number for each of {len(stages)} stages, not {keep}")
+    waiting = [np.empty(0, np.int64)] * len(stages)  # released to each stage by the one before
+    tokens: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []  # of the last stage
+    best = np.empty(0, np.int64), np.empty(0, np.int64)
+    for step in plan(query.items, sub_batch, keep):
+        stage = stages[step.stage]
+        positions = waiting[step.stage]
+        if step.stage == 0:
+            positions = np.arange(step.base, step.base + step.items)
+        result = score_items(models[stage], features, query, positions)
+        scores = result.logits.astype(np.int64)
+        released = np.empty(0, np.int64)
+        if stage != last_stage:
+            released, _ = top_k(positions, scores, step.count)
+            waiting[step.stage + 1] = released
+        else:
+            tokens.append((positions, scores))
+            if step.emit:
+                all_positions, all_scores = (np.concatenate(part) for part in zip(*tokens))
+                best = top_k(all_positions, all_scores, step.count)
+                released = best[0]
+        if trace is not None:
+            trace.tokens.append(Token(stage, step.sub_batch, positions, scores, released))
+            trace.saturations += int(result.saturated.sum())
+            trace.bad_indices += _count_bad(models[stage], features, query, positions)
+    return Ranking(*best)
+
+
+def _count_bad(
+    model: QuantisedModel,
+    features: FeaturesConfig,
+    query: Query,
+    positions: NDArray[np.int64],
+) -> int:
+    """Lookups beyond their table; the query's own bags are looked up again for each item."""
+    count = 0
+    for table, quantised in zip(features.tables, model.tables, strict=True):
+        bags = query.indices[table.name]
+        wrong = bad_indices(quantised, bags, empty_index=table.empty_index)
+        each = wrong[positions] if table.scope == "item" else np.tile(wrong, len(positions))
+        count += int(each.sum())
+    return count

@@ -1,0 +1,70 @@
+"""Golden model of a group: a stage's bottom MLP, concatenation and top MLP, item by item."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sw_model.numerics import INT16, accumulate, layer, requantise
+from sw_model.quantised import QuantisedLayer, QuantisedModel
+
+__all__ = ["Scores", "concat", "score"]
+
+_UNCLAMPED = (-(1 << 62), 1 << 62)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Logits of items.
+
+    Attributes
+    ----------
+    logits : int16, shape (n,)
+    saturated : bool, shape (n,)
+        The logit was clamped.
+    """
+
+    logits: NDArray[np.int16]
+    saturated: NDArray[np.bool_]
+
+
+def concat(
+    model: QuantisedModel, dense: NDArray[np.int8], pooled: list[NDArray[np.int8]]
+) -> NDArray[np.int8]:
+    """Inputs of the top MLP: the pooled vectors of the tables, then the bottom MLP's outputs.
+
+    Parameters
+    ----------
+    model : QuantisedModel
+    dense : int8, shape (n, dense)
+        Dense inputs, the query's before the item's; not used by a model without a bottom MLP.
+    pooled : list of int8, shape (n, dimension)
+        One a table, in the order of the configuration.
+
+    Returns
+    -------
+    int8, shape (n, K)
+    """
+    if not model.bottom:
+        return np.concatenate(pooled, axis=1)
+    x = dense
+    for bottom in model.bottom:
+        x = layer(x, bottom)
+    return np.concatenate([*pooled, x], axis=1)
+
+
+def score(model: QuantisedModel, dense: NDArray[np.int8], pooled: list[NDArray[np.int8]]) -> Scores:
+    """Rank items by a model; parameters as for :func:`concat`."""
+    x = concat(model, dense, pooled)
+    for hidden in model.top[:-1]:
+        x = layer(x, hidden)
+    return _logits(x, model.top[-1])
+
+
+def _logits(x: NDArray[np.int8], last: QuantisedLayer) -> Scores:
+    acc = accumulate(x, last.weights)
+    wide = requantise(acc, last.bias, last.mantissa, last.shift, *_UNCLAMPED)[:, 0]
+    logits = np.clip(wide, *INT16)
+    return Scores(logits.astype(np.int16), logits != wide)
