@@ -1,0 +1,256 @@
+"""Training of the configuration's models with PyTorch, from MovieLens to float weights."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rpaccel.config import Config, ModelConfig
+from rpaccel.errors import ConfigError, ToolError
+from sw_model.dataset import Candidates, Dataset
+from sw_model.dlrm import FloatLayer, FloatModel
+from sw_model.metrics import ndcg
+from sw_model.movielens import LIKED, Split
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["RECIPE", "Recipe", "train"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained: binary cross-entropy with sampled negatives, AdamW.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training ratings; the learning rate falls linearly to zero over them.
+    negatives : int
+        Movies drawn for each training rating, anew in each epoch, from all that the user did not
+        rate in the training split (held-out movies may be among them: training knows nothing of
+        them).
+    disliked : float
+        Target of a movie rated below :data:`sw_model.movielens.LIKED`: watching it says something.
+    dropout : float
+        Of elements of the user's and the movie's embedding.
+    validation_queries : int
+        Queries of the calibration split; the epoch with the best NDCG@64 on them is kept.
+    """
+
+    epochs: int = 12
+    negatives: int = 6
+    disliked: float = 0.5
+    dropout: float = 0.2
+    batch: int = 4096
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    validation_queries: int = 256
+    validation_items: int = 1024
+
+
+RECIPE = Recipe()
+
+
+def train(
+    config: Config,
+    output: str | Path,
+    *,
+    recipe: Recipe = RECIPE,
+    dataset: Dataset | None = None,
+) -> list[Path]:
+    """Train every model of a configuration and write ``MODEL.safetensors`` for each.
+
+    The same configuration gives the same files on the same machine and PyTorch; ``data.seed`` is
+    the only source of randomness.
+
+    Parameters
+    ----------
+    config : Config
+    output : path
+        Folder for the weights, made if it is missing.
+    recipe : Recipe
+    dataset : Dataset, optional
+        By default the one of ``config.data.source``.
+
+    Returns
+    -------
+    list of Path
+        A file for each model.
+
+    Raises
+    ------
+    ToolError
+        PyTorch is not installed.
+    ConfigError
+        The configuration names no data to train on, or its features do not fit the data.
+    """
+    torch = _torch()
+    if dataset is None:
+        if config.data.source == "random":
+            raise ConfigError("data.source = 'random' has nothing to train on")
+        dataset = Dataset(config.features)
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(min(2, threads))  # sums, and so the weights, depend on it
+    torch.use_deterministic_algorithms(True)
+    try:
+        paths = []
+        for model in config.models:
+            trainer = _Trainer(torch, config, model, dataset, recipe)
+            paths.append(output / f"{model.name}.safetensors")
+            trainer.run().save(paths[-1])
+        return paths
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError:
+        raise ToolError(
+            "training needs PyTorch, which is not installed: pip install 'rpaccel[train]'"
+        ) from None
+    return torch
+
+
+class _Trainer:
+    """Trains one model."""
+
+    def __init__(
+        self, torch: Any, config: Config, model: ModelConfig, dataset: Dataset, recipe: Recipe
+    ) -> None:
+        self.torch = torch
+        self.model = model
+        self.dataset = dataset
+        self.recipe = recipe
+        self.features = config.features
+        self.rng = np.random.default_rng(config.data.seed)
+        torch.manual_seed(config.data.seed)
+        self.queries = dataset.candidates(
+            Split.CALIBRATION,
+            items=min(recipe.validation_items, dataset.movies // 2),
+            seed=config.data.seed,
+        )[: recipe.validation_queries]
+        self.tables = torch.nn.ModuleDict()
+        for t in self.features.tables:
+            # One more row, of zeros, for the empty slots of a bag.
+            table = torch.nn.EmbeddingBag(
+                t.rows + 1, model.dimension(t.name), mode="sum", padding_idx=t.rows
+            )
+            torch.nn.init.normal_(table.weight, std=0.05)
+            self.tables[t.name] = table
+        joined = sum(model.dimension(t.name) for t in self.features.tables)
+        self.bottom = self._mlp([self.features.dense, *model.bottom])
+        self.top = self._mlp([joined + (model.bottom or [0])[-1], *model.top])
+        self.dense_query = torch.from_numpy(dataset.dense_query)
+        self.dense_item = torch.from_numpy(dataset.dense_item)
+        self.bags = {
+            t.name: torch.from_numpy(np.minimum(dataset.bags[t.name], t.rows))
+            for t in self.features.tables
+        }
+
+    def _mlp(self, widths: list[int]) -> Any:
+        layers = (self.torch.nn.Linear(a, b) for a, b in pairwise(widths))
+        return self.torch.nn.ModuleList(layers)
+
+    def logits(self, users: torch.Tensor, movies: torch.Tensor) -> torch.Tensor:
+        """Logits of pairs, with dropout: the float model's formula in PyTorch."""
+        torch, relu = self.torch, self.torch.relu
+        parts = []
+        for t in self.features.tables:
+            pooled = self.tables[t.name](self.bags[t.name][users if t.scope == "query" else movies])
+            if t.name in ("user", "movie"):
+                pooled = torch.nn.functional.dropout(pooled, self.recipe.dropout)
+            parts.append(pooled)
+        if self.bottom:
+            x = torch.cat([self.dense_query[users], self.dense_item[movies]], dim=1)
+            for layer in self.bottom:
+                x = relu(layer(x))
+            parts.append(x)
+        x = torch.cat(parts, dim=1)
+        for layer in self.top[:-1]:
+            x = relu(layer(x))
+        return self.top[-1](x)[:, 0]
+
+    def examples(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Users, movies and targets of an epoch, shuffled, with newly drawn negatives."""
+        data = self.dataset.data
+        mask = self.dataset.split == Split.TRAIN
+        users, movies = data.users[mask], data.movies[mask]
+        seen = np.zeros((self.dataset.users, self.dataset.movies), dtype=bool)
+        seen[users, movies] = True
+        targets = np.where(data.ratings[mask] >= LIKED, 1, self.recipe.disliked)
+        other_users = np.repeat(users, self.recipe.negatives)
+        other_movies = self.rng.integers(self.dataset.movies, size=len(other_users))
+        unseen = ~seen[other_users, other_movies]
+        order = self.rng.permutation(len(users) + unseen.sum())
+        return (
+            np.concatenate([users, other_users[unseen]])[order],
+            np.concatenate([movies, other_movies[unseen]])[order],
+            np.concatenate([targets, np.zeros(unseen.sum())])[order].astype(np.float32),
+        )
+
+    def run(self) -> FloatModel:
+        """Train, and return the model of the epoch that validates best."""
+        torch, recipe = self.torch, self.recipe
+        modules = torch.nn.ModuleList([self.tables, self.bottom, self.top])
+        optimiser = torch.optim.AdamW(
+            modules.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.05, recipe.epochs)
+        best, quality = self.snapshot(), -1.0
+        for epoch in range(recipe.epochs):
+            loss, batches = 0.0, 0
+            examples = [torch.from_numpy(part) for part in self.examples()]
+            for users, movies, targets in zip(*(e.split(recipe.batch) for e in examples)):
+                error = torch.nn.functional.binary_cross_entropy_with_logits(
+                    self.logits(users, movies), targets
+                )
+                optimiser.zero_grad()
+                error.backward()
+                optimiser.step()
+                loss, batches = loss + error.item(), batches + 1
+            schedule.step()
+            model = self.snapshot()
+            found = self.validate(model)
+            log.info(
+                "%s: epoch %d of %d, loss %.4f, NDCG@64 %.4f",
+                self.model.name, epoch + 1, recipe.epochs, loss / batches, found,
+            )  # fmt: skip
+            if found > quality:
+                best, quality = model, found
+        return best
+
+    def validate(self, model: FloatModel) -> float:
+        """Mean NDCG@64 on queries of the calibration split."""
+
+        def one(query: Candidates) -> float:
+            logits = model(self.dataset.candidate_inputs(query))
+            served = query.relevant[np.argsort(-logits, kind="stable")[:64]]
+            return float(ndcg(served, query.relevant.sum()))
+
+        return float(np.mean([one(query) for query in self.queries]))
+
+    def snapshot(self) -> FloatModel:
+        """The weights as they are now."""
+
+        def array(parameter: torch.Tensor) -> NDArray[np.float32]:
+            return parameter.detach().numpy().copy()
+
+        def layers(mlp: Any) -> list[FloatLayer]:
+            return [FloatLayer(array(layer.weight), array(layer.bias)) for layer in mlp]
+
+        tables = {name: array(table.weight)[:-1] for name, table in self.tables.items()}
+        return FloatModel(self.model.name, tables, layers(self.bottom), layers(self.top))

@@ -1,0 +1,170 @@
+"""DLRM in float32: the reference that quantisation is measured against."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from rpaccel.config import FeaturesConfig, ModelConfig
+from rpaccel.errors import DataError
+
+__all__ = ["FloatLayer", "FloatModel", "Inputs"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Real-valued model inputs of n items.
+
+    Attributes
+    ----------
+    dense : float32, shape (n, dense)
+        The query's dense inputs, then the item's.
+    indices : dict of int64 arrays by table name, shape (n, lookups)
+        Rows of a bag; unused slots hold the table's ``empty_index``, or any other index beyond
+        its rows.
+    """
+
+    dense: NDArray[np.float32]
+    indices: dict[str, NDArray[np.int64]]
+
+    def __len__(self) -> int:
+        return len(self.dense)
+
+    def __getitem__(self, part: slice | NDArray) -> Inputs:
+        return Inputs(self.dense[part], {name: i[part] for name, i in self.indices.items()})
+
+
+@dataclass(frozen=True)
+class FloatLayer:
+    """A fully connected layer: ``weight`` float32 (out, in), ``bias`` float32 (out,)."""
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Outputs before the activation function: (n, in) to (n, out)."""
+        return x @ self.weight.T + self.bias
+
+
+@dataclass(frozen=True)
+class FloatModel:
+    """A DLRM with concat interaction: tables in the configuration's order, bottom and top MLP.
+
+    Attributes
+    ----------
+    name : str
+    tables : dict of float32 arrays by table name, shape (rows, dimension)
+    bottom, top : list of FloatLayer
+        ReLU behind every layer but the last of ``top``, which gives the logit.
+    """
+
+    name: str
+    tables: dict[str, NDArray[np.float32]]
+    bottom: list[FloatLayer]
+    top: list[FloatLayer]
+
+    def pool(self, table: str, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Sum the rows of each bag: indices (n, lookups) to float32 (n, dimension)."""
+        rows = self.tables[table]
+        padded = np.concatenate([rows, np.zeros_like(rows[:1])])
+        return padded[np.minimum(indices, len(rows))].sum(axis=1)
+
+    def activations(self, inputs: Inputs) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Every tensor that quantisation gives a scale to, in the order of computation.
+
+        Yields
+        ------
+        name : str
+            ``dense``, ``table.NAME`` (pooled), ``bottom.I`` and ``top.I`` (outputs of a layer).
+            The last is the logit.
+        values : float32, shape (n, width)
+        """
+        x = inputs.dense
+        if self.bottom:
+            yield "dense", x
+        for i, layer in enumerate(self.bottom):
+            x = np.maximum(layer(x), 0)
+            yield f"bottom.{i}", x
+        parts = []
+        for table in self.tables:
+            parts.append(self.pool(table, inputs.indices[table]))
+            yield f"table.{table}", parts[-1]
+        x = np.concatenate([*parts, x] if self.bottom else parts, axis=1)
+        for i, layer in enumerate(self.top):
+            x = layer(x)
+            if i + 1 < len(self.top):
+                x = np.maximum(x, 0)
+            yield f"top.{i}", x
+
+    def __call__(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Logits of n items, float32 of shape (n,)."""
+        return deque(self.activations(inputs), maxlen=1)[0][1][:, 0]
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights as safetensors: ``tables.NAME``, ``bottom.0.weight``, ..."""
+        tensors = {f"tables.{name}": rows for name, rows in self.tables.items()}
+        for part, layers in (("bottom", self.bottom), ("top", self.top)):
+            for i, layer in enumerate(layers):
+                tensors[f"{part}.{i}.weight"] = layer.weight
+                tensors[f"{part}.{i}.bias"] = layer.bias
+        save_file({k: np.ascontiguousarray(v, np.float32) for k, v in tensors.items()}, path)
+
+    @classmethod
+    def load(cls, path: str | Path, model: ModelConfig, features: FeaturesConfig) -> FloatModel:
+        """Read weights and check every shape against the configuration.
+
+        Raises
+        ------
+        DataError
+            The file is missing or damaged, or a tensor is missing, is not wanted, has another
+            shape, or has a value that is no finite number: names file and tensor.
+        """
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"{path}: cannot be read: {error}") from None
+        shapes = tensor_shapes(model, features)
+        for name in sorted(set(shapes) ^ set(tensors)):
+            what = "is missing" if name in shapes else "belongs to no part of the model"
+            raise DataError(f"{path}: tensor {name} {what} (model {model.name!r})")
+        for name, shape in shapes.items():
+            if tensors[name].shape != shape:
+                raise DataError(
+                    f"{path}: tensor {name} must have shape {shape} for model {model.name!r}, "
+                    f"not {tensors[name].shape}"
+                )
+            if not np.isfinite(tensors[name]).all():
+                raise DataError(f"{path}: tensor {name} has values that are no finite numbers")
+        values = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+        bottom, top = (
+            [
+                FloatLayer(values[f"{part}.{i}.weight"], values[f"{part}.{i}.bias"])
+                for i in range(len(widths))
+            ]
+            for part, widths in (("bottom", model.bottom), ("top", model.top))
+        )
+        tables = {t.name: values[f"tables.{t.name}"] for t in features.tables}
+        return cls(model.name, tables, bottom, top)
+
+
+def tensor_shapes(model: ModelConfig, features: FeaturesConfig) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor of a model by its name in the weight file."""
+    shapes: dict[str, tuple[int, ...]] = {
+        f"tables.{t.name}": (t.rows, model.dimension(t.name)) for t in features.tables
+    }
+    joined = sum(model.dimension(t.name) for t in features.tables)
+    inputs = {"bottom": features.dense, "top": joined + (model.bottom[-1] if model.bottom else 0)}
+    for part, widths in (("bottom", model.bottom), ("top", model.top)):
+        width = inputs[part]
+        for i, out in enumerate(widths):
+            shapes[f"{part}.{i}.weight"] = (out, width)
+            shapes[f"{part}.{i}.bias"] = (out,)
+            width = out
+    return shapes

@@ -1,0 +1,198 @@
+"""Post-training quantisation: a float model and calibration inputs to an int8 model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rpaccel.abi import LOGIT_FRACTION_BITS
+from rpaccel.errors import ConfigError
+from sw_model.dlrm import FloatLayer, FloatModel, Inputs
+from sw_model.numerics import INT8, multiplier, rshift_round
+from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedTable
+
+__all__ = ["quantise", "quantise_layer", "quantise_values", "search_scale"]
+
+MAX_SHIFT = 15
+"""Largest right shift of a pooled sum."""
+
+BIAS_LIMIT = 2**30
+"""Largest bias that quantisation makes: the products have as much of the accumulator again."""
+
+CANDIDATE_SCALES = np.linspace(0.3, 1.0, 71)
+"""Scales tried for a tensor, relative to the one that clips nothing."""
+
+LOGIT_SCALE = 2.0**-LOGIT_FRACTION_BITS
+
+PRODUCT_LIMIT = 2**31 - 1
+
+
+def quantise(model: FloatModel, calibration: Inputs, *, dense_scale: float) -> QuantisedModel:
+    """Quantise a model as docs/numerics.md defines it.
+
+    Scales of activations minimise the squared error on the calibration inputs; weights use the
+    whole range of each output channel.
+
+    Parameters
+    ----------
+    model : FloatModel
+    calibration : Inputs
+        Real inputs to observe ranges on; never those that quality is measured on.
+    dense_scale : float
+        Real value of one step of the int8 dense inputs, shared by all models.
+
+    Returns
+    -------
+    QuantisedModel
+
+    Raises
+    ------
+    ConfigError
+        There is nothing to calibrate on, or a layer cannot be expressed: names model and layer.
+    """
+    if not len(calibration):
+        raise ConfigError(f"model {model.name!r}: there are no inputs to calibrate on")
+    observed = dict(model.activations(calibration))
+    scales = {"dense": dense_scale} if model.bottom else {}
+    bottom = []
+    width = model.bottom[0].weight.shape[1] if model.bottom else 0
+    inputs = np.full(width, dense_scale)
+    for i, layer in enumerate(model.bottom):
+        name = f"bottom.{i}"
+        scales[name] = search_scale(observed[name])
+        bottom.append(_named(model, name, layer, inputs, scales[name]))
+        inputs = np.full(len(layer.weight), scales[name])
+    tables = []
+    parts = []
+    for name, rows in model.tables.items():
+        table, pooled_scale = _quantise_table(
+            name, rows, calibration.indices[name], observed[f"table.{name}"]
+        )
+        tables.append(table)
+        scales[f"table.{name}"] = pooled_scale
+        parts.append(np.full(rows.shape[1], pooled_scale))
+    inputs = np.concatenate([*parts, inputs])
+    top = []
+    for i, layer in enumerate(model.top):
+        name = f"top.{i}"
+        last = i + 1 == len(model.top)
+        scales[name] = LOGIT_SCALE if last else search_scale(observed[name])
+        top.append(_named(model, name, layer, inputs, scales[name], logit=last))
+        inputs = np.full(len(layer.weight), scales[name])
+    return QuantisedModel(model.name, tables, bottom, top, scales)
+
+
+def quantise_values(values: NDArray, scale: float | NDArray, low: int, high: int) -> NDArray:
+    """Quantise real values: ``clamp(floor(values / scale + 0.5))``, as int64."""
+    whole = np.floor(np.asarray(values, dtype=np.float64) / scale + 0.5)
+    return np.clip(whole, low, high).astype(np.int64)
+
+
+def search_scale(values: NDArray) -> float:
+    """Scale of an int8 tensor with the least squared error on observed values.
+
+    Clipping a few outliers can cost less than coarser steps for all the others.
+    """
+    values = np.asarray(values, dtype=np.float64).ravel()
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest == 0:
+        return 1.0  # a tensor that is always zero
+    values = _thinned(values)
+
+    def error(scale: float) -> float:
+        return float(np.square(quantise_values(values, scale, *INT8) * scale - values).sum())
+
+    return _best(CANDIDATE_SCALES * (largest / 127), error)
+
+
+def quantise_layer(
+    layer: FloatLayer,
+    input_scales: NDArray[np.float64],
+    output_scale: float,
+    *,
+    logit: bool = False,
+) -> QuantisedLayer:
+    """Quantise a layer; the scale of each input is folded into its weights before.
+
+    Parameters
+    ----------
+    layer : FloatLayer
+    input_scales : float64, shape (in,)
+        Real value of one step of each input.
+    output_scale : float
+    logit : bool
+        The layer makes logits and has no ReLU.
+
+    Raises
+    ------
+    ConfigError
+        A channel's multiplier does not fit, or its accumulator could overflow.
+    """
+    weight = layer.weight.astype(np.float64) * input_scales
+    bias = layer.bias.astype(np.float64)
+    # A channel of (nearly) no weights is all bias, which must still fit.
+    scale = np.maximum(np.abs(weight).max(axis=1) / 127, np.abs(bias) / BIAS_LIMIT)
+    scale[scale == 0] = output_scale  # a channel that is always zero
+    weights = quantise_values(weight, scale[:, None], -127, 127)
+    biases = quantise_values(bias, scale, -BIAS_LIMIT, BIAS_LIMIT)
+    if (np.abs(biases) + 128 * np.abs(weights).sum(axis=1) > PRODUCT_LIMIT).any():
+        raise ConfigError(f"{weight.shape[1]} inputs could overflow the accumulator")
+    pairs = np.array([multiplier(s / output_scale) for s in scale.tolist()], dtype=np.int32)
+    return QuantisedLayer(
+        weights=weights.astype(np.int8),
+        bias=biases.astype(np.int32),
+        mantissa=pairs[:, 0],
+        shift=pairs[:, 1],
+        relu=not logit,
+        logit=logit,
+    )
+
+
+def _named(
+    model: FloatModel,
+    name: str,
+    layer: FloatLayer,
+    inputs: NDArray[np.float64],
+    scale: float,
+    *,
+    logit: bool = False,
+) -> QuantisedLayer:
+    try:
+        return quantise_layer(layer, inputs, scale, logit=logit)
+    except ConfigError as error:
+        raise ConfigError(f"model {model.name!r}, layer {name}: {error}") from None
+
+
+def _quantise_table(
+    name: str, rows: NDArray[np.float32], indices: NDArray[np.int64], pooled: NDArray[np.float32]
+) -> tuple[QuantisedTable, float]:
+    """Rows that use the whole int8 range, and the shift that keeps most of the pooled sums."""
+    largest = float(np.abs(rows).max())
+    scale = largest / 127 if largest else 1.0
+    whole = quantise_values(rows, scale, *INT8)
+    if indices.shape[1] == 1:
+        return QuantisedTable(name, whole.astype(np.int8)), scale
+    padded = np.concatenate([whole, np.zeros_like(whole[:1])])
+    sums = padded[np.minimum(indices, len(whole))].sum(axis=1)
+
+    def error(shift: float) -> float:
+        kept = np.clip(rshift_round(sums, int(shift)), *INT8) * (scale * 2.0**shift)
+        return float(np.square(kept - pooled).sum())
+
+    shift = int(_best(range(MAX_SHIFT + 1), error))
+    return QuantisedTable(name, whole.astype(np.int8), shift), scale * 2.0**shift
+
+
+def _best(choices: Iterable[float], error: Callable[[float], float]) -> float:
+    return float(min(choices, key=error))
+
+
+def _thinned(values: NDArray[np.float64], most: int = 200_000) -> NDArray[np.float64]:
+    """Every n-th value, and the largest, which decide what clipping costs."""
+    if len(values) <= most:
+        return values
+    step = -(-len(values) // most)
+    step += step % 2 == 0  # odd, so that it meets all columns of a tensor of even width
+    return values[::step]
