@@ -1,6 +1,6 @@
 """Helpers for testbenches that run in Amaranth's own simulator."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from os import PathLike
 from typing import Any
 
@@ -18,6 +18,7 @@ Testbench = Callable[[Any], Awaitable[None]]
 def simulate(
     dut: Elaboratable,
     *testbenches: Testbench,
+    background: Sequence[Testbench] = (),
     timeout: int = 100_000,
     vcd: str | PathLike | None = None,
 ) -> None:
@@ -29,6 +30,8 @@ def simulate(
         The design. It may use the ``sync`` domain or be purely combinational.
     testbenches : async function of a simulator context
         They run at the same time; the simulation ends when the last one returns.
+    background : sequence of testbenches
+        They run beside the others and need not return, such as a memory.
     timeout : int, cycles
         Limit after which the testbenches are considered stuck.
     vcd : path, optional
@@ -63,7 +66,8 @@ def simulate(
 
     for key, testbench in enumerate(testbenches):
         sim.add_testbench(tracked(key, testbench))
-    sim.add_testbench(watchdog, background=True)
+    for testbench in (*background, watchdog):
+        sim.add_testbench(testbench, background=True)
     if vcd is None:
         sim.run()
     else:

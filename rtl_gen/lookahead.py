@@ -1,0 +1,410 @@
+"""Look-ahead cache: fetches the lines of queued row segments, keeps them until they are read."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from rpaccel.config import GatherConfig, HardwareConfig
+from rtl_gen.ram import Ram
+from rtl_gen.signatures import TAG_BITS, memory_client_signature
+
+__all__ = ["LookaheadCache"]
+
+GUARD_BITS = 6
+"""Bits of a sequence number beyond those of the queue: how rarely an old one looks like a new."""
+
+
+class LookaheadCache(wiring.Component):
+    """A queue of row segments that fetches the memory lines they need while they wait in it.
+
+    Segments leave in the order they enter. One with ``probe`` looks its line up when it enters:
+    a hit if the line is cached or in flight, otherwise it replaces the least recently used line of
+    its set and requests the line. Decisions depend on the order of probes only, never on timing.
+    A segment that missed leaves when its line is there; while a segment is at the output, its line
+    can be read at ``read``. Lines of queued segments are not replaced: a probe waits instead, as it
+    does for a free memory tag and for room in the queue.
+
+    One segment a cycle enters, hit or miss, and one a cycle leaves. Entering to output: 4 cycles,
+    for a miss the latency of the memory and 5 cycles.
+
+    A word that memory answers with an error is stored as poison. When the segment that missed such
+    a line leaves, the line's tag is invalidated (which holds probes up for some cycles); segments
+    that hit it in between still read the same words.
+
+    A set is one word of the tag RAM: for each way tag, valid bit, LRU rank (0 the most recently
+    used), and the sequence number of the last queued segment that uses it. A way is *pinned* while
+    that number lies between the first and the last queued segment's. Numbers wrap, so a line unused
+    for long may look pinned until the queue has moved on: that costs time, never correctness.
+
+    Parameters
+    ----------
+    hardware : HardwareConfig
+    gather : GatherConfig
+        ``cache_lines``, ``cache_ways``, ``lookahead`` and ``outstanding`` are used.
+    payload : shape-castable
+        What a segment carries besides its line.
+
+    Members
+    -------
+    i : In(stream of {probe, line, payload})
+        ``line`` is meaningful with ``probe``.
+    o : Out(stream of payload)
+    waiting : Out(1)
+        The next segment waits for memory.
+    read : In(en, beat, data, poison)
+        Reads a beat of the line of the segment at ``o``; ``data`` and ``poison`` follow one cycle
+        later and hold until the next read. The segment's last read may be in the cycle it leaves.
+    memory : Out(memory_client_signature(hardware))
+    flush : In(1)
+        A pulse, given while no segment is inside: forgets all lines.
+    sweeping : Out(1)
+        A flush is in progress (also after reset); segments given meanwhile wait. It takes
+        max(sets, ``lookahead``) cycles.
+    hit, miss, eviction : Out(1)
+        Pulses to count: what a probe decided. An eviction replaces a valid line.
+    """
+
+    def __init__(self, *, hardware: HardwareConfig, gather: GatherConfig, payload):
+        self.hardware = hardware
+        self.gather = gather
+        self.ways = gather.cache_ways
+        self.sets = gather.cache_lines // gather.cache_ways
+        self.set_bits = ceil_log2(self.sets)
+        self.way_bits = ceil_log2(self.ways)
+        self.queue_bits = ceil_log2(gather.lookahead)
+        memory = hardware.memory
+        self.beat_bits = ceil_log2(memory.beats)
+        self.line_bits = min(
+            32, memory.address_bits + ceil_log2(memory.channels) - ceil_log2(memory.line_bytes)
+        )
+        self.sequence_bits = self.queue_bits + GUARD_BITS
+        self.way_layout = data.StructLayout(
+            {
+                "valid": 1,
+                "used": 1,
+                "rank": self.way_bits,
+                "last_use": self.sequence_bits,
+                "tag": max(0, self.line_bits - self.set_bits),
+            }
+        )
+        self.set_layout = data.ArrayLayout(self.way_layout, self.ways)
+        self.i_layout = data.StructLayout({"probe": 1, "line": 32, "payload": payload})
+        self.entry_layout = data.StructLayout(
+            {"miss": 1, "set": self.set_bits, "way": self.way_bits, "payload": payload}
+        )
+        super().__init__(
+            {
+                "i": In(stream.Signature(self.i_layout)),
+                "o": Out(stream.Signature(payload)),
+                "waiting": Out(1),
+                "read": In(
+                    wiring.Signature(
+                        {
+                            "en": Out(1),
+                            "beat": Out(self.beat_bits),
+                            "data": In(8 * memory.bus_bytes),
+                            "poison": In(1),
+                        }
+                    )
+                ),
+                "memory": Out(memory_client_signature(hardware)),
+                "flush": In(1),
+                "sweeping": Out(1),
+                "hit": Out(1),
+                "miss": Out(1),
+                "eviction": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        self._signals()
+        self._rams(m)
+        self._probe(m)
+        self._queue(m)
+        self._requests(m)
+        self._responses(m)
+        self._control(m)
+        return m
+
+    def _signals(self):
+        """Declare the signals that the parts below share."""
+        # The probe stage: a segment whose set word is at the output of the tag RAM.
+        self.d_valid = Signal()
+        self.d = Signal(self.i_layout)
+        self.fire = Signal()  # the segment in the probe stage moves into the queue
+        self.running = Signal()  # neither sweeping nor invalidating
+        self.decided = Signal(self.set_layout)  # the set word after this probe
+        self.hit_here = Signal()
+        self.way = Signal(self.way_bits)
+        # Queue pointers are sequence numbers of segments.
+        self.written = Signal(self.sequence_bits)
+        self.taken = Signal(self.sequence_bits)
+        self.taken_next = Signal(self.sequence_bits)
+        self.head = Signal(self.entry_layout)
+        self.head_valid = Signal()
+        self.pop = Signal()
+        # Misses are numbered too; one bit more than the queue's tells one round from the next.
+        self.missed = Signal(self.queue_bits + 1)
+        self.filled = Signal(self.queue_bits + 1)
+        self.filled_next = Signal(self.queue_bits + 1)
+        self.arrived = Signal()
+        self.line_error = Signal()
+        self.sweep_index = Signal(max(self.set_bits, self.queue_bits, 1))
+        self.sweep = Signal()
+        self.bad = Signal()  # a line to be invalidated
+        self.bad_set = Signal(self.set_bits)
+        self.bad_way = Signal(self.way_bits)
+
+    def _rams(self, m):
+        macro_bits = self.hardware.sram_macro_bits
+        bus_bits = 8 * self.hardware.memory.bus_bytes
+        depth = self.gather.lookahead
+
+        def ram(width, depth):
+            return Ram(width=width, depth=depth, macro_bits=macro_bits)
+
+        m.submodules.tags = self.tags = ram(self.set_layout.size, self.sets)
+        m.submodules.entries = self.entries = ram(self.entry_layout.size, depth)
+        m.submodules.lines = self.lines = ram(
+            bus_bits + 1, self.gather.cache_lines * self.hardware.memory.beats
+        )
+        # For each miss of a round: the round's parity once its line is there, and its error flag.
+        m.submodules.arrivals = self.arrivals = ram(2, depth)
+        # For each memory tag: where its line goes, and the number of the miss.
+        self.fetch_layout = data.StructLayout(
+            {"set": self.set_bits, "way": self.way_bits, "miss": self.queue_bits + 1}
+        )
+        m.submodules.fetches = self.fetches = ram(self.fetch_layout.size, self.gather.outstanding)
+
+    def _probe(self, m):
+        """Accept segments, read their set, decide, write the set back; forward to the next."""
+        self.victim_pinned = Signal()
+        self.resource = Signal()  # a memory tag and the request register are free
+
+        word = Signal(self.set_layout)
+        forward = Signal()
+        forwarded = Signal(self.set_layout)
+        m.d.comb += word.eq(Mux(forward, forwarded, self.tags.read.data))
+
+        line = self.d.line[: self.line_bits]
+        hits = Signal(self.ways)
+        oldest = Signal(self.ways)
+        m.d.comb += [
+            hits.eq(Cat(w.valid & (w.tag == line[self.set_bits :]) for w in word)),
+            oldest.eq(Cat(w.rank == self.ways - 1 for w in word)),
+            self.hit_here.eq(hits.any()),
+        ]
+        chosen = Signal(self.way_layout)
+        select = Signal(self.ways)
+        m.d.comb += select.eq(Mux(self.hit_here, hits, oldest))
+        for way in range(self.ways):
+            with m.If(select[way]):
+                m.d.comb += [self.way.eq(way), chosen.eq(word[way])]
+
+        queued = (self.written - self.taken)[: self.sequence_bits]
+        age = (chosen.last_use - self.taken)[: self.sequence_bits]
+        m.d.comb += self.victim_pinned.eq(chosen.used & (age < queued))
+        may = ~self.d.probe | self.hit_here | (~self.victim_pinned & self.resource)
+        room = queued != self.gather.lookahead
+        m.d.comb += [
+            self.fire.eq(self.d_valid & self.running & room & may),
+            self.hit.eq(self.fire & self.d.probe & self.hit_here),
+            self.miss.eq(self.fire & self.d.probe & ~self.hit_here),
+            self.eviction.eq(self.miss & chosen.valid),
+        ]
+        for way, (old, new) in enumerate(zip(word, self.decided, strict=True)):
+            m.d.comb += new.eq(old)
+            with m.If(select[way]):
+                m.d.comb += [
+                    new.valid.eq(1),
+                    new.used.eq(1),
+                    new.rank.eq(0),
+                    new.last_use.eq(self.written),
+                    new.tag.eq(line[self.set_bits :]),
+                ]
+            with m.Elif(old.rank < chosen.rank):
+                m.d.comb += new.rank.eq(old.rank + 1)
+
+        m.d.comb += self.i.ready.eq(self.running & (~self.d_valid | self.fire))
+        with m.If(self.i.ready):
+            m.d.sync += [self.d_valid.eq(self.i.valid), self.d.eq(self.i.payload)]
+            # The RAM gives the word's old contents if this probe writes it in this very cycle.
+            same = self.i.p.line[: self.set_bits] == self.d.line[: self.set_bits]
+            m.d.sync += [
+                forward.eq(self.fire & self.d.probe & same),
+                forwarded.eq(self.decided),
+            ]
+        self.forward = forward
+
+    def _queue(self, m):
+        """Keep decided segments until they are taken; the first one is at the RAM's output."""
+        low = slice(0, self.queue_bits)
+        entry = Signal(self.entry_layout)
+        m.d.comb += [
+            entry.miss.eq(self.miss),
+            entry.set.eq(self.d.line[: self.set_bits]),
+            entry.way.eq(self.way),
+            entry.payload.eq(self.d.payload),
+            self.entries.write.en.eq(self.fire),
+            self.entries.write.addr.eq(self.written[low]),
+            self.entries.write.data.eq(entry),
+            self.entries.read.en.eq(1),
+            self.entries.read.addr.eq(self.taken_next[low]),
+            self.head.eq(self.entries.read.data),
+            self.taken_next.eq(self.taken + self.pop),
+            self.filled_next.eq(self.filled + (self.pop & self.head.miss)),
+            self.arrivals.read.en.eq(1),
+            self.arrivals.read.addr.eq(self.filled_next[low]),
+            # A slot still holds the parity of the round before until the line has arrived.
+            self.arrived.eq(self.arrivals.read.data[0] != self.filled[-1]),
+            self.line_error.eq(self.arrivals.read.data[1]),
+            self.waiting.eq(self.head_valid & self.head.miss & ~self.arrived),
+            self.o.valid.eq(
+                self.head_valid & (~self.head.miss | (self.arrived & ~(self.line_error & self.bad)))
+            ),
+            self.o.payload.eq(self.head.payload),
+            self.pop.eq(self.o.valid & self.o.ready),
+            self.lines.read.en.eq(self.read.en),
+            self.lines.read.addr.eq(Cat(self.read.beat, self.head.set, self.head.way)),
+            Cat(self.read.data, self.read.poison).eq(self.lines.read.data),
+        ]
+        m.d.sync += [
+            self.taken.eq(self.taken_next),
+            self.filled.eq(self.filled_next),
+            # A segment written in this cycle is not yet at the output in the next.
+            self.head_valid.eq(self.taken_next != self.written),
+        ]
+        with m.If(self.fire):
+            m.d.sync += self.written.eq(self.written + 1)
+        with m.If(self.miss):
+            m.d.sync += self.missed.eq(self.missed + 1)
+        with m.If(self.sweep):
+            m.d.sync += [self.missed.eq(0), self.filled.eq(0)]
+
+    def _requests(self, m):
+        """Give each miss a memory tag and request its line."""
+        outstanding = self.gather.outstanding
+        self.free = Signal(outstanding, init=(1 << outstanding) - 1)
+        tag = Signal(TAG_BITS)
+        for t in reversed(range(outstanding)):
+            with m.If(self.free[t]):
+                m.d.comb += tag.eq(t)
+        request = self.memory.request
+        m.d.comb += self.resource.eq(self.free.any() & (~request.valid | request.ready))
+        with m.If(request.ready):
+            m.d.sync += request.valid.eq(0)
+        fetch = Signal(self.fetch_layout)
+        m.d.comb += [
+            fetch.set.eq(self.d.line[: self.set_bits]),
+            fetch.way.eq(self.way),
+            fetch.miss.eq(self.missed),
+            self.fetches.write.en.eq(self.miss),
+            self.fetches.write.addr.eq(tag),
+            self.fetches.write.data.eq(fetch),
+        ]
+        with m.If(self.miss):
+            m.d.sync += [
+                request.valid.eq(1),
+                request.p.line.eq(self.d.line),
+                request.p.tag.eq(tag),
+                self.free.bit_select(tag, 1).eq(0),
+            ]
+
+    def _responses(self, m):
+        """Write beats where their line belongs; with the last one the line has arrived."""
+        response = self.memory.response
+        valid = Signal()
+        beat = Signal.like(response)
+        m.d.sync += [valid.eq(self.memory.response_valid), beat.eq(response)]
+        fetch = Signal(self.fetch_layout)
+        errors = Signal(self.gather.outstanding)
+        error = Signal()
+        m.d.comb += [
+            self.fetches.read.en.eq(self.memory.response_valid),
+            self.fetches.read.addr.eq(response.tag),
+            fetch.eq(self.fetches.read.data),
+            self.lines.write.en.eq(valid),
+            self.lines.write.addr.eq(Cat(beat.beat[: self.beat_bits], fetch.set, fetch.way)),
+            self.lines.write.data.eq(Cat(beat.data, beat.error)),
+            error.eq(beat.error | errors.bit_select(beat.tag, 1)),
+        ]
+        with m.If(valid):
+            m.d.sync += errors.bit_select(beat.tag, 1).eq(error & ~beat.last)
+        with m.If(valid & beat.last):
+            m.d.sync += self.free.bit_select(beat.tag, 1).eq(1)
+        m.d.comb += [
+            self.arrivals.write.en.eq((valid & beat.last) | self.sweep),
+            self.arrivals.write.addr.eq(
+                Mux(self.sweep, self.sweep_index, fetch.miss)[: self.queue_bits]
+            ),
+            self.arrivals.write.data.eq(Mux(self.sweep, 0, Cat(~fetch.miss[-1], error))),
+        ]
+
+    def _control(self, m):
+        """Sweep the tags, and invalidate the tags of lines that came with an error."""
+        flush = Signal()
+        empty = Signal(self.set_layout)
+        m.d.comb += [way.rank.eq(i) for i, way in enumerate(empty)]
+        spoilt = Signal(self.set_layout)
+        m.d.comb += spoilt.eq(self.tags.read.data)
+        for i, way in enumerate(spoilt):
+            with m.If(self.bad_way == i):
+                m.d.comb += way.valid.eq(0)
+
+        m.d.comb += [
+            self.sweeping.eq(flush | self.sweep),
+            self.tags.read.en.eq(self.i.ready),
+            self.tags.read.addr.eq(self.i.p.line[: self.set_bits]),
+            self.tags.write.en.eq(self.fire & self.d.probe),
+            self.tags.write.addr.eq(self.d.line[: self.set_bits]),
+            self.tags.write.data.eq(self.decided),
+        ]
+        with m.If(self.flush):
+            m.d.sync += flush.eq(1)
+        with m.If(self.pop & self.head.miss & self.line_error):
+            m.d.sync += [
+                self.bad.eq(1),
+                self.bad_set.eq(self.head.set),
+                self.bad_way.eq(self.head.way),
+            ]
+        with m.FSM():
+            with m.State("SWEEP"):
+                m.d.comb += [
+                    self.sweep.eq(1),
+                    self.tags.write.en.eq(self.sweep_index < self.sets),
+                    self.tags.write.addr.eq(self.sweep_index),
+                    self.tags.write.data.eq(empty),
+                ]
+                m.d.sync += [self.sweep_index.eq(self.sweep_index + 1), flush.eq(0)]
+                with m.If(self.sweep_index == max(self.sets, self.gather.lookahead) - 1):
+                    m.d.sync += self.sweep_index.eq(0)
+                    m.next = "RUN"
+            with m.State("RUN"):
+                with m.If(self.bad):
+                    m.d.comb += [
+                        self.tags.read.en.eq(1),
+                        self.tags.read.addr.eq(self.bad_set),
+                    ]
+                    m.next = "INVALIDATE"
+                with m.Elif(flush):
+                    m.next = "SWEEP"
+                with m.Else():
+                    m.d.comb += self.running.eq(1)
+            with m.State("INVALIDATE"):
+                m.d.comb += [
+                    self.tags.write.en.eq(1),
+                    self.tags.write.addr.eq(self.bad_set),
+                    self.tags.write.data.eq(spoilt),
+                ]
+                m.d.sync += self.bad.eq(0)
+                m.next = "RELOAD"
+            with m.State("RELOAD"):
+                # The segment in the probe stage gets its set word anew, from the RAM.
+                m.d.comb += [
+                    self.tags.read.en.eq(1),
+                    self.tags.read.addr.eq(self.d.line[: self.set_bits]),
+                ]
+                m.d.sync += self.forward.eq(0)
+                m.next = "RUN"
