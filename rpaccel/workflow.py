@@ -1,0 +1,357 @@
+"""The main job: data and weights to quantised models, image, device, results, report."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rpaccel.compiler import compile_image
+from rpaccel.config import Config
+from rpaccel.driver import Device
+from rpaccel.errors import MismatchError
+from rpaccel.image import Image
+from rpaccel.transport import Transport
+from rpaccel.verify import compare
+from sw_model.funnel import rank, rank_scores, score_items
+from sw_model.metrics import constant_ndcg, ndcg, recall
+from sw_model.quantise import quantise
+from sw_model.quantised import QuantisedModel
+from sw_model.query import Query, Ranking
+from sw_model.random_models import random_models, random_query
+
+if TYPE_CHECKING:
+    from sw_model.dataset import Candidates, Dataset
+    from sw_model.dlrm import FloatModel
+
+__all__ = ["Workflow", "open_transport"]
+
+log = logging.getLogger(__name__)
+
+CALIBRATION_QUERIES = 64
+OUTSTANDING = 2
+
+
+def open_transport(
+    kind: str,
+    config: Config,
+    models: Sequence[QuantisedModel],
+    image: Image,
+    *,
+    waves: str | Path | None = None,
+) -> Transport:
+    """Open a device.
+
+    Parameters
+    ----------
+    kind : {"golden", "verilator", "icarus"}
+        The functional golden device, or the RTL in a simulator.
+    config : Config
+    models : sequence of QuantisedModel
+        What the golden device computes with.
+    image : Image
+        What the RTL finds in its memory.
+    waves : path, optional
+        Where the simulator writes its waveform.
+    """
+    if kind == "golden":
+        from sw_model.device import GoldenTransport
+
+        return GoldenTransport(config, models)
+    from sim.transport import SimulatedTransport
+
+    return SimulatedTransport(config, image.data, simulator=kind, waves=waves)
+
+
+class Workflow:
+    """Everything a configuration leads to, each step made when it is first needed.
+
+    Parameters
+    ----------
+    config : Config
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @cached_property
+    def dataset(self) -> Dataset | None:
+        """The data set; None where models and queries are random."""
+        if self.config.data.source == "random":
+            return None
+        from sw_model.dataset import Dataset
+
+        log.info("reading %s", self.config.data.source)
+        return Dataset(self.config.features)
+
+    @cached_property
+    def float_models(self) -> list[FloatModel]:
+        """The trained models of the funnel's stages, float32."""
+        from sw_model.dlrm import FloatModel
+        from sw_model.movielens import WEIGHTS
+
+        folder = Path(self.config.data.weights or WEIGHTS)
+        return [
+            FloatModel.load(folder / f"{model.name}.safetensors", model, self.config.features)
+            for model in map(self.config.model, range(len(self.config.funnel.stages)))
+        ]
+
+    @cached_property
+    def _calibration(self) -> list[Candidates]:
+        from sw_model.movielens import Split
+
+        assert self.dataset is not None
+        return self.dataset.candidates(
+            Split.CALIBRATION,
+            items=self.config.funnel.items,
+            count=CALIBRATION_QUERIES,
+            seed=self.config.data.seed,
+        )
+
+    @cached_property
+    def candidates(self) -> list[Candidates]:
+        """Labelled queries of the test split: one for each user who has held-out movies."""
+        from sw_model.movielens import Split
+
+        assert self.dataset is not None
+        return self.dataset.candidates(
+            Split.TEST, items=self.config.funnel.items, seed=self.config.data.seed
+        )
+
+    @cached_property
+    def quantised(self) -> list[QuantisedModel]:
+        """The models in int8, calibrated on the calibration split."""
+        if self.dataset is None:
+            return random_models(self.config, np.random.default_rng(self.config.data.seed))
+        from sw_model.dataset import DENSE_SCALE
+        from sw_model.dlrm import Inputs
+
+        log.info("quantising %s", ", ".join(self.config.funnel.stages))
+        parts = [self.dataset.candidate_inputs(c) for c in self._calibration]
+        inputs = Inputs(
+            np.concatenate([p.dense for p in parts]),
+            {name: np.concatenate([p.indices[name] for p in parts]) for name in parts[0].indices},
+        )
+        return [quantise(model, inputs, dense_scale=DENSE_SCALE) for model in self.float_models]
+
+    @cached_property
+    def hotness(self) -> list[Mapping[str, NDArray]] | None:
+        """How often the calibration queries touch each row, for each stage."""
+        if self.dataset is None:
+            return None
+        counts = {}
+        for table in self.config.features.tables:
+            bags = self.dataset.bags[table.name]
+            rows = [
+                bags[[c.user] * len(c.movies) if table.scope == "query" else c.movies].ravel()
+                for c in self._calibration
+            ]
+            touched = np.concatenate(rows)
+            counts[table.name] = np.bincount(
+                touched[touched < table.rows], minlength=table.rows
+            ).astype(np.float64)
+        return [counts] * len(self.config.funnel.stages)
+
+    @cached_property
+    def image(self) -> Image:
+        """The memory image."""
+        return compile_image(self.config, self.quantised, hotness=self.hotness)
+
+    @cached_property
+    def queries(self) -> list[Query]:
+        """The queries that the device runs."""
+        if self.dataset is None:
+            rng = np.random.default_rng([self.config.data.seed, 1])
+            features, items = self.config.features, self.config.funnel.items
+            return [random_query(features, items, rng) for _ in range(self.config.data.queries)]
+        return [self.dataset.query(c) for c in self.candidates[: self.config.data.queries]]
+
+    def golden(self, query: Query) -> Ranking:
+        """The golden model's ranking of a query."""
+        funnel = self.config.funnel
+        return rank(
+            self.quantised,
+            self.config.features,
+            query,
+            keep=funnel.keep,
+            sub_batch=funnel.sub_batch_items,
+        )
+
+    def quality(self) -> dict[str, dict[str, float]]:
+        """Quality on all labelled queries: each model alone and the funnel, float and int8.
+
+        Returns
+        -------
+        dict of dict
+            ``ndcg``, ``ndcg_constant`` (RecPipe's constant ideal) and ``recall``, means over
+            queries, by what ranked.
+        """
+        if self.dataset is None:
+            return {}
+        log.info("measuring quality on %d queries", len(self.candidates))
+        funnel = self.config.funnel
+        k = funnel.keep[-1]
+        served: dict[str, list[NDArray]] = {}
+        for candidates in self.candidates:
+            inputs = self.dataset.candidate_inputs(candidates)
+            query = self.dataset.query(candidates)
+            kinds = {
+                "float": [model(inputs) for model in self.float_models],
+                "int8": [
+                    score_items(model, self.config.features, query).logits
+                    for model in self.quantised
+                ],
+            }
+            for kind, scores in kinds.items():
+                ranked = {
+                    f"{name} alone, {kind}": rank_scores([s], [k], query.items)
+                    for name, s in zip(funnel.stages, scores, strict=True)
+                }
+                if len(scores) > 1:
+                    ranked[f"funnel, {kind}"] = rank_scores(
+                        scores, funnel.keep, funnel.sub_batch_items
+                    )
+                for name, positions in ranked.items():
+                    served.setdefault(name, []).append(candidates.relevant[positions])
+        relevant = np.array([c.relevant.sum() for c in self.candidates])
+        return {
+            name: {
+                "ndcg": float(ndcg(np.array(hits), relevant).mean()),
+                "ndcg_constant": float(constant_ndcg(np.array(hits)).mean()),
+                "recall": float(recall(np.array(hits), relevant).mean()),
+            }
+            for name, hits in sorted(served.items())
+        }
+
+    def run(
+        self,
+        *,
+        device: str = "verilator",
+        waves: str | Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Rank the queries on a device, compare each with the golden model, and report.
+
+        Parameters
+        ----------
+        device : {"golden", "verilator", "icarus"}
+        waves : path, optional
+        progress : function, optional
+            Called with completed and total queries.
+
+        Returns
+        -------
+        dict
+            The report: plain values that JSON can hold; :func:`rpaccel.report.table` shows it.
+
+        Raises
+        ------
+        MismatchError
+            A result differs from the golden model's, or a gather unit was not put to the test
+            (no static hits, look-ahead hits, misses or evictions).
+        """
+        config, image = self.config, self.image
+        started = time.perf_counter()
+        with Device(
+            open_transport(device, config, self.quantised, image, waves=waves), config, image
+        ) as opened:
+            ready = time.perf_counter()
+            before = opened.counters()
+            handles = opened.run(self.queries, outstanding=OUTSTANDING, progress=progress)
+            after = opened.counters()
+        seconds = {"prepare": ready - started, "run": time.perf_counter() - ready}
+        compared = 0
+        for number, (query, handle) in enumerate(zip(self.queries, handles, strict=True)):
+            got = handle.result()
+            compare(number, self.golden(query), got)
+            compared += len(got.positions)
+        funnel = config.funnel
+        report: dict[str, Any] = {
+            "name": config.name,
+            "device": device,
+            "queries": len(self.queries),
+            "items": funnel.items,
+            "keep": list(funnel.keep),
+            "sub_batches": funnel.sub_batches,
+            "outstanding": OUTSTANDING,
+            "compared": compared,
+            "quality_k": funnel.keep[-1],
+            "quality_queries": len(self.candidates) if self.dataset else 0,
+            "quality": self.quality(),
+            "seconds": seconds,
+        }
+        if device != "golden":
+            counts = {name: after[name] - before[name] for name in after}
+            report |= measurements(config, counts, [h.cycles for h in handles])
+            if self.dataset is not None:
+                _demand_traffic(report["stages"])
+        return report
+
+
+def measurements(config: Config, counts: Mapping[str, int], cycles: list[int]) -> dict[str, Any]:
+    """Turn counter differences over a run into what a report says of hardware.
+
+    Rates are of embedding rows: ``static_rate`` of lookups; the others share the rest as the
+    line probes do.
+    """
+    hardware, stages = config.hardware, config.funnel.stages
+    queries = len(cycles)
+    active = counts["device.active"]
+    report: dict[str, Any] = {
+        "cycles": {
+            "total": active,
+            "per_query": active / queries,
+            "latency": float(np.mean(cycles)),
+            "latencies": cycles,
+        },
+        "bytes_per_query": {
+            "host_read": counts["device.host_read_bytes"] / queries,
+            "host_write": counts["device.host_write_bytes"] / queries,
+            "memory_read": counts["device.memory_read_bytes"] / queries,
+        },
+        "stages": {},
+        "groups": {},
+        "counters": dict(counts),
+    }
+    for number, name in enumerate(stages):
+        unit = {
+            key.partition(".")[2]: value
+            for key, value in counts.items()
+            if key.startswith(f"gather{number}.")
+        }
+        static = unit["static_hits"] / max(1, unit["lookups"])
+        hit = unit["lookahead_hits"] / max(1, unit["lookahead_hits"] + unit["misses"])
+        report["stages"][f"{number} {name}"] = unit | {
+            "static_rate": static,
+            "lookahead_rate": (1 - static) * hit,
+            "miss_rate": (1 - static) * (1 - hit),
+        }
+    useful = 0
+    for number, group in enumerate(hardware.groups):
+        size = hardware.k_width(number) * hardware.n_width(number)
+        macs = counts[f"group{number}.macs"]
+        useful += macs
+        report["groups"][f"{number} ({group.rows}x{group.cols} sub-arrays)"] = {
+            "size": size,
+            "macs": macs,
+            "utilisation": macs / (size * active),
+            "busy": counts[f"group{number}.busy"] / active,
+        }
+    report["utilisation"] = useful / (hardware.macs * active)
+    return report
+
+
+def _demand_traffic(stages: Mapping[str, Mapping[str, Any]]) -> None:
+    """A run on real data must exercise every way a row can come."""
+    for name, unit in stages.items():
+        for counter in ("static_hits", "lookahead_hits", "misses", "evictions"):
+            if not unit[counter]:
+                raise MismatchError(
+                    f"stage {name}: {counter} is zero, so this run shows nothing of it"
+                )
