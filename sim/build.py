@@ -4,35 +4,23 @@ A build is cached under a digest of everything that went into it: sources, optio
 compiler flags. A stale simulator therefore cannot be run, and equal designs share one.
 """
 
-import hashlib
-import json
-import os
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any, NoReturn
-
-import cocotb_tools.config
-from cocotb_tools import runner as cocotb_runner
+from typing import Any
 
 from rpaccel.errors import BuildError, ConfigError
-from sim.process import Simulation, clean_environment, run_logged
+from sim.process import Simulation, clean_environment
 from sim.progress import status
-from sim.toolchain import cache_root, cxx_version, iverilog, locked, verilator, version
+from sim.recipe import RUNNERS, Recipe, capture, make, tools
+from sim.toolchain import cache_root, locked
 from sim.verilog import control_file
 
 __all__ = ["Build", "build"]
 
-FORMAT = 1  # counts changes of this module that make old cache entries wrong
-
 # Wide designs compile several times longer at -O2 for a fifth more speed, and are simulated for few
 # cycles each; small ones are simulated for many.
 _OPTIMISE_LIMIT = 400_000  # characters of Verilog from which on the generated C++ is built for size
-_TIMESCALE = ("1ns", "1ps")
 
 
 @dataclass(frozen=True)
@@ -98,8 +86,8 @@ class Build:
         work = Path(work).absolute()
         wave_file = Path(waves).absolute() if waves is not None else None
         results = work / "results.xml"
-        command = _capture(
-            _RUNNERS[self.simulator](wave_file is not None).test,
+        command = capture(
+            RUNNERS[self.simulator](wave_file is not None).test,
             test_module=module,
             hdl_toplevel=self.toplevel,
             hdl_toplevel_lang="verilog",
@@ -207,15 +195,15 @@ def build(
     BuildError
         The tools refuse the design; the message ends with what they said.
     """
-    if simulator not in _RUNNERS:
-        raise ConfigError(f"simulator must be one of {', '.join(_RUNNERS)}, not {simulator!r}")
+    if simulator not in RUNNERS:
+        raise ConfigError(f"simulator must be one of {', '.join(RUNNERS)}, not {simulator!r}")
     if optimise is None:
         small = sum(map(len, sources.values())) < _OPTIMISE_LIMIT
         optimise = "-O2" if small else "-Os"
     control = ""
     if simulator == "verilator":
         control = control_file(sources, toplevel, public or {}, no_inline)
-    recipe = _Recipe(
+    recipe = Recipe(
         dict(sources),
         toplevel,
         simulator,
@@ -224,7 +212,7 @@ def build(
         dict(macros or {}),
         control,
         optimise,
-        *_tools(simulator),
+        *tools(simulator),
     )
     root = cache_root() / "simulators"
     if " " in str(root):
@@ -234,197 +222,5 @@ def build(
         label = f"building the {simulator} simulator of {toplevel}"
         with status(label, quiet=quiet) as say, locked(root / f"{entry.name}.lock"):
             if not (entry / "recipe.json").is_file():
-                _make(recipe, entry, say)
+                make(recipe, entry, say)
     return Build(simulator, toplevel, entry, waves)
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    """Everything that decides what a simulator does."""
-
-    sources: dict[str, str]
-    toplevel: str
-    simulator: str
-    waves: bool
-    parameters: dict[str, object]
-    macros: dict[str, object]
-    control: str
-    optimise: str
-    tool: str
-    tool_version: str
-    compiler: str
-    cocotb: str
-
-    def digest(self) -> str:
-        return _digest({"format": FORMAT, **vars(self)})
-
-    def runtime_digest(self) -> str:
-        """Of what decides Verilator's own run-time objects, which no design changes."""
-        return _digest([FORMAT, self.waves, self.tool, self.tool_version, self.compiler])
-
-
-def _digest(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, default=repr)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _tools(simulator: str) -> tuple[str, str, str, str]:
-    # The simulator links to this environment's cocotb by path.
-    cocotb = f"{package_version('cocotb')} {cocotb_tools.config.libs_dir} {sys.executable}"
-    if simulator == "icarus":
-        tool = iverilog()
-        return str(tool), version(tool, "-V"), "", cocotb
-    tool = verilator()
-    return str(tool), version(tool), cxx_version(), cocotb
-
-
-class _Captured(BaseException):
-    """Commands that the cocotb runner would have run, in place of running them."""
-
-    def __init__(self, commands: list[list[str]], env: dict[str, str]) -> None:
-        super().__init__(commands)
-        self.commands = commands
-        self.env = env
-
-
-class _Deferred:
-    """Mixin of a cocotb runner that says what it would run: here it runs under our control."""
-
-    env: dict[str, str]
-
-    def __init__(self, waves: bool) -> None:
-        self._waves = waves
-        super().__init__()
-
-    # The runner would let WAVES and GUI in the environment decide; the recipe does.
-    waves = property(lambda self: self._waves, lambda self, value: None)
-    gui = property(lambda self: False, lambda self, value: None)
-
-    def _execute(self, cmds: Sequence[Sequence[str]], cwd: object) -> NoReturn:
-        raise _Captured([list(command) for command in cmds], dict(self.env))
-
-
-class _Verilator(_Deferred, cocotb_runner.Verilator):
-    def _simulator_in_path_build_only(self) -> None:
-        self.executable = str(verilator())
-
-
-class _Icarus(_Deferred, cocotb_runner.Icarus):
-    def _simulator_in_path(self) -> None:
-        iverilog()
-
-
-_RUNNERS: dict[str, Any] = {"verilator": _Verilator, "icarus": _Icarus}
-
-
-def _capture(method: Any, **arguments: Any) -> _Captured:
-    try:
-        method(**arguments)
-    except _Captured as captured:
-        return captured
-    raise AssertionError("the cocotb runner ran nothing")
-
-
-def _make(recipe: _Recipe, entry: Path, say: Any) -> None:
-    """Build in a temporary folder and move the parts that a run needs into place in one step."""
-    work = entry.with_name(f"{entry.name}.tmp")
-    kept = entry.with_name(f"{entry.name}.new")
-    for folder in (work, kept, entry):
-        shutil.rmtree(folder, ignore_errors=True)
-    log = entry.with_name(f"{entry.name}.log")
-    try:
-        (work / "sources").mkdir(parents=True)
-        files = []
-        for name, text in recipe.sources.items():
-            files.append(work / "sources" / name)
-            files[-1].write_text(text)
-        if recipe.simulator == "verilator":
-            product = _make_verilator(recipe, work, files, log, say)
-        else:
-            product = _make_icarus(recipe, work, files, log, say)
-        kept.mkdir()
-        shutil.move(product, kept / product.name)
-        shutil.move(work / "sources", kept / "sources")
-        shutil.copy(log, kept / "build.log")
-        described = {**vars(recipe), "sources": list(recipe.sources)}
-        (kept / "recipe.json").write_text(json.dumps(described, indent=2, default=repr))
-        kept.rename(entry)
-        log.unlink()
-    finally:
-        for folder in (work, kept):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _commands(recipe: _Recipe, work: Path, files: list[Path], build_args: list[str]) -> _Captured:
-    captured = _capture(
-        _RUNNERS[recipe.simulator](recipe.waves).build,
-        sources=files,
-        hdl_toplevel=recipe.toplevel,
-        parameters=recipe.parameters,
-        defines=recipe.macros,
-        build_args=build_args,
-        build_dir=work,
-        timescale=_TIMESCALE,
-        always=True,
-    )
-    captured.env = clean_environment(captured.env)
-    return captured
-
-
-def _make_verilator(recipe: _Recipe, work: Path, files: list[Path], log: Path, say: Any) -> Path:
-    control = work / "control.vlt"
-    control.write_text(recipe.control)
-    options = [
-        *["-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--no-timing"],
-        # Style is what sim.lint is for; a simulator of what was generated is wanted here.
-        *["-Wno-lint", "-Wno-style", "-Wno-fatal"],
-        str(control),
-    ]
-    captured = _commands(recipe, work, files, options)
-    generate, make = captured.commands
-    generate.remove("--public-flat-rw")  # the control file names the ports instead: 4x faster
-    make.append(f"OPT_FAST={recipe.optimise}")
-    if ccache := shutil.which("ccache"):
-        make.append(f"OBJCACHE={ccache}")
-    log.unlink(missing_ok=True)
-    say("verilating")
-    run_logged(generate, captured.env, work, log)
-    runtime = cache_root() / "simulators" / f"runtime-{recipe.runtime_digest()}"
-    _use_runtime(runtime, work)
-    total = len(list(work.glob("*.cpp"))) + 4
-
-    def progress() -> None:
-        say(f"compiling, {len(list(work.glob('*.o')))} of about {total} files")
-
-    run_logged(make, captured.env, work, log, tick=progress)
-    _keep_runtime(runtime, work)
-    return work / recipe.toplevel
-
-
-def _use_runtime(runtime: Path, work: Path) -> None:
-    """Put Verilator's run-time objects where make finds them up to date: saves most of a minute."""
-    for file in runtime.glob("*.o"):
-        shutil.copy(file, work)
-
-
-def _keep_runtime(runtime: Path, work: Path) -> None:
-    if runtime.is_dir():
-        return
-    fresh = runtime.with_name(f"{runtime.name}.{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    # verilator.o is cocotb's main program, which includes the design's own header.
-    for file in work.glob("verilated*.o"):
-        shutil.copy(file, fresh)
-    with suppress(OSError):  # another process was first
-        fresh.rename(runtime)
-    shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _make_icarus(recipe: _Recipe, work: Path, files: list[Path], log: Path, say: Any) -> Path:
-    captured = _commands(recipe, work, files, [])
-    log.unlink(missing_ok=True)
-    say("compiling")
-    for command in captured.commands:
-        run_logged(command, captured.env, work, log)
-    return work / "sim.vvp"

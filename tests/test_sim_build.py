@@ -11,6 +11,7 @@ import pytest
 
 from rpaccel.errors import BuildError, ConfigError, MismatchError
 from sim import build as build_module
+from sim import recipe as recipe_module
 from sim.build import build
 from sim.verilog import port_names
 
@@ -43,7 +44,7 @@ def recipes(monkeypatch, tmp_path):
         entry.mkdir(parents=True)
         (entry / "recipe.json").write_text("{}")
 
-    monkeypatch.setattr(build_module, "_make", make)
+    monkeypatch.setattr(build_module, "make", make)
     return made
 
 
@@ -123,7 +124,7 @@ def test_equal_designs_share_a_build_and_others_do_not(recipes):
 
 def test_another_compiler_means_another_build(recipes, monkeypatch):
     counter()
-    monkeypatch.setattr(build_module, "cxx_version", lambda: "g++ 99")
+    monkeypatch.setattr(recipe_module, "cxx_version", lambda: "g++ 99")
     counter()
     assert len(set(recipes)) == 2
 

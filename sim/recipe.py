@@ -1,0 +1,230 @@
+"""How a simulator is built: everything that decides what it does, and the tools that make it."""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any, NoReturn
+
+import cocotb_tools.config
+from cocotb_tools import runner as cocotb_runner
+
+from sim.process import clean_environment, run_logged
+from sim.toolchain import cache_root, cxx_version, iverilog, verilator, version
+
+__all__ = ["RUNNERS", "Captured", "Recipe", "capture", "make", "tools"]
+
+FORMAT = 1  # counts changes of this module that make old cache entries wrong
+
+Say = Callable[[str], None]
+
+_TIMESCALE = ("1ns", "1ps")
+_VERILATOR_OPTIONS = (
+    *("-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--no-timing"),
+    # Style is what sim.lint is for; a simulator of what was generated is wanted here.
+    *("-Wno-lint", "-Wno-style", "-Wno-fatal"),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a simulator does."""
+
+    sources: dict[str, str]
+    toplevel: str
+    simulator: str
+    waves: bool
+    parameters: dict[str, object]
+    macros: dict[str, object]
+    control: str
+    optimise: str
+    tool: str
+    tool_version: str
+    compiler: str
+    cocotb: str
+
+    def digest(self) -> str:
+        """Name of the simulator that this recipe gives, and no other does."""
+        return _digest([FORMAT, _TIMESCALE, _VERILATOR_OPTIONS, vars(self)])
+
+    def runtime_digest(self) -> str:
+        """Of what decides Verilator's own run-time objects, which no design changes."""
+        options = [FORMAT, _VERILATOR_OPTIONS, self.waves]
+        return _digest([*options, self.tool, self.tool_version, self.compiler])
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def tools(simulator: str) -> tuple[str, str, str, str]:
+    """Path and version of a simulator, and versions of the compiler and of cocotb."""
+    # The simulator links to this environment's cocotb by path.
+    cocotb = f"{package_version('cocotb')} {cocotb_tools.config.libs_dir} {sys.executable}"
+    if simulator == "icarus":
+        tool = iverilog()
+        return str(tool), version(tool, "-V"), "", cocotb
+    tool = verilator()
+    return str(tool), version(tool), cxx_version(), cocotb
+
+
+class Captured(BaseException):
+    """Commands that the cocotb runner would have run, in place of running them."""
+
+    def __init__(self, commands: list[list[str]], env: dict[str, str]) -> None:
+        super().__init__(commands)
+        self.commands = commands
+        self.env = env
+
+
+class _Deferred:
+    """Mixin of a cocotb runner that says what it would run: here it runs under our control."""
+
+    env: dict[str, str]
+
+    def __init__(self, waves: bool) -> None:
+        self._waves = waves
+        super().__init__()
+
+    # The runner would let WAVES and GUI in the environment decide; the recipe does.
+    waves = property(lambda self: self._waves, lambda self, value: None)
+    gui = property(lambda self: False, lambda self, value: None)
+
+    def _execute(self, cmds: Sequence[Sequence[str]], cwd: object) -> NoReturn:
+        raise Captured([list(command) for command in cmds], dict(self.env))
+
+
+class _Verilator(_Deferred, cocotb_runner.Verilator):
+    def _simulator_in_path_build_only(self) -> None:
+        self.executable = str(verilator())
+
+
+class _Icarus(_Deferred, cocotb_runner.Icarus):
+    def _simulator_in_path(self) -> None:
+        iverilog()
+
+
+RUNNERS: dict[str, Any] = {"verilator": _Verilator, "icarus": _Icarus}
+
+
+def capture(method: Any, **arguments: Any) -> Captured:
+    """Call a cocotb runner's ``build`` or ``test`` and return the commands it would run."""
+    try:
+        method(**arguments)
+    except Captured as captured:
+        return captured
+    raise AssertionError("the cocotb runner ran nothing")
+
+
+def make(recipe: Recipe, entry: Path, say: Say) -> None:
+    """Build a simulator into a cache entry; the caller holds the entry's lock.
+
+    All happens in a temporary folder; what a run needs is moved into place in one step at the end.
+
+    Raises
+    ------
+    BuildError
+        A tool failed; its log stays beside the entry.
+    """
+    work = entry.with_name(f"{entry.name}.tmp")
+    kept = entry.with_name(f"{entry.name}.new")
+    for folder in (work, kept, entry):
+        shutil.rmtree(folder, ignore_errors=True)
+    log = entry.with_name(f"{entry.name}.log")
+    try:
+        (work / "sources").mkdir(parents=True)
+        files = []
+        for name, text in recipe.sources.items():
+            files.append(work / "sources" / name)
+            files[-1].write_text(text)
+        if recipe.simulator == "verilator":
+            product = _make_verilator(recipe, work, files, log, say)
+        else:
+            product = _make_icarus(recipe, work, files, log, say)
+        kept.mkdir()
+        shutil.move(product, kept / product.name)
+        shutil.move(work / "sources", kept / "sources")
+        shutil.copy(log, kept / "build.log")
+        described = {**vars(recipe), "sources": list(recipe.sources)}
+        (kept / "recipe.json").write_text(json.dumps(described, indent=2, default=repr))
+        kept.rename(entry)
+        log.unlink()
+    finally:
+        for folder in (work, kept):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _commands(recipe: Recipe, work: Path, files: list[Path], build_args: list[str]) -> Captured:
+    captured = capture(
+        RUNNERS[recipe.simulator](recipe.waves).build,
+        sources=files,
+        hdl_toplevel=recipe.toplevel,
+        parameters=recipe.parameters,
+        defines=recipe.macros,
+        build_args=build_args,
+        build_dir=work,
+        timescale=_TIMESCALE,
+        always=True,
+    )
+    captured.env = clean_environment(captured.env)
+    return captured
+
+
+def _make_verilator(recipe: Recipe, work: Path, files: list[Path], log: Path, say: Say) -> Path:
+    control = work / "control.vlt"
+    control.write_text(recipe.control)
+    captured = _commands(recipe, work, files, [*_VERILATOR_OPTIONS, str(control)])
+    generate, make = captured.commands
+    generate.remove("--public-flat-rw")  # the control file names the ports instead: 4x faster
+    make.append(f"OPT_FAST={recipe.optimise}")
+    if ccache := shutil.which("ccache"):
+        make.append(f"OBJCACHE={ccache}")
+    log.unlink(missing_ok=True)
+    say("verilating")
+    run_logged(generate, captured.env, work, log)
+    runtime = cache_root() / "simulators" / f"runtime-{recipe.runtime_digest()}"
+    _use_runtime(runtime, work)
+    total = len(list(work.glob("*.cpp"))) + 4
+
+    def progress() -> None:
+        say(f"compiling, {len(list(work.glob('*.o')))} of about {total} files")
+
+    run_logged(make, captured.env, work, log, tick=progress)
+    _keep_runtime(runtime, work)
+    return work / recipe.toplevel
+
+
+def _use_runtime(runtime: Path, work: Path) -> None:
+    """Put Verilator's run-time objects where make finds them up to date: saves most of a minute."""
+    for file in runtime.glob("*.o"):
+        shutil.copy(file, work)
+
+
+def _keep_runtime(runtime: Path, work: Path) -> None:
+    if runtime.is_dir():
+        return
+    fresh = runtime.with_name(f"{runtime.name}.{os.getpid()}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    # verilator.o is cocotb's main program, which includes the design's own header.
+    for file in work.glob("verilated*.o"):
+        shutil.copy(file, fresh)
+    with suppress(OSError):  # another process was first
+        fresh.rename(runtime)
+    shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _make_icarus(recipe: Recipe, work: Path, files: list[Path], log: Path, say: Say) -> Path:
+    captured = _commands(recipe, work, files, [])
+    log.unlink(missing_ok=True)
+    say("compiling")
+    for command in captured.commands:
+        run_logged(command, captured.env, work, log)
+    return work / "sim.vvp"
