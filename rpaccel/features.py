@@ -14,7 +14,7 @@ from rpaccel.config import MAX_ITEMS, FeaturesConfig, TableConfig
 from rpaccel.errors import QueryError
 from sw_model.query import Query
 
-__all__ = ["offsets", "pack", "unpack", "validate"]
+__all__ = ["offsets", "pack", "validate"]
 
 
 def offsets(features: FeaturesConfig) -> dict[str, int]:
@@ -111,34 +111,3 @@ def pack(features: FeaturesConfig, query: Query, *, check: bool = True) -> bytes
         part = _index_bytes(table, query.indices[table.name])
         (first if table.scope == "query" else each).append(part)
     return np.concatenate(first).tobytes() + np.concatenate(each, axis=1).tobytes()
-
-
-def unpack(features: FeaturesConfig, data: bytes, items: int) -> Query:
-    """Take records apart; the opposite of :func:`pack`, without validating.
-
-    Parameters
-    ----------
-    features : FeaturesConfig
-    data : bytes
-        At least ``query_bytes + items * item_bytes`` long.
-    items : int
-    """
-    raw = np.frombuffer(data, np.uint8)
-    record = raw[: features.query_bytes]
-    end = features.query_bytes + items * features.item_bytes
-    records = raw[features.query_bytes : end].reshape(items, features.item_bytes)
-    places = offsets(features)
-    indices = {}
-    for table in features.tables:
-        source = record if table.scope == "query" else records
-        at = places[table.name]
-        part = source[..., at : at + table.record_bytes]
-        part = part.reshape(*part.shape[:-1], table.lookups, table.index_bits // 8)
-        weights = 1 << 8 * np.arange(table.index_bits // 8, dtype=np.int64)
-        indices[table.name] = part.astype(np.int64) @ weights
-    return Query(
-        record[: features.dense_query].view(np.int8).copy(),
-        records[:, : features.dense_item].copy().view(np.int8),
-        indices,
-        items,
-    )

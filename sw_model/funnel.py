@@ -33,6 +33,11 @@ class Token:
         Their logits.
     released : int64, shape (r,)
         Positions released at the end of it, best first.
+    lookups, bad_indices : int
+        Slots of bags with a row of the table, and with an index beyond it. The bags of the query
+        count again for each item: they are looked up again.
+    saturations : int
+        Logits that were clamped.
     """
 
     stage: int
@@ -40,15 +45,26 @@ class Token:
     positions: NDArray[np.int64]
     scores: NDArray[np.int64]
     released: NDArray[np.int64]
+    lookups: int
+    bad_indices: int
+    saturations: int
 
 
 @dataclass
 class Trace:
-    """What happened in a query, token by token in the order of the plan, and what it counted."""
+    """What happened in a query, token by token in the order of the plan."""
 
     tokens: list[Token] = field(default_factory=list)
-    bad_indices: int = 0
-    saturations: int = 0
+
+    @property
+    def bad_indices(self) -> int:
+        """Lookups beyond their table, in all stages."""
+        return sum(token.bad_indices for token in self.tokens)
+
+    @property
+    def saturations(self) -> int:
+        """Logits that were clamped, in all stages."""
+        return sum(token.saturations for token in self.tokens)
 
 
 def score_items(
@@ -146,23 +162,29 @@ def rank(
                 best = top_k(all_positions, all_scores, step.count)
                 released = best[0]
         if trace is not None:
-            trace.tokens.append(Token(stage, step.sub_batch, positions, scores, released))
-            trace.saturations += int(result.saturated.sum())
-            trace.bad_indices += _count_bad(models[stage], features, query, positions)
+            good, bad = _count_lookups(models[stage], features, query, positions)
+            saturations = int(result.saturated.sum())
+            token = Token(
+                stage, step.sub_batch, positions, scores, released, good, bad, saturations
+            )
+            trace.tokens.append(token)
     return Ranking(*best)
 
 
-def _count_bad(
+def _count_lookups(
     model: QuantisedModel,
     features: FeaturesConfig,
     query: Query,
     positions: NDArray[np.int64],
-) -> int:
-    """Lookups beyond their table; the query's own bags are looked up again for each item."""
-    count = 0
+) -> tuple[int, int]:
+    """Lookups of items that have a row, and that are beyond their table."""
+    good = bad = 0
     for table, quantised in zip(features.tables, model.tables, strict=True):
         bags = query.indices[table.name]
-        wrong = bad_indices(quantised, bags, empty_index=table.empty_index)
-        each = wrong[positions] if table.scope == "item" else np.tile(wrong, len(positions))
-        count += int(each.sum())
-    return count
+        times = len(positions)
+        if table.scope == "item":
+            bags, times = bags[positions], 1
+        beyond = int(bad_indices(quantised, bags, empty_index=table.empty_index).sum())
+        good += times * (int((bags != table.empty_index).sum()) - beyond)
+        bad += times * beyond
+    return good, bad

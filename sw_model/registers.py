@@ -1,0 +1,118 @@
+"""Golden model of the registers: what reads and writes over AXI4-Lite do, and the counters."""
+
+from __future__ import annotations
+
+from rpaccel import abi
+from rpaccel.config import HardwareConfig
+
+__all__ = ["Registers"]
+
+_LOW16 = 0xFFFF
+_NAMES = {r.address: r.name for r in abi.REGISTERS.values()}
+_MASKS = {"SQ_TAIL": _LOW16, "CQ_HEAD": _LOW16, "SQ_LOG2": 15, "CQ_LOG2": 15, "IRQ_ENABLE": 7}
+"""Bits that a narrow register keeps of what is written."""
+
+
+class Registers:
+    """The registers of a machine, by name; the device behind them reads and sets them.
+
+    Parameters
+    ----------
+    hardware : HardwareConfig
+
+    Attributes
+    ----------
+    counts : dict of int
+        Counters by name.
+    idle : bool
+        What STATUS tells.
+    """
+
+    def __init__(self, hardware: HardwareConfig) -> None:
+        digest = hardware.digest()
+        self._values = dict.fromkeys(abi.REGISTERS, 0)
+        self._values |= {
+            "ID": abi.DEVICE_ID,
+            "VERSION": abi.VERSION,
+            "DIGEST_LO": digest & 0xFFFFFFFF,
+            "DIGEST_HI": digest >> 32,
+        }
+        self._capabilities = list(abi.capability_values(hardware).values())
+        self._counters = {c.address: c.name for c in abi.counters(hardware).values()}
+        self._latched = 0
+        self.counts = dict.fromkeys(self._counters.values(), 0)
+        self.idle = True
+
+    def __getitem__(self, name: str) -> int:
+        return self._values[name]
+
+    def __setitem__(self, name: str, value: int) -> None:
+        self._values[name] = value
+
+    def address(self, name: str) -> int:
+        """A 64-bit address register, such as ``"SQ_BASE"``."""
+        return self[f"{name}_HI"] << 32 | self[f"{name}_LO"]
+
+    @property
+    def enabled(self) -> bool:
+        """Submissions are fetched."""
+        return bool(self["CONTROL"] >> abi.Control.ENABLE & 1)
+
+    @property
+    def submitted(self) -> bool:
+        """There is a submission to fetch."""
+        return self["SQ_HEAD"] != self["SQ_TAIL"]
+
+    @property
+    def interrupt(self) -> bool:
+        """The interrupt is up."""
+        return bool(self["IRQ_STATUS"] & self["IRQ_ENABLE"])
+
+    def interrupted(self, interrupt: abi.Interrupt) -> None:
+        """Set an interrupt's status."""
+        self["IRQ_STATUS"] |= 1 << interrupt
+
+    def error(self, bit: abi.DeviceErrorBit) -> None:
+        """Set an error bit and its interrupt."""
+        self["ERROR"] |= 1 << bit
+        self.interrupted(abi.Interrupt.ERROR)
+
+    def read(self, address: int) -> int:
+        """Read a word; unknown addresses read zero, a counter's low word latches its high one."""
+        address &= ~3
+        name = _NAMES.get(address)
+        if name == "STATUS":
+            loaded = bool(self["IMAGE_ID"])
+            return loaded << abi.DeviceStatus.IMAGE_LOADED | self.idle << abi.DeviceStatus.IDLE
+        if name is not None:
+            return self[name]
+        number, odd = divmod(address - abi.CAPABILITY_BASE, 4)
+        if not odd and 0 <= number < len(self._capabilities):
+            return self._capabilities[number]
+        if address in self._counters:
+            value = self.counts[self._counters[address]]
+            self._latched = value >> 32 & _LOW16
+            return value & 0xFFFFFFFF
+        return self._latched if address - 4 in self._counters else 0
+
+    def write(self, address: int, value: int) -> bool:
+        """Write a word; writes to unknown and read-only addresses are ignored.
+
+        Returns
+        -------
+        load : bool
+            An image is to be loaded.
+        """
+        name = _NAMES.get(address & ~3)
+        if name is None or abi.REGISTERS[name].access == "ro":
+            return False
+        if abi.REGISTERS[name].access == "w1c":
+            self[name] &= ~value
+        elif name == "CONTROL":
+            self[name] = value & 1 << abi.Control.ENABLE
+            return bool(value >> abi.Control.LOAD & 1)
+        elif name == "SQ_TAIL" and (value - self["SQ_HEAD"] & _LOW16) > 1 << self["SQ_LOG2"]:
+            self.error(abi.DeviceErrorBit.RING_OVERRUN)
+        else:
+            self[name] = value & _MASKS.get(name, 0xFFFFFFFF)
+        return False
