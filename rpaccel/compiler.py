@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rpaccel import abi
-from rpaccel.config import Config, ModelConfig
+from rpaccel.checks import check_gather, check_model, same
+from rpaccel.config import Config
 from rpaccel.errors import ConfigError
 from rpaccel.explain import explain
 from rpaccel.features import offsets
@@ -113,7 +114,7 @@ def compile_image(
     groups = [_Group() for _ in hardware.groups]
     stages = []
     for number, model in enumerate(models):
-        _check_model(config, config.model(number), model)
+        check_model(config, number, model)
         heat = hotness[number] if hotness is not None else None
         stages.append(_stage(config, number, model, groups[hardware.group_of(number)], heat))
     memories = _memories(config, groups, stages)
@@ -121,43 +122,6 @@ def compile_image(
     if over:
         raise ConfigError("the models do not fit the machine: " + "; ".join(over))
     return _image(config, groups, stages, memories, address)
-
-
-def _check_model(config: Config, expected: ModelConfig, model: QuantisedModel) -> None:
-    """Check that a model has the shapes of its configuration."""
-    features = config.features
-    names = [t.name for t in features.tables]
-    if [t.name for t in model.tables] != names:
-        raise ConfigError(
-            f"model {model.name!r} has tables {[t.name for t in model.tables]}, "
-            f"the configuration has {names}"
-        )
-    for table, quantised in zip(features.tables, model.tables, strict=True):
-        shape = (table.rows, expected.dimension(table.name))
-        _same(f"{model.name}.{table.name}: rows", quantised.rows.shape, shape)
-        if not 0 <= quantised.shift <= 15:
-            raise ConfigError(
-                f"{model.name}.{table.name}: shift {quantised.shift} is outside 0..15"
-            )
-    joined = sum(expected.dimension(name) for name in names)
-    joined += expected.bottom[-1] if expected.bottom else 0
-    for part, widths, inputs, layers in (
-        ("bottom", expected.bottom, features.dense, model.bottom),
-        ("top", expected.top, joined, model.top),
-    ):
-        _same(f"{model.name}.{part}: layers", len(layers), len(widths))
-        for i, (layer, width) in enumerate(zip(layers, widths, strict=True)):
-            where = f"{model.name}.{part}.{i}"
-            _same(f"{where}: weights", layer.weights.shape, (width, inputs))
-            for name in ("bias", "mantissa", "shift"):
-                _same(f"{where}: {name}", getattr(layer, name).shape, (width,))
-            _same(f"{where}: logit", layer.logit, part == "top" and i == len(layers) - 1)
-            inputs = width
-
-
-def _same(what: str, value: object, expected: object) -> None:
-    if value != expected:
-        raise ConfigError(f"{what} must be {expected}, not {value}")
 
 
 def _stage(
@@ -169,7 +133,7 @@ def _stage(
 ) -> _Stage:
     """Place a stage's activations, passes and tables."""
     hardware = config.hardware
-    _check_gather(config, number, model)
+    check_gather(config, number, model)
     geometry = Geometry.of(hardware, hardware.group_of(number))
     depth, rows = hardware.accumulator_depth, hardware.activation_rows
     space = Space.plan(geometry, model, config.features.dense, rows // depth)
@@ -213,23 +177,6 @@ def _stage(
     return _Stage(model, info, space, tables, program)
 
 
-def _check_gather(config: Config, number: int, model: QuantisedModel) -> None:
-    """Check that a stage's gather unit takes the features and tables."""
-    features, gather = config.features, config.hardware.gather[number]
-    fields = len(features.tables) + bool(features.dense_query) + bool(features.dense_item)
-    if fields > gather.max_fields:
-        raise ConfigError(
-            f"there are {fields} feature fields, but hardware.gather.{number}.max_fields = "
-            f"{gather.max_fields}"
-        )
-    for table in model.tables:
-        if table.rows.shape[1] > gather.max_dimension:
-            raise ConfigError(
-                f"{model.name}.{table.name}: dimension {table.rows.shape[1]}, but "
-                f"hardware.gather.{number}.max_dimension = {gather.max_dimension}"
-            )
-
-
 def _layer(geometry: Geometry, place: PlacedLayer, group: _Group) -> LayerInfo:
     """Append a layer's passes to its group."""
     passes = n_tiles = 0
@@ -269,7 +216,7 @@ def _static_lines(
         if table.name not in hotness:
             raise ConfigError(f"hotness is not given for {model.name}.{table.name}")
         accesses = np.asarray(hotness[table.name], np.float64)
-        _same(f"hotness of {model.name}.{table.name}: shape", accesses.shape, (len(table.rows),))
+        same(f"hotness of {model.name}.{table.name}: shape", accesses.shape, (len(table.rows),))
         first = np.arange(0, len(table.rows), 1 << placed.log2_rows)
         heat.append(np.add.reduceat(accesses, first))
     return share_hottest(available, heat, units)
