@@ -7,6 +7,7 @@ objects, and ``docs/abi.md`` is printed from them.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -140,11 +141,11 @@ class Layout:
             at += field.bits
         return word
 
-    def pack(self, **values: int) -> bytes:
+    def pack(self, **values: int) -> builtins.bytes:
         """Pack values into bytes; see :meth:`pack_int`."""
         return self.pack_int(values).to_bytes(self.bytes, "little")
 
-    def unpack(self, data: bytes | int) -> dict[str, int]:
+    def unpack(self, data: builtins.bytes | int) -> dict[str, int]:
         """Take a packed structure apart, reserved bits as ``"reserved"``."""
         word = data if isinstance(data, int) else int.from_bytes(data[: self.bytes], "little")
         values = {}
