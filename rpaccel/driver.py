@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from rpaccel import abi
@@ -317,15 +317,24 @@ class Device:
 
     def run(
         self,
-        queries: Iterable[Query],
+        queries: Sequence[Query],
         *,
         outstanding: int = 2,
         keep: Sequence[int] | None = None,
         first_stage: int = 0,
         last_stage: int | None = None,
         sub_batch: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> list[Handle]:
-        """Run queries, keeping several outstanding; see :meth:`submit` for the arguments.
+        """Run queries, keeping several outstanding; see :meth:`submit` for the other arguments.
+
+        Parameters
+        ----------
+        queries : sequence of Query
+        outstanding : int
+            Queries submitted at a time.
+        progress : function, optional
+            Called with the numbers of completed and of all queries when they change.
 
         Returns
         -------
@@ -335,9 +344,19 @@ class Device:
         self._opened()
         if outstanding < 1:
             raise QueryError(f"outstanding must be positive, not {outstanding}")
-        handles = []
+        handles: list[Handle] = []
+        told = 0
+
+        def at_most(running: int) -> None:
+            nonlocal told
+            self._link.until(lambda: len(self._pending) <= running, "a query to complete")
+            done = sum(handle.done for handle in handles)
+            if progress is not None and done > told:
+                progress(done, len(queries))
+                told = done
+
         for query in queries:
-            self._link.until(lambda: len(self._pending) < outstanding, "a query to complete")
+            at_most(outstanding - 1)
             handles.append(
                 self.submit(
                     query,
@@ -347,6 +366,6 @@ class Device:
                     sub_batch=sub_batch,
                 )
             )
-        for handle in handles:
-            self.wait(handle)
+        for running in range(outstanding - 1, -1, -1):
+            at_most(running)
         return handles

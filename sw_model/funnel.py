@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from rpaccel.config import FeaturesConfig
 from sw_model.gather import bad_indices, pool
 from sw_model.group import Scores, score
-from sw_model.planner import plan
+from sw_model.planner import Step, plan
 from sw_model.quantised import QuantisedModel
 from sw_model.query import Query, Ranking
 from sw_model.topk import top_k
 
-__all__ = ["Token", "Trace", "rank", "score_items"]
+__all__ = ["Token", "Trace", "rank", "rank_scores", "score_items"]
+
+_Ranked = tuple[NDArray[np.int64], NDArray[np.int64]]
+_NOTHING: _Ranked = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -138,37 +141,89 @@ def rank(
         ``keep`` does not give a number for each stage run.
     """
     last_stage = len(models) - 1 if last_stage is None else last_stage
-    stages = range(first_stage, last_stage + 1)
-    if len(keep) != len(stages):
-        raise ValueError(f"keep must give a number for each of {len(stages)} stages, not {keep}")
-    waiting = [np.empty(0, np.int64)] * len(stages)  # released to each stage by the one before
-    tokens: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []  # of the last stage
-    best = np.empty(0, np.int64), np.empty(0, np.int64)
-    for step in plan(query.items, sub_batch, keep):
-        stage = stages[step.stage]
+    if len(keep) != last_stage + 1 - first_stage:
+        raise ValueError(
+            f"keep must give a number for each of stages {first_stage}..{last_stage}, not {keep}"
+        )
+    scored: Scores
+
+    def scores_of(stage: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        nonlocal scored
+        scored = score_items(models[first_stage + stage], features, query, positions)
+        return scored.logits.astype(np.int64)
+
+    best = _NOTHING
+    for step, positions, scores, released in _walk(query.items, keep, sub_batch, scores_of):
+        best = released
+        if trace is not None:
+            stage = first_stage + step.stage
+            trace.tokens.append(
+                Token(
+                    stage,
+                    step.sub_batch,
+                    positions,
+                    scores,
+                    released[0],
+                    *_count_lookups(models[stage], features, query, positions),
+                    int(scored.saturated.sum()),
+                )
+            )
+    return Ranking(*best)
+
+
+def rank_scores(
+    scores: Sequence[NDArray], keep: Sequence[int], sub_batch: int
+) -> NDArray[np.int64]:
+    """Send items with given scores through a funnel: what it serves, best first.
+
+    Parameters
+    ----------
+    scores : sequence of arrays, shape (items,)
+        Of all items, by each stage; integers or floats.
+    keep : sequence of int
+        Items kept by each stage.
+    sub_batch : int
+
+    Returns
+    -------
+    int64, shape (keep[-1],)
+        Positions.
+    """
+    # numbers in the order of the scores: the rank order of integers holds for floats, too
+    order = [np.unique(s, return_inverse=True)[1].ravel() for s in scores]
+    best = _NOTHING
+    for step in _walk(len(order[0]), keep, sub_batch, lambda stage, at: order[stage][at]):
+        best = step[-1]
+    return best[0]
+
+
+def _walk(
+    items: int,
+    keep: Sequence[int],
+    sub_batch: int,
+    scores_of: Callable[[int, NDArray[np.int64]], NDArray[np.int64]],
+) -> Iterator[tuple[Step, NDArray[np.int64], NDArray[np.int64], _Ranked]]:
+    """Follow a query's plan: each step with its positions, their scores, and what it releases.
+
+    The last one releases the final ranking. Stages are counted from the funnel's first.
+    """
+    waiting = [_NOTHING[0]] * len(keep)  # released to each stage by the one before
+    held: list[_Ranked] = []  # tokens of the last stage
+    for step in plan(items, sub_batch, keep):
         positions = waiting[step.stage]
         if step.stage == 0:
             positions = np.arange(step.base, step.base + step.items)
-        result = score_items(models[stage], features, query, positions)
-        scores = result.logits.astype(np.int64)
-        released = np.empty(0, np.int64)
-        if stage != last_stage:
-            released, _ = top_k(positions, scores, step.count)
-            waiting[step.stage + 1] = released
+        scores = scores_of(step.stage, positions)
+        released = _NOTHING
+        if step.stage < len(keep) - 1:
+            released = top_k(positions, scores, step.count)
+            waiting[step.stage + 1] = released[0]
         else:
-            tokens.append((positions, scores))
+            held.append((positions, scores))
             if step.emit:
-                all_positions, all_scores = (np.concatenate(part) for part in zip(*tokens))
-                best = top_k(all_positions, all_scores, step.count)
-                released = best[0]
-        if trace is not None:
-            good, bad = _count_lookups(models[stage], features, query, positions)
-            saturations = int(result.saturated.sum())
-            token = Token(
-                stage, step.sub_batch, positions, scores, released, good, bad, saturations
-            )
-            trace.tokens.append(token)
-    return Ranking(*best)
+                every, theirs = (np.concatenate(part) for part in zip(*held, strict=True))
+                released = top_k(every, theirs, step.count)
+        yield step, positions, scores, released
 
 
 def _count_lookups(

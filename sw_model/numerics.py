@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +97,7 @@ def accumulate(x: NDArray[np.int8], weights: NDArray[np.int8]) -> NDArray[np.int
     int64, shape (n, N)
     """
     # Every partial sum is an integer of at most K * 2**14: exact in a float of enough bits.
-    exact = np.float32 if x.shape[1] * 128 * 128 < _EXACT_FLOAT32 else np.float64
+    exact: Any = np.float32 if x.shape[1] * 128 * 128 < _EXACT_FLOAT32 else np.float64
     return (x.astype(exact) @ weights.astype(exact).T).astype(np.int64)
 
 
