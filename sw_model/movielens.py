@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 
 from rpaccel.errors import DataError
 
-__all__ = ["DATA", "LIKED", "MovieLens", "Split", "load", "split_by_time"]
+__all__ = ["DATA", "LIKED", "WEIGHTS", "MovieLens", "Split", "load", "split_by_time"]
 
 DATA = Path(__file__).parent / "data"
-"""Folder of the data and the trained weights that come with the package."""
+"""Folder of the data that come with the package."""
+
+WEIGHTS = DATA
+"""Folder of the trained weights that come with the package, a file for each model of the demo."""
 
 LIKED = 4.0
 """A movie rated this high or higher is relevant to the user; a lower rating is not."""

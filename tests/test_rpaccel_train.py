@@ -1,0 +1,100 @@
+import sys
+
+import numpy as np
+import pytest
+
+from rpaccel import train as training
+from rpaccel.config import Config, parse
+from rpaccel.errors import ConfigError, ToolError
+from rpaccel.train import Recipe, train
+from sw_model.dataset import Dataset
+from sw_model.dlrm import FloatModel
+from sw_model.movielens import MovieLens
+
+USERS, MOVIES = 40, 120
+
+
+def config(source: str = "movielens-latest-small") -> Config:
+    gather = {"static_lines": 8, "cache_lines": 8}
+    return parse(
+        {
+            "name": "small",
+            "data": {"source": source, "seed": 5},
+            "features": {
+                "dense_query": 7,
+                "dense_item": 4,
+                "tables": [
+                    {"name": "user", "rows": USERS, "scope": "query"},
+                    {"name": "genres", "rows": 2, "index_bits": 8, "lookups": 3},
+                    {"name": "movie", "rows": MOVIES},
+                ],
+            },
+            "models": [{"name": "m", "dimensions": 4, "bottom": [6], "top": [8, 1]}],
+            "funnel": {"stages": ["m"], "items": 64, "keep": [16]},
+            "hardware": {
+                "groups": [{"stages": [0]}], "topk_depth": [16], "gather": [gather],
+            },
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture
+def dataset(rng) -> Dataset:
+    """Users who watch movies of even numbers only."""
+    users = np.repeat(np.arange(USERS), 20)
+    movies = np.concatenate(
+        [rng.choice(np.arange(0, MOVIES, 2), 20, replace=False) for _ in range(USERS)]
+    )
+    data = MovieLens(
+        users=users,
+        movies=movies,
+        ratings=rng.integers(6, 11, size=len(users)).astype(np.float32) / 2,
+        timestamps=rng.integers(10**9, size=len(users)),
+        user_ids=np.arange(USERS),
+        movie_ids=np.arange(MOVIES),
+        titles=[""] * MOVIES,
+        years=np.full(MOVIES, 2000),
+        genres=[("a", "b")[: m % 3] for m in range(MOVIES)],
+    )
+    return Dataset(config().features, data)
+
+
+def test_without_pytorch(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ToolError, match=r"pip install 'rpaccel\[train\]'") as error:
+        train(config(), tmp_path)
+    assert error.value.exit_code == 3
+
+
+def test_random_data(monkeypatch, tmp_path):
+    monkeypatch.setattr(training, "_torch", lambda: None)
+    with pytest.raises(ConfigError, match=r"data.source = 'random' has nothing to train on"):
+        train(config("random"), tmp_path)
+
+
+def test_training(dataset, tmp_path):
+    pytest.importorskip("torch", reason="training needs the extra 'train'")
+    recipe = Recipe(epochs=4, batch=256, learning_rate=0.02, validation_items=60)
+    settings = config()
+    paths = [
+        train(settings, tmp_path / run, recipe=recipe, dataset=dataset)[0] for run in ("a", "b")
+    ]
+    assert paths[0] == tmp_path / "a" / "m.safetensors"
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    model = FloatModel.load(paths[0], settings.models[0], settings.features)
+    users, movies = (a.ravel() for a in np.meshgrid(np.arange(USERS), np.arange(MOVIES)))
+    logits = model(dataset.inputs(users, movies))
+    even = movies % 2 == 0
+    assert logits[even].mean() > logits[~even].mean() + 1
+
+
+def test_float_model_is_what_was_trained(dataset):
+    torch = pytest.importorskip("torch", reason="training needs the extra 'train'")
+    settings = config()
+    trainer = training._Trainer(
+        torch, settings, settings.models[0], dataset, Recipe(dropout=0.0, validation_items=60)
+    )
+    users, movies = np.arange(USERS), np.arange(USERS)
+    expected = trainer.logits(torch.from_numpy(users), torch.from_numpy(movies)).detach().numpy()
+    got = trainer.snapshot()(dataset.inputs(users, movies))
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
