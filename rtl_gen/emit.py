@@ -1,0 +1,78 @@
+"""Writing Verilog, with components that occur many times written once."""
+
+from collections.abc import Mapping
+
+from amaranth.back import verilog
+from amaranth.hdl import ClockSignal, Elaboratable, Instance, ResetSignal
+from amaranth.lib.wiring import Component, In
+
+from rtl_gen.ram import MACRO_MODEL, MACRO_NAME
+
+__all__ = ["emit", "share"]
+
+
+class _Emitter:
+    """The platform that designs are elaborated for when Verilog is written: collects modules."""
+
+    def __init__(self):
+        self.components: dict[str, Component] = {}
+
+    def instance(self, component: Component) -> Instance:
+        self.components.setdefault(component.module_name, component)
+        # Only the first of its name is elaborated; Amaranth need not warn of the others.
+        component._MustUse__silence = True
+        ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
+        for path, member, value in component.signature.flatten(component):
+            direction = "i" if member.flow == In else "o"
+            ports[f"{direction}_{'__'.join(map(str, path))}"] = value
+        return Instance(component.module_name, **ports)
+
+
+def share(component: Component, platform: object) -> Elaboratable:
+    """Make a component one submodule of many alike, to be written to Verilog only once.
+
+    Amaranth writes every submodule as a module of its own. A component that is passed through this
+    function becomes an instance, by name, of a module that :func:`emit` writes once; Verilator
+    then compiles it once too. In Amaranth's simulator the component stays what it is.
+
+    Parameters
+    ----------
+    component : Component
+        With an attribute ``module_name`` that names all of its parameters, and clocked by ``sync``.
+    platform : object
+        What ``elaborate`` was given.
+
+    Returns
+    -------
+    Elaboratable
+        To be added to the parent's submodules. The ports are those of ``component`` either way.
+    """
+    return platform.instance(component) if isinstance(platform, _Emitter) else component
+
+
+def emit(top: Component, name: str) -> tuple[Mapping[str, str], list[str]]:
+    """Write a design to Verilog.
+
+    Parameters
+    ----------
+    top : Component
+    name : str
+        Name of the top module.
+
+    Returns
+    -------
+    files : mapping of file name to Verilog text
+        ``<name>.v`` and the model of the SRAM macro.
+    shared : list of str
+        Modules that have many instances: not to be inlined by a simulator.
+    """
+    emitter = _Emitter()
+    texts = [verilog.convert(top, name=name, platform=emitter, emit_src=False)]
+    done: list[str] = []
+    while len(done) < len(emitter.components):
+        module = next(n for n in emitter.components if n not in done)
+        done.append(module)
+        component = emitter.components[module]
+        texts.append(verilog.convert(component, name=module, platform=emitter, emit_src=False))
+    files = {f"{name}.v": "\n".join(texts), f"{MACRO_NAME}.v": MACRO_MODEL.read_text()}
+    return files, done
