@@ -192,8 +192,9 @@ def run(
     report = Workflow(load(config)).run(device=device.value, waves=waves)
     output.mkdir(parents=True, exist_ok=True)
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    draw(report, output / "report.png")
+    written = ["report.json"]
+    if draw(report, output / "report.png"):
+        written.append("report.png")
     show(report, table(report), as_json)
-    logging.getLogger(__name__).info(
-        "wrote %s and %s", output / "report.json", output / "report.png"
-    )
+    log = logging.getLogger(__name__)
+    log.info("wrote %s", " and ".join(str(output / name) for name in written))

@@ -36,16 +36,17 @@ def table(report: Report) -> str:
         f"funnel {keep}, {report['sub_batches']} sub-batches, "
         f"{report['outstanding']} queries outstanding"
     ]
-    parts.append(
-        _grid(
-            f"Quality on held-out ratings ({report['quality_queries']} queries)",
-            ["", f"NDCG@{k}", f"recall@{k}", "NDCG (constant ideal)"],
-            [
-                [name, f"{q['ndcg']:.4f}", f"{q['recall']:.4f}", f"{q['ndcg_constant']:.4f}"]
-                for name, q in report["quality"].items()
-            ],
+    if report["quality"]:
+        parts.append(
+            _grid(
+                f"Quality on held-out ratings ({report['quality_queries']} queries)",
+                ["", f"NDCG@{k}", f"recall@{k}", "NDCG (constant ideal)"],
+                [
+                    [name, f"{q['ndcg']:.4f}", f"{q['recall']:.4f}", f"{q['ndcg_constant']:.4f}"]
+                    for name, q in report["quality"].items()
+                ],
+            )
         )
-    )
     parts.append(
         f"Results: {report['compared']} ids and scores equal to the golden model's, to the bit"
     )
@@ -95,21 +96,30 @@ def table(report: Report) -> str:
     return "\n\n".join(parts)
 
 
-def draw(report: Report, path: str | Path) -> None:
-    """Draw a report as a PNG: quality, where rows came from, where array cycles went."""
+def draw(report: Report, path: str | Path) -> bool:
+    """Draw a report as a PNG: quality, where rows came from, where array cycles went.
+
+    Returns
+    -------
+    drawn : bool
+        False if the report has nothing to draw (random data on the golden device).
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    panels = 3 if report.get("stages") else 1
+    panels = [_draw_quality] if report["quality"] else []
+    if report.get("stages"):
+        panels += [_draw_rows, _draw_array]
+    if not panels:
+        return False
+    count = len(panels)
     figure, axes = plt.subplots(
-        1, panels, figsize=(5.0 * panels, 4.2), layout="constrained", squeeze=False
+        1, count, figsize=(5.0 * count, 4.2), layout="constrained", squeeze=False
     )
-    _draw_quality(axes[0][0], report)
-    if panels == 3:
-        _draw_rows(axes[0][1], report)
-        _draw_array(axes[0][2], report)
+    for panel, axis in zip(panels, axes[0], strict=True):
+        panel(axis, report)
     keep = " → ".join(str(n) for n in [report["items"], *report["keep"]])
     figure.suptitle(
         f"{report['name']}: funnel {keep}, {report['queries']} queries, "
@@ -117,6 +127,7 @@ def draw(report: Report, path: str | Path) -> None:
     )
     figure.savefig(path, dpi=150)
     plt.close(figure)
+    return True
 
 
 def _draw_quality(axis: Any, report: Report) -> None:

@@ -74,9 +74,7 @@ def run_work(work: Work, **transport: object) -> None:
                 handle = device.submit(query, keep=keep, sub_batch=sub_batch)
             submitted.append((query, keep, sub_batch, handle))
         for number, (query, keep, sub_batch, handle) in enumerate(submitted):
-            golden = rank(
-                work.models, work.config.features, query, keep=keep, sub_batch=sub_batch
-            )
+            golden = rank(work.models, work.config.features, query, keep=keep, sub_batch=sub_batch)
             compare(number, golden, device.wait(handle).result())
 
 
