@@ -137,7 +137,7 @@ async def order(dut):
     beat = len(dut.rdata) // 8
     size = beat.bit_length() - 1
     image = Path(os.environ["IMAGE"]).read_bytes()
-    beats, bursts, idents = 3, 200, 5
+    beats, bursts, idents = 3, 400, 5  # more bursts than the memory holds
     sent = [(random.randrange(idents), 64 * random.randrange(32)) for _ in range(bursts)]
     collector = cocotb.start_soon(collect(dut, bursts * beats))
     for ident, address in sent:

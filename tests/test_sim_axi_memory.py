@@ -79,7 +79,7 @@ def test_timing(run, latency, gap_num, gap_den):
 
 @pytest.mark.parametrize("reorder", [0, 1])
 def test_order(run, reorder):
-    run("order", {"REORDER": reorder}, reorder=reorder, latency=30, stall=20 * reorder)
+    run("order", {"REORDER": reorder}, reorder=reorder, latency=500, stall=20 * reorder)
 
 
 @pytest.mark.parametrize(
