@@ -35,7 +35,9 @@ class Job:
     saturations: dict[int, int] = field(default_factory=dict)
     fails: dict[int, int] = field(default_factory=dict)
     status: int = abi.Status.OK
+    reserved: int = 0
     unread: bool = False  # the descriptor cannot be read
+    rank_after: Job | None = None  # its ranking waits until that one has completed
     slot: int | None = None
     done: dict[int, int] = field(default_factory=dict)
     failed: list[tuple[int, int, int]] = field(default_factory=list)
@@ -103,6 +105,7 @@ class Bench:
         self.cq_base = self.memory.base + 0x1040
         self.free_address = self.memory.base + 0x2000
         self.jobs: list[Job] = []
+        self.patience = 0  # cycles until the first completion is consumed
         self.in_flight: set[int] = set()
         self.now = self.errors = 0
         self.completions: list[dict[str, int]] = []
@@ -114,7 +117,7 @@ class Bench:
         self.free_address += -(-size // abi.BLOCK_BYTES) * abi.BLOCK_BYTES
         return address
 
-    def add(self, **changes: Any) -> Job:
+    def add(self, *, reserved: int = 0, **changes: Any) -> Job:
         """Add a random query with some descriptor fields given; its status is the golden one."""
         rng, stages = self.rng, self.hardware.stages
         first = int(rng.integers(stages))
@@ -148,12 +151,12 @@ class Bench:
         )
         values.setdefault("results", self.allocate(4 * count + 2 * abi.BLOCK_BYTES))
         status = validate(
-            values | {"reserved0": values.get("reserved0", 0), "reserved": 0},
+            {"reserved0": 0, "reserved": reserved} | values,
             hardware=self.hardware,
             image_id=IMAGE_ID,
             stages=self.stages,
         )
-        job = Job(descriptor=values, features=features, ranking=ranking, status=status)
+        job = Job(values, features, ranking, status=status, reserved=reserved)
         if job.planned:
             for counts in (job.bad_indices, job.saturations):
                 counts.update((s, int(rng.integers(3))) for s in job.used)
@@ -161,14 +164,18 @@ class Bench:
         self.jobs.append(job)
         return job
 
+    def completed(self, job: Job) -> bool:
+        """Whether the completion of a job was seen."""
+        return any(e["query_id"] == job.descriptor["query_id"] for e in self.completions)
+
     def run(self, *others, timeout: int = 60_000) -> None:
         """Simulate until every job has completed, then compare everything."""
         for job in self.jobs:
             if job.descriptor["features"] % abi.BLOCK_BYTES == 0:
                 self.memory.put(job.descriptor["features"], job.features)
+            if job.descriptor["results"] % abi.BLOCK_BYTES == 0:
                 size = -(-4 * len(job.ranking) // 64) * 64 + abi.BLOCK_BYTES
-                if job.descriptor["results"] % abi.BLOCK_BYTES == 0:
-                    self.memory.put(job.descriptor["results"], bytes([GUARD]) * size)
+                self.memory.put(job.descriptor["results"], bytes([GUARD]) * size)
         benches = [self._setup, self._submit, self._complete, self._watch]
         benches += [self._stage(s) for s in range(self.hardware.stages)]
         simulate(self.machine, *benches, *self.memory.testbenches, *others, timeout=timeout)
@@ -192,14 +199,14 @@ class Bench:
             while number - ctx.get(self.dut.sq_head) >= 1 << self.sq_log2:
                 await ctx.tick()
             address = self.sq_base + 64 * (number % (1 << self.sq_log2))
-            raw = dict(job.descriptor)
-            block = abi.DESCRIPTOR.pack(**raw)
-            self.memory.put(address, block)
+            block = abi.DESCRIPTOR.pack_int(job.descriptor)
+            block |= job.reserved << abi.DESCRIPTOR.bits - abi.DESCRIPTOR.reserved_bits
+            self.memory.put(address, block.to_bytes(abi.DESCRIPTOR.bytes, "little"))
             ctx.set(self.dut.sq_tail, number + 1)
             await idle(ctx, self.rng, self.stall)
             if job.unread:
                 self.memory.bad_reads.add(address)
-                while ctx.get(self.dut.sq_head) == number:
+                while ctx.get(self.dut.sq_head) <= number:
                     await ctx.tick()
                 self.memory.bad_reads.remove(address)
 
@@ -213,7 +220,8 @@ class Bench:
                     break
                 await ctx.tick()
             self.completions.append(entry)
-            for _ in range(int(self.rng.integers(40)) if self.stall else 0):
+            delay = int(self.rng.integers(40)) if self.stall else 0
+            for _ in range(delay if number else self.patience):
                 await ctx.tick()
             # The ring is full while this is late; nothing may be overwritten.
             assert abi.COMPLETION.unpack(self.memory.get(address, 64)) == entry
@@ -263,7 +271,7 @@ class Bench:
         token = await stream_get(ctx, dut.token[stage], rng=rng, stall=stall)
         if job.slot is None:
             job.slot = token.slot
-            assert job.slot not in self.in_flight
+            assert job.slot not in self.in_flight, "two queries in one slot"
             self.in_flight.add(job.slot)
         inner = stage != job.used[0]
         assert token.slot == job.slot
@@ -286,6 +294,8 @@ class Bench:
         job.done[stage] += 1
         if final and step.emit:
             assert release.count == len(job.ranking)
+            while job.rank_after and not self.completed(job.rank_after):
+                await ctx.tick()
             for number, (position, score) in enumerate(job.ranking):
                 last = number + 1 == len(job.ranking)
                 if last:
@@ -329,11 +339,14 @@ class Bench:
 
     def _compare_results(self, job, good):
         address = job.descriptor["results"]
-        if address % abi.BLOCK_BYTES or address in self.memory.bad_writes:
+        blocks = -(-4 * len(job.ranking) // 64)
+        if address % abi.BLOCK_BYTES or self.memory.bad_writes & set(
+            range(address, address + 64 * blocks, 64)
+        ):
             return
-        blocks = -(-4 * len(job.ranking) // 64) * good
+        blocks *= good
         got = self.memory.get(address, 64 * blocks + 64)
         want = b"".join(abi.RESULT.pack(position=p, score=s) for p, s in job.ranking if good).ljust(
             64 * blocks, b"\0"
         )
-        assert got == want + bytes([GUARD]) * 64
+        assert got == want + bytes([GUARD]) * 64, job

@@ -48,6 +48,8 @@ class HostMemory:
         self.running = True
         self.bad_reads: set[int] = set()
         self.bad_writes: set[int] = set()
+        self.stores_bad = False  # whether a write that is answered with an error is done
+        self.read_addresses: list[int] = []
         self.outstanding = self.most_outstanding = 0
         self.now = 0
         self._reads: deque[tuple[int, int]] = deque()
@@ -96,6 +98,7 @@ class HostMemory:
             assert (length, burst, 8 << size) == (beats - 1, 1, len(bus.rdata))
             assert address % abi.BLOCK_BYTES == 0
             self._reads.append((address, self.now + self.latency))
+            self.read_addresses.append(address)
             self.outstanding += 1
             self.most_outstanding = max(self.most_outstanding, self.outstanding)
 
@@ -166,7 +169,7 @@ class HostMemory:
             address = self._addresses.popleft()
             block, _ = self._bursts.popleft()
             bad = address in self.bad_writes
-            if not bad:
+            if not bad or self.stores_bad:
                 self.put(address, block)
             ctx.set(bus.bresp, 2 * bad)
             ctx.set(bus.bvalid, 1)
