@@ -1,0 +1,161 @@
+"""The page docs/abi.md, printed from :mod:`rpaccel.abi`: ``python -m rpaccel.abi_doc``."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+
+from rpaccel import abi
+
+__all__ = ["abi_markdown"]
+
+LAYOUTS = (
+    ("Rings and results", (abi.DESCRIPTOR, abi.COMPLETION, abi.RESULT)),
+    ("Memory image", (abi.IMAGE_HEADER, abi.IMAGE_SEGMENT)),
+    ("On-chip memories", (abi.STAGE, abi.FIELD, abi.PASS, abi.PARAM)),
+)
+ENUMERATIONS: dict[str, tuple[type[IntEnum], ...]] = {
+    "Registers": (abi.Control, abi.DeviceStatus, abi.DeviceErrorBit, abi.Interrupt),
+    "Rings and results": (abi.Status,),
+    "Memory image": (abi.Target,),
+    "On-chip memories": (abi.FieldKind, abi.FieldScope, abi.Destination),
+}
+PROSE = {
+    "Rings and results": (
+        "Entry n of a ring of 2**log2 entries is the block at base + 64 * (n modulo 2**log2). Heads",
+        "and tails count entries without end, modulo 2**16. The host writes descriptors, then SQ_TAIL;",
+        "the device reads each once. A query's records lie one behind the other without padding: the",
+        "query record, then the item records. The device writes results, best first, filled up with",
+        "zeros to whole blocks, then the completion, then raises the interrupt. While CQ_TAIL is a",
+        "ring ahead of CQ_HEAD it waits. Completions come in the order in which queries finish.",
+    ),
+    "Memory image": (
+        "The header, then the segments, each at the start of a block of max(64, line_bytes) bytes, then",
+        "the data, aligned to memory lines. A target is its kind << 4 plus a stage or group index.",
+    ),
+    "On-chip memories": (
+        "Words of the STAGES, FIELDS, PROGRAM and PARAMS targets; see architecture.md for the others.",
+    ),
+}
+COUNTERS = (
+    ("device", abi.DEVICE_COUNTERS),
+    ("gather unit", abi.GATHER_COUNTERS),
+    ("group", abi.GROUP_COUNTERS),
+    ("top-k unit", abi.TOPK_COUNTERS),
+)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    lines = [heads, ["---"] * len(heads), *rows]
+    cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
+    return ["| " + " | ".join(line) + " |" for line in cells] + [""]
+
+
+def _plain(text: str) -> str:
+    """One line of a docstring's text, with Markdown's code marks."""
+    return re.sub(r":\w+:`([^`]*)`", r"`\1`", " ".join(text.split())).replace("``", "`")
+
+
+def _member_docs(enumeration: type[IntEnum]) -> dict[str, str]:
+    """The string under each member of an enumeration, as one line."""
+    body = ast.parse(inspect.getsource(enumeration)).body[0].body  # type: ignore[attr-defined]
+    docs = {}
+    for member, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(member, ast.Assign):
+            name = member.targets[0].id  # type: ignore[attr-defined]
+            value = getattr(getattr(after, "value", None), "value", "")
+            docs[name] = _plain(value) if isinstance(after, ast.Expr) else ""
+    return docs
+
+
+def _enumeration(enumeration: type[IntEnum]) -> list[str]:
+    docs = _member_docs(enumeration)
+    summary = _plain((enumeration.__doc__ or "").split("\n\n")[0])
+    rows = [(int(member), f"`{member.name}`", docs[member.name]) for member in enumeration]
+    heads = ("value", enumeration.__name__, "meaning")
+    return [f"### {enumeration.__name__}", "", summary, "", *_table(heads, rows)]
+
+
+def _layout(layout: abi.Layout) -> list[str]:
+    rows = []
+    for field in layout:
+        low = layout.offset(field.name)
+        bits = f"{low + field.bits - 1}:{low}" if field.bits > 1 else str(low)
+        kind = f"{'s' if field.signed else 'u'}{field.bits}"
+        rows.append((bits, f"`{field.name}`", kind, field.doc))
+    if layout.reserved_bits:
+        rows.append((f"{layout.bits - 1}:{layout.bits - layout.reserved_bits}", "", "", "zero"))
+    title = layout.name.upper()
+    return [
+        f"### {title} ({layout.bytes} bytes)",
+        "",
+        *_table(("bits", "field", "type", "meaning"), rows),
+    ]
+
+
+def _registers() -> list[str]:
+    registers = [
+        (f"{r.address:#05x}", f"`{r.name}`", r.access, r.doc) for r in abi.REGISTERS.values()
+    ]
+    capabilities = [
+        (f"{abi.CAPABILITY_BASE + 4 * number:#05x}", f"`{name}`")
+        for number, name in enumerate(abi.CAPABILITIES)
+    ]
+    return [
+        "## Registers",
+        "",
+        "AXI4-Lite, 32 bits each, byte addresses. Unknown addresses read zero, writes to them are",
+        "ignored. `w1c`: writing ones clears these bits.",
+        "",
+        *_table(("address", "register", "access", "meaning"), registers),
+        "Capabilities, read-only:",
+        "",
+        *_table(("address", "capability"), capabilities),
+    ]
+
+
+def _counters() -> list[str]:
+    lines = [
+        "## Performance counters",
+        "",
+        "48 bits each, 8 bytes apart from "
+        f"{abi.COUNTER_BASE:#05x} on: the low word, then the high one, which is latched",
+        "when a low word is read. First the device's, then for each stage those of its gather unit",
+        "and of its top-k unit, then those of each group.",
+        "",
+    ]
+    for unit, counters in COUNTERS:
+        rows = [(f"`{name}`", kind, doc) for name, (kind, doc) in counters.items()]
+        lines += _table((unit, "counts", "meaning"), rows)
+    return lines
+
+
+def abi_markdown() -> str:
+    """Write the whole page: registers, rings, image, layouts, status codes, counters."""
+    lines = [
+        "# The ABI",
+        "",
+        "Printed from `rpaccel/abi.py` by `python -m rpaccel.abi_doc > docs/abi.md`; do not edit.",
+        f"Version {abi.VERSION_MAJOR}.{abi.VERSION_MINOR}. Everything is little-endian; the first "
+        "field of a layout is in its lowest bits.",
+        "",
+        *_registers(),
+    ]
+    for enumeration in ENUMERATIONS["Registers"]:
+        lines += _enumeration(enumeration)
+    for title, layouts in LAYOUTS:
+        lines += [f"## {title}", "", *PROSE[title], ""]
+        for layout in layouts:
+            lines += _layout(layout)
+        for enumeration in ENUMERATIONS[title]:
+            lines += _enumeration(enumeration)
+    lines += _counters()
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(abi_markdown())
