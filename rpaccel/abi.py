@@ -190,13 +190,13 @@ REGISTERS = {
         Register("SQ_BASE_LO", 0x30, "rw", "submission ring in host memory, 64-byte aligned"),
         Register("SQ_BASE_HI", 0x34, "rw", "its high half"),
         Register("SQ_LOG2", 0x38, "rw", "log2 of the submission ring's entries, 1..12"),
-        Register("SQ_TAIL", 0x3C, "rw", "doorbell: entries submitted, modulo 2**16"),
-        Register("SQ_HEAD", 0x40, "ro", "entries fetched, modulo 2**16"),
+        Register("SQ_TAIL", 0x3C, "rw", "doorbell: entries submitted, modulo 65,536"),
+        Register("SQ_HEAD", 0x40, "ro", "entries fetched, modulo 65,536"),
         Register("CQ_BASE_LO", 0x44, "rw", "completion ring in host memory, 64-byte aligned"),
         Register("CQ_BASE_HI", 0x48, "rw", "its high half"),
         Register("CQ_LOG2", 0x4C, "rw", "log2 of the completion ring's entries, 1..12"),
-        Register("CQ_TAIL", 0x50, "ro", "entries completed, modulo 2**16"),
-        Register("CQ_HEAD", 0x54, "rw", "doorbell: entries consumed, modulo 2**16"),
+        Register("CQ_TAIL", 0x50, "ro", "entries completed, modulo 65,536"),
+        Register("CQ_HEAD", 0x54, "rw", "doorbell: entries consumed, modulo 65,536"),
     )
 }
 
