@@ -1,0 +1,227 @@
+"""Reads a memory image as docs/architecture.md and rpaccel/abi.py say, and computes with it.
+
+Written without the compiler: it knows words, lines and banks, not layers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rpaccel import abi
+from rpaccel.config import HardwareConfig
+
+__all__ = ["LoadedImage", "StageRun"]
+
+NOT_WRITTEN, GATHER, PASS = 0, 1, 2
+
+
+class LoadedImage:
+    """On-chip memories after loading; segments are checked against the memories' sizes."""
+
+    def __init__(self, hardware: HardwareConfig, memory: bytes, address: int = 0) -> None:
+        self.hardware = hardware
+        self.memory = memory
+        self.line_bytes = hardware.memory.line_bytes
+        block = max(64, self.line_bytes)
+        image = memory[address:]
+        self.header = abi.IMAGE_HEADER.unpack(image[:64])
+        assert self.header["magic"] == abi.IMAGE_MAGIC
+        assert self.header["version"] == abi.VERSION
+        assert self.header["digest"] == hardware.digest()
+        assert self.header["reserved"] == 0
+        self.targets: dict[int, list[bytes]] = {}
+        for number in range(self.header["segments"]):
+            segment = abi.IMAGE_SEGMENT.unpack(image[(1 + number) * block :][:64])
+            assert segment["reserved0"] == segment["reserved"] == 0
+            width, depth = self._shape(segment["target"])
+            stride = -(-width // hardware.memory.bus_bytes) * hardware.memory.bus_bytes
+            assert segment["address"] + segment["words"] <= depth
+            target = self.targets.setdefault(segment["target"], [bytes(width)] * depth)
+            at = segment["line"] * self.line_bytes
+            for word in range(segment["words"]):
+                data = image[at + word * stride :][:stride]
+                assert len(data) == stride
+                assert not any(data[width:])
+                target[segment["address"] + word] = data[:width]
+
+    def _shape(self, target: int) -> tuple[int, int]:
+        """Bytes of a word and number of words of an on-chip memory."""
+        hw = self.hardware
+        kind, index = abi.Target(target >> 4), target & 15
+        if kind == abi.Target.STAGES:
+            assert index == 0
+            return 16, hw.stages
+        if kind == abi.Target.FIELDS:
+            return 32, hw.gather[index].max_fields
+        if kind == abi.Target.STATIC:
+            lines = hw.gather[index].static_lines
+            return hw.memory.bus_bytes, lines * hw.memory.beats
+        assert index < len(hw.groups)
+        if kind == abi.Target.PROGRAM:
+            return 32, hw.program_depth
+        if kind == abi.Target.WEIGHTS:
+            return hw.groups[index].rows * hw.n_width(index), hw.weight_rows
+        return 8 * hw.n_width(index), hw.param_rows
+
+    def words(self, kind: abi.Target, index: int) -> list[bytes]:
+        """Content of an on-chip memory."""
+        return self.targets[kind << 4 | index]
+
+    def stage(self, number: int) -> dict[str, int]:
+        """A stage's STAGE word."""
+        return abi.STAGE.unpack(self.words(abi.Target.STAGES, 0)[number])
+
+    def fields(self, number: int) -> list[dict[str, int]]:
+        """A stage's FIELD words."""
+        words = self.words(abi.Target.FIELDS, number)[: self.stage(number)["fields"]]
+        return [abi.FIELD.unpack(w) for w in words]
+
+    def program(self, stage: int) -> list[dict[str, int]]:
+        """A stage's PASS words, up to the last."""
+        group = self.hardware.group_of(stage)
+        program = []
+        for word in self.words(abi.Target.PROGRAM, group)[self.stage(stage)["program"] :]:
+            program.append(abi.PASS.unpack(word))
+            if program[-1]["last"]:
+                return program
+        raise AssertionError("the program has no end")
+
+    def row(self, stage: int, field: dict[str, int], index: int) -> np.ndarray:
+        """Bytes of a table's row, from the static region if it is hot."""
+        lines = field["lines"]
+        if field["log2_rows"]:
+            assert lines == 1
+            line = index >> field["log2_rows"]
+            stride = self.line_bytes >> field["log2_rows"]
+            at = (index & (1 << field["log2_rows"]) - 1) * stride
+        else:
+            line, at = index * lines, 0
+        if index < field["hot_rows"]:
+            beats = self.hardware.memory.beats
+            first = (field["static_line"] + line) * beats
+            region = self.words(abi.Target.STATIC, stage)[first : first + lines * beats]
+            assert len(region) == lines * beats
+            data = b"".join(region)
+        else:
+            first = (field["line"] + line) * self.line_bytes
+            data = self.memory[first : first + lines * self.line_bytes]
+        return np.frombuffer(data[at : at + field["count"]], np.int8).astype(np.int64)
+
+
+class StageRun:
+    """One token in one stage: a banked activation memory full of garbage, then passes."""
+
+    def __init__(self, image: LoadedImage, stage: int, items: int, rng: np.random.Generator):
+        hw = image.hardware
+        self.image, self.stage, self.items = image, stage, items
+        self.group = hw.group_of(stage)
+        self.k, self.n = hw.k_width(self.group), hw.n_width(self.group)
+        self.unit, self.banks = hw.block_bytes(self.group), hw.banks(self.group)
+        shape = self.banks, hw.activation_rows, self.unit
+        self.memory = rng.integers(-128, 128, shape).astype(np.int8)
+        self.writer = np.zeros(shape, np.int8)
+        self.scores = np.full(items, 1 << 20)
+        self.useful = 0
+        assert items <= image.stage(stage)["max_items"]
+
+    def place(self, byte: int, item: int) -> tuple[int, int, int]:
+        """Bank, address and byte of a feature byte of an item."""
+        block = byte // self.unit
+        address = block // self.banks * self.items + item
+        assert address < self.image.hardware.activation_rows
+        return block % self.banks, address, byte % self.unit
+
+    def write(self, byte: int, item: int, value: int, writer: int) -> None:
+        """Write one activation byte."""
+        self.memory[self.place(byte, item)] = value
+        self.writer[self.place(byte, item)] = writer
+
+    def gather(self, query_record: bytes, item_records: list[bytes]) -> None:
+        """Fill the inputs of all items from feature records."""
+        for field in self.image.fields(self.stage):
+            for item, record in enumerate(item_records):
+                source = query_record if field["scope"] == abi.FieldScope.QUERY else record
+                for i, value in enumerate(self.field_bytes(field, source)):
+                    place = self.place(field["output"] + i, item)
+                    assert self.writer[place] == NOT_WRITTEN, "two fields overlap"
+                    self.write(field["output"] + i, item, value, GATHER)
+
+    def field_bytes(self, field: dict[str, int], record: bytes) -> list[int]:
+        """What a field makes of a record."""
+        data = record[field["offset"] :]
+        if field["kind"] == abi.FieldKind.DENSE:
+            assert len(data) >= field["count"]
+            return np.frombuffer(data[: field["count"]], np.int8).tolist()
+        total = np.zeros(field["count"], np.int64)
+        size = field["index_bytes"]
+        assert len(data) >= size * field["lookups"]
+        for slot in range(field["lookups"]):
+            index = int.from_bytes(data[slot * size :][:size], "little")
+            if index != (1 << 8 * size) - 1:
+                assert index < field["rows"]
+                total += self.image.row(self.stage, field, index)
+        shift = field["shift"]
+        if shift:
+            total = (total + (1 << shift - 1)) >> shift
+        return np.clip(total, -128, 127).tolist()
+
+    def run(self) -> np.ndarray:
+        """Run the program; checks of wait bits included. Returns scores, shape (items,)."""
+        acc = np.zeros((self.items, self.n), np.int64)
+        for command in self.image.program(self.stage):
+            weights = self.tile(command["weights"])
+            x, writers = self.slice(command["slice"])
+            used = weights.any(axis=1)
+            assert used.sum() <= command["rows"] <= self.k
+            assert (writers[:, used] != NOT_WRITTEN).all(), "a pass reads what nobody wrote"
+            assert command["wait_input"] or not (writers[:, used] == GATHER).any()
+            assert command["wait_write"] or not (writers[:, used] == PASS).any()
+            acc = (0 if command["first"] else acc) + x.astype(np.int64) @ weights
+            assert np.abs(acc).max() < 1 << 31
+            self.useful += command["rows"] * command["cols"]
+            if command["final"]:
+                self.epilogue(command, acc)
+        assert (self.scores < 1 << 20).all(), "no score was made"
+        return self.scores
+
+    def tile(self, first: int) -> np.ndarray:
+        """Weights of a tile, (k_width, n_width)."""
+        hw = self.image.hardware
+        rows = hw.groups[self.group].rows
+        words = self.image.words(abi.Target.WEIGHTS, self.group)[first : first + hw.tile_rows]
+        tile = np.zeros((self.k, self.n), np.int64)
+        for r, word in enumerate(words):
+            for row in range(rows):
+                part = word[row * self.n : (row + 1) * self.n]
+                tile[row * hw.tile_rows + r] = np.frombuffer(part, np.int8)
+        return tile
+
+    def slice(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The K slice of all items, and who wrote it."""
+        span = range(number * self.k, (number + 1) * self.k)
+        places = [[self.place(byte, item) for byte in span] for item in range(self.items)]
+        return (
+            np.array([[self.memory[p] for p in row] for row in places]),
+            np.array([[self.writer[p] for p in row] for row in places]),
+        )
+
+    def epilogue(self, command: dict[str, int], acc: np.ndarray) -> None:
+        """Requantise and write columns."""
+        word = self.image.words(abi.Target.PARAMS, self.group)[command["params"]]
+        score = command["destination"] == abi.Destination.SCORE
+        assert 1 <= command["columns"] == command["cols"]
+        assert command["column"] + command["columns"] <= self.n
+        if score:
+            assert (command["column"], command["columns"], command["last"]) == (0, 1, 1)
+        for column in range(command["column"], command["column"] + command["columns"]):
+            p = abi.PARAM.unpack(word[8 * column : 8 * column + 8])
+            for item in range(self.items):
+                v = (int(acc[item, column]) + p["bias"]) * p["mantissa"]
+                if p["shift"]:
+                    v = (v + (1 << p["shift"] - 1)) >> p["shift"]
+                if score:
+                    self.scores[item] = min(max(v, -32768), 32767)
+                else:
+                    low = 0 if command["relu"] else -128
+                    value = min(max(v, low), 127)
+                    self.write(command["chunk"] * self.n + column, item, value, PASS)

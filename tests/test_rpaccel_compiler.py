@@ -1,0 +1,350 @@
+"""The compiler against an interpreter of its images, and what it refuses."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from rpaccel import abi
+from rpaccel.compiler import compile_image, explain
+from rpaccel.errors import ConfigError
+from rpaccel.features import pack
+from rpaccel.image import Image
+from sw_model.funnel import score_items
+from sw_model.quantised import QuantisedLayer
+from sw_model.random_models import random_models, random_query
+from tests.image_interpreter import LoadedImage, StageRun
+from tests.random_machines import random_hardware, random_workload
+from tests.workloads import workload
+
+
+def check_image(config, models, image, rng, *, items=3, stages=None):
+    """Run items through an image's bytes and compare with the golden model."""
+    memory = bytes(image.address) + image.data
+    loaded = LoadedImage(config.hardware, memory, image.address)
+    assert loaded.header["image_id"] == image.image_id != 0
+    features = config.features
+    for stage, model in enumerate(models):
+        entry = loaded.stage(stage)
+        assert entry["query_bytes"] == features.query_bytes
+        assert entry["item_bytes"] == features.item_bytes
+        assert entry["max_items"] == image.stages[stage].max_items
+        count = min(items, entry["max_items"])
+        query = random_query(features, count, rng)
+        data = pack(features, query)
+        start = features.query_bytes
+        records = [
+            data[start + i * features.item_bytes : start + (i + 1) * features.item_bytes]
+            for i in range(count)
+        ]
+        run = StageRun(loaded, stage, count, rng)
+        run.gather(data[:start], records)
+        golden = score_items(model, features, query).logits
+        assert run.run().tolist() == golden.tolist()
+        macs = sum(layer.weights.size for layer in [*model.bottom, *model.top])
+        assert run.useful == macs, "rows x cols of the passes are not the model's MACs"
+
+
+SHAPES = {
+    "square": ((4, 4), [{"rows": 2, "cols": 2, "stages": [0, 1]}]),
+    "4x6": ((4, 6), [{"stages": [0, 1]}]),
+    "6x4 of 1x2": ((6, 4), [{"cols": 2, "stages": [1]}, {"rows": 2, "stages": [0]}]),
+    "12x5": ((12, 5), [{"stages": [0]}, {"rows": 2, "cols": 3, "stages": [1]}]),
+    "5x12": ((5, 12), [{"stages": [0, 1]}]),
+    "large": ((64, 64), [{"stages": [0, 1]}]),
+    "tiny": ((2, 3), [{"stages": [0, 1]}]),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dense", [(2, 3), (0, 0)])
+def test_shapes(rng, shape, dense):
+    tile, groups = SHAPES[shape]
+    config = workload(tile=tile, groups=groups, dense=dense)
+    models = random_models(config, rng)
+    check_image(config, models, compile_image(config, models), rng)
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_random_machines(rng, number):
+    hardware = random_hardware(rng)
+    config = random_workload(rng, hardware)
+    models = random_models(config, rng)
+    image = compile_image(config, models, address=4096 * number)
+    check_image(config, models, image, rng, items=2)
+
+
+@pytest.mark.parametrize("rows", [20, 40, 64, 100, 200])
+def test_largest_sub_batches_fit(rng, rows):
+    """Little activation memory: places are reused, and a full token stays inside."""
+    config = workload(
+        tile=(5, 3),
+        models=[
+            {"name": "m", "dimensions": 3, "bottom": [20, 9, 4], "top": [14, 19, 16, 12, 1]},
+        ],
+        groups=[{"stages": [0]}],
+        hardware={"activation_rows": rows, "accumulator_depth": 6},
+        items=6,
+        keep=[3],
+    )
+    models = random_models(config, rng)
+    image = compile_image(config, models)
+    assert image.stages[0].max_items == min(6, rows // image.stages[0].rows_per_item)
+    check_image(config, models, image, rng, items=6)
+
+
+def test_reuse_needs_fewer_rows(rng):
+    kinds = []
+    for rows in (4096, 200):
+        config = workload(hardware={"activation_rows": rows})
+        kinds.append(compile_image(config, random_models(config, rng)).stages[1])
+    assert kinds[1].rows_per_item < kinds[0].rows_per_item
+    assert kinds[0].limit == "accumulator_depth"
+    assert kinds[1].limit == "activation_rows"
+
+
+def test_extreme_weights_and_channels(rng):
+    """All weights and activations at their ends, sums as large as they get."""
+    config = workload(dense=(0, 5))
+    models = random_models(config, rng)
+    for model in models:
+        for layer in [*model.bottom, *model.top]:
+            layer.weights[:] = rng.choice([-127, 127], layer.weights.shape)
+    check_image(config, models, compile_image(config, models), rng)
+
+
+def test_image_is_deterministic(rng):
+    config = workload()
+    models = random_models(config, rng)
+    first, second = compile_image(config, models), compile_image(config, models)
+    assert first == second
+    other = compile_image(config, random_models(config, rng))
+    assert other.image_id != first.image_id
+    assert first.digest == config.hardware.digest()
+
+
+def test_image_file(rng, tmp_path):
+    config = workload()
+    image = compile_image(config, random_models(config, rng))
+    path = tmp_path / "image.bin"
+    image.save(path)
+    assert Image.load(path) == image
+    assert path.read_bytes().startswith(image.data)
+
+
+def test_hot_rows_follow_accesses(rng):
+    config = workload(hardware={"memory": {"line_bytes": 32, "bus_bytes": 8}})
+    models = random_models(config, rng)
+    heat = {
+        "user": np.zeros(30),
+        "item": np.linspace(10, 0, 300),
+        "tags": np.full(20, 4.0),
+    }
+    image = compile_image(config, models, hotness=[heat, heat])
+    front = {t.name: t for t in image.stages[0].tables}  # dimension 3: 8 rows a line
+    # 6 lines: item lines hold 80, 78, ... accesses, tag lines 32 and 32 (the last one half full)
+    assert front["item"].static_lines == 6
+    assert front["item"].hot_rows == 48
+    assert front["user"].hot_rows == front["tags"].hot_rows == 0
+    check_image(config, models, image, rng, items=20)
+    heat["tags"] += 100
+    again = compile_image(config, models, hotness=[heat, heat])
+    front = {t.name: t for t in again.stages[0].tables}
+    assert front["tags"].hot_rows == 20  # all of it
+    assert front["item"].static_lines == 3
+
+
+def test_static_region_is_shared_evenly(rng):
+    config = workload(
+        hardware={
+            "gather": [{"static_lines": 61, "cache_lines": 8, "max_dimension": 512}] * 2,
+        }
+    )
+    image = compile_image(config, random_models(config, rng))
+    tables = image.stages[1].tables  # dimension 9: a row a line
+    assert [t.lines for t in tables] == [30, 300, 20]
+    assert [t.static_lines for t in tables] == [20, 21, 20]
+    tables = image.stages[0].tables  # dimension 3: 4 rows a line
+    assert [t.lines for t in tables] == [8, 75, 5]
+    assert [t.hot_rows for t in tables] == [30, 48 * 4, 20]
+
+
+def test_rows_over_several_lines(rng):
+    config = workload(
+        models=[
+            {
+                "name": "m",
+                "dimensions": {"user": 1, "item": 45, "tags": 512},
+                "bottom": [3],
+                "top": [1],
+            }
+        ],
+        keep=[5],
+        hardware={"gather": [{"static_lines": 40, "cache_lines": 8, "max_dimension": 512}]},
+    )
+    models = random_models(config, rng)
+    image = compile_image(config, models)
+    user, item, tags = image.stages[0].tables
+    assert (user.lines, item.lines, tags.lines) == (2, 900, 640)
+    assert tags.static_lines % 32 == 0
+    assert item.static_lines % 3 == 0
+    check_image(config, models, image, rng, items=5)
+
+
+def test_explain(rng):
+    config = workload()
+    text = explain(compile_image(config, random_models(config, rng)))
+    for part in ("front.bottom.0", "back.top.2", "utilisation", "weight_rows", "static rows"):
+        assert part in text
+    assert "nan" not in text.lower()
+    too_large = workload(sub_batches=1)
+    text = explain(compile_image(too_large, random_models(too_large, rng)))
+    assert "sub-batches of 40 items are too large" in text
+
+
+@pytest.mark.parametrize(
+    "hardware, message",
+    [
+        ({"weight_rows": 100}, r"hardware.groups.0: weight_rows takes \d+ of 100"),
+        ({"param_rows": 4}, r"hardware.groups.0: param_rows takes \d+ of 4"),
+        ({"program_depth": 20}, r"hardware.groups.0: program_depth takes \d+ of 20"),
+        ({"activation_rows": 16, "tile_cols": 2}, "activation rows an item"),
+        (
+            {"gather": [{"static_lines": 4, "cache_lines": 4, "max_dimension": 8}] * 2},
+            "back.user: dimension 9, but hardware.gather.1.max_dimension = 8",
+        ),
+        (
+            {"gather": [{"static_lines": 4, "cache_lines": 4, "max_fields": 4}] * 2},
+            "5 feature fields, but hardware.gather.0.max_fields = 4",
+        ),
+    ],
+)
+def test_machines_too_small(rng, hardware, message):
+    small = {"tile_rows": 2, "tile_cols": 2, "groups": [{"stages": [0, 1]}]}
+    config = workload(hardware=small | hardware)
+    with pytest.raises(ConfigError, match=message):
+        compile_image(config, random_models(config, rng))
+
+
+def test_device_memory_too_small(rng):
+    tables = [{"name": "item", "rows": 8000}]
+    memory = {"address_bits": 16, "line_bytes": 16, "bus_bytes": 8, "channels": 2}
+    config = workload(tables=tables, hardware={"memory": memory})
+    with pytest.raises(ConfigError, match=r"takes \d+ bytes of device memory .* has 131072"):
+        compile_image(config, random_models(config, rng))
+
+
+def replaced(models, part, number, **changes):
+    """Models with one layer of the second changed."""
+    layers = list(getattr(models[1], part))
+    layers[number] = dataclasses.replace(layers[number], **changes)
+    return [models[0], dataclasses.replace(models[1], **{part: layers})]
+
+
+def test_overflow_is_refused(rng):
+    config = workload()
+    models = random_models(config, rng)
+    layer = models[1].top[1]
+    room = (1 << 31) - 1 - 128 * int(np.abs(layer.weights[4].astype(int)).sum())
+    bias = layer.bias.copy()
+    bias[4] = -room
+    compile_image(config, replaced(models, "top", 1, bias=bias))
+    bias[4] -= 1
+    with pytest.raises(ConfigError, match=r"layer back.top.1, channel 4: .* 2147483648, more"):
+        compile_image(config, replaced(models, "top", 1, bias=bias))
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("mantissa", 65536, r"back.bottom.0, channel 2: mantissa 65536 is outside 0..65535"),
+        ("shift", 48, r"back.bottom.0, channel 2: shift 48 is outside 0..47"),
+        ("shift", -1, r"back.bottom.0, channel 2: shift -1"),
+    ],
+)
+def test_parameters_out_of_range(rng, name, value, message):
+    config = workload()
+    models = random_models(config, rng)
+    values = getattr(models[1].bottom[0], name).copy()
+    values[2] = value
+    with pytest.raises(ConfigError, match=message):
+        compile_image(config, replaced(models, "bottom", 0, **{name: values}))
+
+
+def test_wrong_models(rng):
+    config = workload()
+    models = random_models(config, rng)
+    with pytest.raises(ConfigError, match="2 stages, but 1 models"):
+        compile_image(config, models[:1])
+    with pytest.raises(ConfigError, match=r"back.user: rows must be \(30, 9\), not \(30, 3\)"):
+        compile_image(config, [models[0], dataclasses.replace(models[0], name="back")])
+    with pytest.raises(ConfigError, match="has tables"):
+        compile_image(config, [models[0], dataclasses.replace(models[1], tables=[])])
+    with pytest.raises(ConfigError, match=r"back.top: layers must be 3, not 2"):
+        compile_image(config, [models[0], dataclasses.replace(models[1], top=models[1].top[:2])])
+    with pytest.raises(ConfigError, match=r"back.top.2: logit must be True"):
+        compile_image(config, replaced(models, "top", 2, logit=False))
+    bias = models[1].top[0].bias[:3]
+    with pytest.raises(ConfigError, match=r"back.top.0: bias must be \(13,\), not \(3,\)"):
+        compile_image(config, replaced(models, "top", 0, bias=bias))
+    tables = [dataclasses.replace(models[1].tables[0], shift=16), *models[1].tables[1:]]
+    with pytest.raises(ConfigError, match=r"back.user: shift 16 is outside 0..15"):
+        compile_image(config, [models[0], dataclasses.replace(models[1], tables=tables)])
+
+
+def test_wrong_arguments(rng):
+    config = workload()
+    models = random_models(config, rng)
+    with pytest.raises(ConfigError, match="multiple of line_bytes = 16, not 0x8"):
+        compile_image(config, models, address=8)
+    heat = {"user": np.ones(30), "item": np.ones(300)}
+    with pytest.raises(ConfigError, match=r"hotness is not given for front.tags"):
+        compile_image(config, models, hotness=[heat, heat])
+    heat["tags"] = np.ones(3)
+    with pytest.raises(ConfigError, match=r"hotness of front.tags: shape must be \(20,\)"):
+        compile_image(config, models, hotness=[heat, heat])
+
+
+def test_interpreter_sees_a_dropped_tile(rng):
+    """The check of this file has teeth: a program without one of its passes is noticed."""
+    config = workload()
+    models = random_models(config, rng)
+    image = compile_image(config, models)
+    loaded = LoadedImage(config.hardware, image.data)
+    program = loaded.words(abi.Target.PROGRAM, 0)
+    dropped = next(
+        i
+        for i, word in enumerate(program)
+        if not abi.PASS.unpack(word)["first"] and not abi.PASS.unpack(word)["final"]
+    )
+    del program[dropped]
+    query = random_query(config.features, 8, rng)
+    data = pack(config.features, query)
+    start, size = config.features.query_bytes, config.features.item_bytes
+    wrong = 0
+    for stage in range(2):
+        run = StageRun(loaded, stage, 8, rng)
+        if loaded.stage(stage)["program"] > dropped:
+            continue
+        run.gather(data[:start], [data[start + i * size :][:size] for i in range(8)])
+        wrong += (
+            run.run().tolist() != score_items(models[stage], config.features, query).logits.tolist()
+        )
+    assert wrong == 1
+
+
+def test_layers_are_named_in_order(rng):
+    config = workload()
+    models = random_models(config, rng)
+    image = compile_image(config, models)
+    back = image.stages[1]
+    assert [layer.name for layer in back.layers] == [
+        "back.bottom.0",
+        "back.bottom.1",
+        "back.top.0",
+        "back.top.1",
+        "back.top.2",
+    ]
+    assert [layer.inputs for layer in back.layers] == [5, 11, 34, 13, 10]
+    assert all(isinstance(q, QuantisedLayer) for q in models[1].top)
+    assert back.cycles == sum(layer.passes for layer in back.layers) * max(back.items, 4)
