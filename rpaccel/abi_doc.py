@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
@@ -25,21 +26,23 @@ ENUMERATIONS: dict[str, tuple[type[IntEnum], ...]] = {
     "On-chip memories": (abi.FieldKind, abi.FieldScope, abi.Destination),
 }
 PROSE = {
-    "Rings and results": (
-        "Entry n of a ring of 2**log2 entries is the block at base + 64 * (n modulo 2**log2). Heads",
-        "and tails count entries without end, modulo 2**16. The host writes descriptors, then SQ_TAIL;",
-        "the device reads each once. A query's records lie one behind the other without padding: the",
-        "query record, then the item records. The device writes results, best first, filled up with",
-        "zeros to whole blocks, then the completion, then raises the interrupt. While CQ_TAIL is a",
-        "ring ahead of CQ_HEAD it waits. Completions come in the order in which queries finish.",
-    ),
-    "Memory image": (
-        "The header, then the segments, each at the start of a block of max(64, line_bytes) bytes, then",
-        "the data, aligned to memory lines. A target is its kind << 4 plus a stage or group index.",
-    ),
-    "On-chip memories": (
-        "Words of the STAGES, FIELDS, PROGRAM and PARAMS targets; see architecture.md for the others.",
-    ),
+    "Rings and results": """
+        Entry n of a ring of `2**log2` entries is the block at `base + 64 * (n % 2**log2)`. Heads
+        and tails count entries without end, modulo 65,536. The host writes descriptors, then
+        SQ_TAIL; the device reads each once. A query's records lie one behind the other without
+        padding: the query record, then the item records. The device writes results, best first,
+        filled up with zeros to whole blocks, then the completion, then raises the interrupt. While
+        CQ_TAIL is a ring ahead of CQ_HEAD it waits. Completions come in the order in which queries
+        finish.
+        """,
+    "Memory image": """
+        The header, then the segments, each at the start of a block of `max(64, line_bytes)` bytes,
+        then the data, aligned to memory lines. A target is its kind << 4 plus a stage or group
+        index.
+        """,
+    "On-chip memories": """
+        Words of the STAGES, FIELDS, PROGRAM and PARAMS targets; architecture.md has the others.
+        """,
 }
 COUNTERS = (
     ("device", abi.DEVICE_COUNTERS),
@@ -89,12 +92,8 @@ def _layout(layout: abi.Layout) -> list[str]:
         rows.append((bits, f"`{field.name}`", kind, field.doc))
     if layout.reserved_bits:
         rows.append((f"{layout.bits - 1}:{layout.bits - layout.reserved_bits}", "", "", "zero"))
-    title = layout.name.upper()
-    return [
-        f"### {title} ({layout.bytes} bytes)",
-        "",
-        *_table(("bits", "field", "type", "meaning"), rows),
-    ]
+    title = f"### {layout.name.upper()} ({layout.bytes} bytes)"
+    return [title, "", *_table(("bits", "field", "type", "meaning"), rows)]
 
 
 def _registers() -> list[str]:
@@ -148,7 +147,7 @@ def abi_markdown() -> str:
     for enumeration in ENUMERATIONS["Registers"]:
         lines += _enumeration(enumeration)
     for title, layouts in LAYOUTS:
-        lines += [f"## {title}", "", *PROSE[title], ""]
+        lines += [f"## {title}", "", textwrap.fill(_plain(PROSE[title]), 100), ""]
         for layout in layouts:
             lines += _layout(layout)
         for enumeration in ENUMERATIONS[title]:
