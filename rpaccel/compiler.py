@@ -249,7 +249,6 @@ def _image(
 ) -> Image:
     """Lay everything out in device memory."""
     hardware = config.hardware
-    beats = hardware.memory.beats
     segments: list[Segment] = []
 
     def add(kind: abi.Target, index: int, words: NDArray[np.uint8]) -> None:
@@ -266,7 +265,7 @@ def _image(
         lines = np.concatenate(
             [t.lines[: i.static_lines] for t, i in zip(stage.tables, infos, strict=True)]
         )
-        add(abi.Target.STATIC, number, lines.reshape(len(lines) * beats, -1))
+        add(abi.Target.STATIC, number, lines.reshape(-1, hardware.memory.bus_bytes))
     start = table_start(hardware, len(segments) + len(stages) + 1)
     line = address // hardware.memory.line_bytes + start
     entries: list[dict[str, int]] = [{} for _ in range(hardware.stages)]

@@ -191,6 +191,19 @@ def test_rows_over_several_lines(rng):
     check_image(config, models, image, rng, items=5)
 
 
+def test_rows_too_large_for_the_static_region(rng):
+    gather = {"static_lines": 2, "cache_lines": 8, "max_dimension": 64}
+    config = workload(
+        models=[{"name": "m", "dimensions": 33, "bottom": [3], "top": [1]}],
+        keep=[5],
+        hardware={"gather": [gather]},
+    )
+    models = random_models(config, rng)
+    image = compile_image(config, models)
+    assert not any(t.hot_rows for t in image.stages[0].tables)
+    check_image(config, models, image, rng)
+
+
 def test_explain(rng):
     config = workload()
     text = explain(compile_image(config, random_models(config, rng)))
