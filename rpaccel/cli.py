@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,7 +51,7 @@ OutputDir = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-class DeviceKind(str, Enum):
+class DeviceKind(StrEnum):
     """What runs the queries."""
 
     golden = "golden"
@@ -59,7 +59,7 @@ class DeviceKind(str, Enum):
     icarus = "icarus"
 
 
-class SimulatorKind(str, Enum):
+class SimulatorKind(StrEnum):
     """Which simulator runs the RTL."""
 
     verilator = "verilator"

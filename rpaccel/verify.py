@@ -11,7 +11,7 @@ from rpaccel.config import MAX_ITEMS, Config
 from rpaccel.driver import Device
 from rpaccel.errors import ConfigError, MismatchError
 from sw_model.funnel import rank
-from sw_model.query import Query, Ranking
+from sw_model.query import Ranking
 from sw_model.random_models import random_models, random_query
 
 __all__ = ["compare", "verify"]

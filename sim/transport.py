@@ -15,7 +15,7 @@ from rpaccel.errors import BuildError, DeviceError
 from rtl_gen.generate import verilog
 from sim.build import build
 from sim.process import Simulation
-from sim.testbench import channel_images, memory_plusargs, testbench
+from sim.testbench import channel_files, memory_plusargs, testbench
 
 __all__ = ["SimulatedTransport"]
 
@@ -69,12 +69,13 @@ class SimulatedTransport:
         text = dict(sources or verilog(hardware))
         toplevel = "rpaccel"
         if compiled:
-            text |= testbench(hardware, config.simulation, len(memory))
+            text |= testbench(text["rpaccel.v"], hardware, len(memory))
             toplevel = "testbench"
         simulator_build = build(text, toplevel, simulator=simulator, waves=waves is not None)
         self._folder = tempfile.TemporaryDirectory(prefix="rpaccel-")
         folder = Path(self._folder.name)
-        files = channel_images(hardware, memory, folder)
+        files = channel_files(hardware, memory, folder)
+        plusargs = memory_plusargs(files, config.simulation, memory_error) if compiled else {}
         address = str(folder / "socket")
         environment = {
             "RPACCEL_SOCKET": address,
@@ -93,7 +94,7 @@ class SimulatedTransport:
                 work=folder,
                 env=environment,
                 seed=config.simulation.seed,
-                plusargs=memory_plusargs(files, memory_error) if compiled else {},
+                plusargs=plusargs,
                 waves=waves,
             )
             try:
@@ -186,4 +187,6 @@ def _accept(server: socket.socket, simulation: Simulation) -> Connection:
         else:
             client.setblocking(True)
             return Connection(client.detach())
-    raise BuildError(f"the simulator did not start within {START_SECONDS:g} s, see {simulation.log}")
+    raise BuildError(
+        f"the simulator did not start within {START_SECONDS:g} s, see {simulation.log}"
+    )
