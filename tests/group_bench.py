@@ -1,0 +1,287 @@
+"""A bench for groups: random models, their programs, a gather unit and a top-k unit to play."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rpaccel import abi
+from rpaccel.config import HardwareConfig
+from rpaccel.tiling import Geometry, Space, tiles
+from rtl_gen.group import Group
+from sim.pysim import idle, simulate, stream_get, stream_put
+from sw_model.group import score
+from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedTable
+
+
+def hardware(tile, fused, stages=1, **values):
+    """A machine with one group of ``fused`` tiles that serves all stages."""
+    gather = {"static_lines": 4, "cache_lines": 4}
+    return HardwareConfig.model_validate(
+        {
+            "tile_rows": tile[0],
+            "tile_cols": tile[1],
+            "groups": [{"rows": fused[0], "cols": fused[1], "stages": list(range(stages))}],
+            "gather": [gather] * stages,
+            "topk_depth": [4] * stages,
+            "accumulator_depth": 64,
+            "activation_rows": 1024,
+            "weight_rows": 1024,
+            "param_rows": 128,
+            "program_depth": 256,
+            "memory": {"bus_bytes": 64, "line_bytes": 64},
+            "sram_macro_bits": 1 << 30,  # Amaranth cannot simulate macros
+            **values,
+        }
+    )
+
+
+def random_layer(rng, inputs, outputs, *, logit=False, extreme=False):
+    """A layer whose outputs use their range, or of largest weights only."""
+    weights = rng.integers(-127, 128, size=(outputs, inputs))
+    if extreme:
+        weights = np.where(rng.random((outputs, inputs)) < 0.5, -128, 127)
+    bias = rng.integers(-(2**14), 2**14, size=outputs)
+    mantissa = rng.integers(2**15, 2**16, size=outputs)
+    # A sum of K products has a deviation of about 5500 sqrt(K).
+    spread = int(np.log2(5500 * np.sqrt(inputs))) - (13 if logit else 6)
+    shift = np.clip(16 + spread + rng.integers(-2, 2, size=outputs), 0, 47)
+    if extreme and not logit:
+        mantissa, shift = rng.integers(0, 3, size=outputs), rng.integers(0, 2, size=outputs)
+    return QuantisedLayer(
+        weights.astype(np.int8),
+        bias.astype(np.int32),
+        mantissa.astype(np.int32),
+        shift.astype(np.int32),
+        relu=not logit and bool(rng.random() < 0.7),
+        logit=logit,
+    )
+
+
+def random_model(rng, *, tables, dense, bottom, top, extreme=False):
+    """A model with pooled vectors of the widths ``tables``, ``dense`` inputs and these layers."""
+
+    def layers(inputs, widths, logits):
+        made = []
+        for number, width in enumerate(widths):
+            logit = logits and number == len(widths) - 1
+            made.append(random_layer(rng, inputs, width, logit=logit, extreme=extreme))
+            inputs = width
+        return made
+
+    joined = sum(tables) + (bottom[-1] if bottom else 0)
+    return QuantisedModel(
+        "random",
+        [QuantisedTable(f"t{i}", np.zeros((1, d), np.int8)) for i, d in enumerate(tables)],
+        layers(dense, bottom, False),
+        layers(joined, top, True),
+    )
+
+
+@dataclass
+class Token:
+    """A sub-batch for a group: inputs, and what the group makes of it."""
+
+    stage: int
+    slot: int
+    last: bool
+    dense: np.ndarray
+    pooled: list
+    positions: np.ndarray
+
+    @property
+    def items(self):
+        return len(self.positions)
+
+
+@dataclass
+class Bench:
+    """A group with the programs of a model a stage."""
+
+    hardware: HardwareConfig
+    models: list
+    spaces: list = field(default_factory=list)
+    programs: list = field(default_factory=list)
+    counts: dict = field(default_factory=dict)
+    scores: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.dut = Group(hardware=self.hardware, group=0)
+        geometry = Geometry.of(self.hardware, 0)
+        self.program, self.weights, self.params, self.starts = [], [], [], []
+        for model in self.models:
+            dense = model.bottom[0].weights.shape[1] if model.bottom else 0
+            space = Space.plan(geometry, model, dense, 1024 // 64)
+            self.spaces.append(space)
+            self.starts.append(len(self.program))
+            for place in space.layers:
+                for tile in tiles(geometry, place):
+                    self._add(tile)
+            self.program[-1]["last"] = 1
+            self.programs.append(self.program[self.starts[-1] :])
+
+    def _add(self, tile):
+        command = {**tile.command, "weights": len(self.weights), "params": 0}
+        self.weights += [word.tobytes() for word in tile.weights]
+        if tile.params is not None:
+            command["params"] = len(self.params)
+            self.params.append(tile.params.tobytes())
+        self.program.append(command)
+
+    def token(self, rng, stage, items, *, extreme=False, last=False):
+        """A random token."""
+        model = self.models[stage]
+
+        def inputs(width):
+            values = rng.integers(-128, 128, size=(items, width))
+            if extreme:
+                values = np.where(rng.random((items, width)) < 0.5, -128, 127)
+            return values.astype(np.int8)
+
+        return Token(
+            stage,
+            int(rng.integers(self.hardware.query_slots)),
+            last,
+            inputs(model.bottom[0].weights.shape[1] if model.bottom else 0),
+            [inputs(t.rows.shape[1]) for t in model.tables],
+            rng.integers(2**16, size=items),
+        )
+
+    def expected(self, token):
+        """What must leave at the score port for a token."""
+        if not token.items:
+            return [(0, 0, 0, 1, token.slot, int(token.last), 0)]
+        golden = score(self.models[token.stage], token.dense, token.pooled)
+        rows = zip(
+            token.positions.tolist(),
+            golden.logits.tolist(),
+            golden.saturated.tolist(),
+            range(1 - token.items, 1),
+        )
+        return [
+            (position, logit, 1, int(left == 0), token.slot, int(token.last), int(saturated))
+            for position, logit, saturated, left in rows
+        ]
+
+    async def _load(self, ctx):
+        bus = self.dut.load
+        beat = self.hardware.memory.bus_bytes
+        words = {
+            abi.Target.PROGRAM: [abi.PASS.pack(**command) for command in self.program],
+            abi.Target.WEIGHTS: self.weights,
+            abi.Target.PARAMS: self.params,
+        }
+        for target, content in words.items():
+            at = {"valid": 1, "target": abi.target_id(target, 0)}
+            ctx.set(bus, {**at, "first": 1, "address": 0, "data": 0})
+            await ctx.tick()
+            for word in content:
+                for offset in range(0, len(word), beat):
+                    part = int.from_bytes(word[offset : offset + beat], "little")
+                    ctx.set(bus, {**at, "first": 0, "address": 0, "data": part})
+                    await ctx.tick()
+        ctx.set(bus.valid, 0)
+        for signal, start in zip(self.dut.program, self.starts):
+            ctx.set(signal, start)
+
+    def _writes(self, rng, token, item):
+        """The chunk writes of an item, in random order, some chunks in two parts."""
+        space = self.spaces[token.stage]
+        parts = list(zip(space.tables, token.pooled)) + [(space.dense, token.dense)]
+        chunks = {}
+        for offset, values in parts:
+            for number, value in enumerate(values[item].tolist()):
+                chunk, byte = divmod(offset + number, self.dut.n_width)
+                chunks.setdefault(chunk, {})[byte] = value & 255
+        writes = []
+        for chunk, values in chunks.items():
+            cut = int(rng.integers(len(values) + 1)) if rng.random() < 0.3 else len(values)
+            bytes_ = list(values.items())
+            writes += [(chunk, part) for part in (bytes_[:cut], bytes_[cut:]) if part]
+        return [writes[i] for i in rng.permutation(len(writes))]
+
+    async def _gather(self, ctx, rng, stage, tokens, stall):
+        port = self.dut.i[stage]
+        for token in tokens:
+            start = {"slot": token.slot, "first": 0, "last": token.last, "items": token.items}
+            await stream_put(ctx, port.start, start, rng=rng, stall=stall)
+            for item in range(token.items):
+                for chunk, part in self._writes(rng, token, item):
+                    payload = {
+                        "chunk": chunk,
+                        "item": item,
+                        "mask": sum(1 << byte for byte, _ in part),
+                        "data": sum(value << 8 * byte for byte, value in part),
+                    }
+                    await stream_put(ctx, port.write, payload, rng=rng, stall=stall)
+                ctx.set(port.item_position, int(token.positions[item]))
+                ctx.set(port.item_valid, 1)
+                await ctx.tick()
+                ctx.set(port.item_valid, 0)
+
+    def run(self, rng, tokens, *, stall=0.0, score_stall=None, vcd=None):
+        """Run tokens and compare all scores; leaves the counters in ``counts``."""
+        loaded = False
+        stages = range(self.dut.stages)
+        names = list(abi.GROUP_COUNTERS)
+        self.counts = dict.fromkeys(names, 0)
+        self.scores = {stage: [] for stage in stages}
+        self.cycles = {}
+        expected = {
+            s: [beat for t in tokens if t.stage == s for beat in self.expected(t)] for s in stages
+        }
+
+        async def loader(ctx):
+            nonlocal loaded
+            await self._load(ctx)
+            loaded = True
+
+        def gather(stage):
+            async def testbench(ctx):
+                while not loaded:
+                    await ctx.tick()
+                mine = [t for t in tokens if t.stage == stage]
+                await self._gather(ctx, rng, stage, mine, stall)
+
+            return testbench
+
+        def topk(stage):
+            async def testbench(ctx):
+                fields = ("position", "score", "keep", "last", "slot", "query_last", "saturated")
+                waiting = stall if score_stall is None else score_stall
+                for _ in expected[stage]:
+                    beat = await stream_get(ctx, self.dut.scores[stage], rng=rng, stall=waiting)
+                    self.scores[stage].append(tuple(int(getattr(beat, f)) for f in fields))
+                await idle(ctx, rng, 0.9)
+                await ctx.tick().repeat(20)
+                assert not ctx.get(self.dut.scores[stage].valid), "a score too many"
+
+            return testbench
+
+        async def monitor(ctx):
+            cycle = 0
+            async for values in ctx.tick().sample(*(self.dut.counters[n] for n in names)):
+                for name, value in zip(names, values[2:]):
+                    self.counts[name] += value
+                    if value:
+                        self.cycles.setdefault(name, []).append(cycle)
+                cycle += 1
+                if all(len(self.scores[s]) == len(expected[s]) for s in stages):
+                    return
+
+        simulate(
+            self.dut,
+            loader,
+            monitor,
+            *(gather(s) for s in stages),
+            *(topk(s) for s in stages),
+            timeout=200_000,
+            vcd=vcd,
+        )
+        for stage in stages:
+            assert self.scores[stage] == expected[stage]
+        useful = sum(
+            p["rows"] * p["cols"] * t.items for t in tokens for p in self.programs[t.stage]
+        )
+        assert self.counts["macs"] == useful
+        assert self.counts["busy"] == sum(t.items * len(self.programs[t.stage]) for t in tokens)
+        assert self.counts["passes"] == sum(len(self.programs[t.stage]) for t in tokens if t.items)
