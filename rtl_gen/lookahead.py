@@ -9,10 +9,25 @@ from rpaccel.config import GatherConfig, HardwareConfig
 from rtl_gen.ram import Ram
 from rtl_gen.signatures import TAG_BITS, memory_client_signature
 
-__all__ = ["LookaheadCache"]
+__all__ = ["LookaheadCache", "line_port"]
 
 GUARD_BITS = 6
 """Bits of a sequence number beyond those of the queue: how rarely an old one looks like a new."""
+
+
+def line_port(hardware: HardwareConfig) -> wiring.Signature:
+    """A read port for one line, seen from the reader.
+
+    ``data`` and ``poison`` follow one cycle after ``en`` and hold until the next ``en``.
+    """
+    return wiring.Signature(
+        {
+            "en": Out(1),
+            "beat": Out(ceil_log2(hardware.memory.beats)),
+            "data": In(8 * hardware.memory.bus_bytes),
+            "poison": In(1),
+        }
+    )
 
 
 class LookaheadCache(wiring.Component):
@@ -52,9 +67,8 @@ class LookaheadCache(wiring.Component):
     o : Out(stream of payload)
     waiting : Out(1)
         The next segment waits for memory.
-    read : In(en, beat, data, poison)
-        Reads a beat of the line of the segment at ``o``; ``data`` and ``poison`` follow one cycle
-        later and hold until the next read. The segment's last read may be in the cycle it leaves.
+    read : In(line_port(hardware))
+        Reads a beat of the line of the segment at ``o``, at the latest in the cycle it leaves.
     memory : Out(memory_client_signature(hardware))
     flush : In(1)
         A pulse, given while no segment is inside: forgets all lines.
@@ -98,16 +112,7 @@ class LookaheadCache(wiring.Component):
                 "i": In(stream.Signature(self.i_layout)),
                 "o": Out(stream.Signature(payload)),
                 "waiting": Out(1),
-                "read": In(
-                    wiring.Signature(
-                        {
-                            "en": Out(1),
-                            "beat": Out(self.beat_bits),
-                            "data": In(8 * memory.bus_bytes),
-                            "poison": In(1),
-                        }
-                    )
-                ),
+                "read": In(line_port(hardware)),
                 "memory": Out(memory_client_signature(hardware)),
                 "flush": In(1),
                 "sweeping": Out(1),

@@ -31,7 +31,9 @@ def simulate(
     testbenches : async function of a simulator context
         They run at the same time; the simulation ends when the last one returns.
     background : sequence of testbenches
-        They run beside the others and need not return, such as a memory.
+        They run beside the others and need not return, such as a memory. They wait with
+        ``await ctx.tick()`` only: when the simulation ends, Python 3.11 cannot close the
+        asynchronous generators behind ``until``, ``repeat`` and ``async for``.
     timeout : int, cycles
         Limit after which the testbenches are considered stuck.
     vcd : path, optional
@@ -104,7 +106,8 @@ async def stream_put(
     await idle(ctx, rng, stall)
     ctx.set(stream.payload, payload)
     ctx.set(stream.valid, 1)
-    await ctx.tick().until(stream.ready)
+    while not (await ctx.tick().sample(stream.ready))[2]:
+        pass
     ctx.set(stream.valid, 0)
 
 
@@ -133,6 +136,8 @@ async def stream_get(
                 await ctx.tick()
         await idle(ctx, rng, stall)
     ctx.set(stream.ready, 1)
-    (payload,) = await ctx.tick().sample(stream.payload).until(stream.valid)
+    valid = False
+    while not valid:
+        _, _, payload, valid = await ctx.tick().sample(stream.payload, stream.valid)
     ctx.set(stream.ready, 0)
     return payload

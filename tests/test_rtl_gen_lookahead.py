@@ -93,9 +93,9 @@ class Bench:
     async def count(self, ctx):
         dut = self.dut
         ports = [getattr(dut, name) for name in self.counts]
-        async for _, _, *pulses, waiting, sweeping in ctx.tick().sample(
-            *ports, dut.waiting, dut.sweeping
-        ):
+        ports += [dut.waiting, dut.sweeping]
+        while True:
+            _, _, *pulses, waiting, sweeping = await ctx.tick().sample(*ports)
             for name, pulse in zip(self.counts, pulses, strict=True):
                 self.counts[name] += pulse
             self.waited += waiting

@@ -1,0 +1,81 @@
+"""The FIELD words of a stage, read by several parts of its gather unit at the same time."""
+
+from collections.abc import Mapping, Sequence
+
+from amaranth.hdl import Cat, Module
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from rpaccel import abi
+from rtl_gen.gather_layouts import GatherShape
+from rtl_gen.load_port import LoadPort
+from rtl_gen.ram import Ram
+from rtl_gen.signatures import load_bus_layout, struct
+
+__all__ = ["FieldTable", "field_port"]
+
+
+def field_port(shape: GatherShape, names: Sequence[str]) -> wiring.Signature:
+    """A read port for some members of FIELD, seen from the reader.
+
+    ``data`` follows one cycle after ``en`` and holds until the next ``en``.
+    """
+    members = {f.name: f.bits for f in abi.FIELD if f.name in names}
+    return wiring.Signature(
+        {"en": Out(1), "index": Out(shape.field_bits), "data": In(data.StructLayout(members))}
+    )
+
+
+class FieldTable(wiring.Component):
+    """FIELD words, written by the load bus; each port reads the members it wants from its own copy.
+
+    Parameters
+    ----------
+    shape : GatherShape
+    ports : mapping of str to sequence of str
+        The members of FIELD that each port reads.
+
+    Members
+    -------
+    load : In(load_bus_layout)
+    NAME : In(field_port(shape, members))
+        One for each of ``ports``.
+    """
+
+    def __init__(self, shape: GatherShape, ports: Mapping[str, Sequence[str]]):
+        self.shape = shape
+        self.ports = {name: field_port(shape, members) for name, members in ports.items()}
+        super().__init__(
+            {
+                "load": In(load_bus_layout(shape.hardware)),
+                **{name: In(signature) for name, signature in self.ports.items()},
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        shape = self.shape
+        layout = struct(abi.FIELD)
+        m.submodules.filler = filler = LoadPort(
+            hardware=shape.hardware,
+            target=abi.target_id(abi.Target.FIELDS, shape.stage),
+            width=layout.size,
+            depth=shape.max_fields,
+        )
+        m.d.comb += filler.bus.eq(self.load)
+        word = data.View(layout, filler.data)
+        for name, signature in self.ports.items():
+            port = getattr(self, name)
+            members = signature.members["data"].shape
+            m.submodules[name] = ram = Ram(
+                width=members.size, depth=shape.max_fields, macro_bits=shape.macro_bits
+            )
+            m.d.comb += [
+                ram.write.en.eq(filler.en),
+                ram.write.addr.eq(filler.addr),
+                ram.write.data.eq(Cat(word[member] for member, _ in members)),
+                ram.read.en.eq(port.en),
+                ram.read.addr.eq(port.index),
+                port.data.eq(ram.read.data),
+            ]
+        return m

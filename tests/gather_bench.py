@@ -1,0 +1,375 @@
+"""Random stages for a gather unit, and a testbench around the unit in Amaranth's simulator."""
+
+from collections import deque
+
+import numpy as np
+
+from rpaccel import abi
+from rpaccel.config import HardwareConfig
+from rtl_gen.gather import GatherUnit
+from sim.pysim import idle, simulate, stream_get, stream_put
+from sw_model.gather import GatherTrace, pool
+from sw_model.lookahead import LookaheadCache
+from sw_model.quantised import QuantisedTable
+from tests.line_memory import LineMemory
+
+STALLS = ("stall_memory", "stall_group")
+TABLE, DENSE = abi.FieldKind.TABLE, abi.FieldKind.DENSE
+QUERY, ITEM = abi.FieldScope.QUERY, abi.FieldScope.ITEM
+
+
+def machine(*, bus=8, line=16, host=16, tile_cols=8, cols=1, feature_bytes=8192, **gather):
+    """A machine with one stage."""
+    shape = {"static_lines": 512, "cache_lines": 8, "cache_ways": 2, "max_fields": 8, **gather}
+    return HardwareConfig.model_validate(
+        {
+            "tile_rows": 4,
+            "tile_cols": tile_cols,
+            "groups": [{"cols": cols, "stages": [0]}],
+            "gather": [shape],
+            "topk_depth": [4],
+            "memory": {"bus_bytes": bus, "line_bytes": line, "address_bits": 24},
+            "host_bus_bytes": host,
+            "feature_bytes": feature_bytes,
+            "sram_macro_bits": 1 << 24,  # the simulator has no macros
+        }
+    )
+
+
+def integer(rng, low, high):
+    """A Python integer in low..high."""
+    return int(rng.integers(low, high + 1))
+
+
+class Stage:
+    """FIELD words, tables in static region and memory, and the features of some queries.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    hardware : HardwareConfig
+    fields : list of dict
+        ``kind``, ``scope``, ``count``; for tables ``rows``, ``hot_rows``, ``lookups``,
+        ``index_bytes``, ``shift`` too. The rest of the FIELD words is made here.
+    items : int
+        Items in each slot's query.
+    empty, bad : float
+        Shares of empty slots in bags, and of indices beyond their table.
+    """
+
+    def __init__(self, rng, hardware, fields, *, items, empty=0.2, bad=0.0, gaps=True):
+        self.rng, self.hardware, self.items = rng, hardware, items
+        self.line_bytes = hardware.memory.line_bytes
+        self.fields = [dict(f) for f in fields]
+        self.tables = {}
+        self.lines = {}
+        self.static = b""
+        self.next_line = integer(rng, 1, 1000)
+        self.record_bytes = {QUERY: 0, ITEM: 0}
+        for number in rng.permutation(len(self.fields)).tolist():
+            self._place(number)
+        output = 0
+        for number in rng.permutation(len(self.fields)).tolist():
+            output += integer(rng, 0, 5) if gaps else 0
+            self.fields[number]["output"] = output
+            output += self.fields[number]["count"]
+        assert len(self.static) <= hardware.gather[0].static_lines * self.line_bytes
+        self.slots = [self._query(empty, bad) for _ in range(hardware.query_slots)]
+
+    def _place(self, number):
+        field = self.fields[number]
+        scope = field["scope"]
+        field["offset"] = self.record_bytes[scope]
+        if field["kind"] == DENSE:
+            self.record_bytes[scope] += field["count"]
+            return
+        self.record_bytes[scope] += field["lookups"] * field["index_bytes"]
+        count, rows = field["count"], field["rows"]
+        content = self.rng.integers(-128, 128, size=(rows, count)).astype(np.int8)
+        self.tables[number] = QuantisedTable(f"t{number}", content, field["shift"])
+        if count <= self.line_bytes:
+            stride = 1 << (count - 1).bit_length()
+            field["log2_rows"] = (self.line_bytes // stride).bit_length() - 1
+            field["lines"] = 1
+        else:
+            field["log2_rows"] = 0
+            field["lines"] = -(-count // self.line_bytes)
+            stride = field["lines"] * self.line_bytes
+        padded = self.rng.integers(0, 256, size=(rows, stride)).astype(np.uint8)
+        padded[:, :count] = content.view(np.uint8)
+        raw = padded.tobytes() + bytes(-rows * stride % self.line_bytes)
+        field["line"] = self.next_line
+        for i in range(0, len(raw), self.line_bytes):
+            self.lines[self.next_line] = raw[i : i + self.line_bytes]
+            self.next_line += 1
+        hot = -(-field["hot_rows"] * stride // self.line_bytes) * self.line_bytes
+        field["static_line"] = len(self.static) // self.line_bytes
+        self.static += raw[:hot]
+
+    def _bag(self, field, empty, bad):
+        size = 8 * field["index_bytes"]
+        bag = self.rng.zipf(1.4, size=field["lookups"]) - 1
+        bag = np.where(bag < field["rows"], bag, self.rng.integers(field["rows"], size=bag.shape))
+        beyond = self.rng.random(bag.shape) < bad
+        if field["rows"] < 2**size - 1:
+            bag = np.where(
+                beyond, self.rng.integers(field["rows"], 2**size - 1, size=bag.shape), bag
+            )
+        return np.where(self.rng.random(bag.shape) < empty, 2**size - 1, bag)
+
+    def _query(self, empty, bad):
+        """Feature bytes of a slot, and what is in them: (bytes, values of item -> field)."""
+        records = {
+            key: bytearray(self.record_bytes[ITEM if key >= 0 else QUERY])
+            for key in range(-1, self.items)
+        }
+        values = [{} for _ in range(self.items)]
+        for number, field in enumerate(self.fields):
+            keys = [-1] if field["scope"] == QUERY else range(self.items)
+            for key in keys:
+                if field["kind"] == DENSE:
+                    value = self.rng.integers(-128, 128, size=field["count"]).astype(np.int8)
+                    raw = value.tobytes()
+                else:
+                    value = self._bag(field, empty, bad)
+                    raw = b"".join(int(i).to_bytes(field["index_bytes"], "little") for i in value)
+                records[key][field["offset"] : field["offset"] + len(raw)] = raw
+                for item in range(self.items) if key < 0 else [key]:
+                    values[item][number] = value
+        return b"".join(bytes(records[k]) for k in range(-1, self.items)), values
+
+    def expected(self, slot, position):
+        """Bytes of an item by their place in the input space."""
+        placed = {}
+        for number, field in enumerate(self.fields):
+            value = self.slots[slot][1][position][number]
+            if field["kind"] == TABLE:
+                empty = 2 ** (8 * field["index_bytes"]) - 1
+                value = pool(self.tables[number], value, empty_index=empty)
+            for i, byte in enumerate(value.astype(np.int8).view(np.uint8).tolist()):
+                placed[field["output"] + i] = byte
+        return placed
+
+    def entry(self):
+        """The STAGE word."""
+        return {
+            "fields": len(self.fields),
+            "query_bytes": self.record_bytes[QUERY],
+            "item_bytes": self.record_bytes[ITEM],
+        }
+
+
+class Bench:
+    """Runs tokens through a gather unit and keeps what the group got.
+
+    Parameters
+    ----------
+    stage : Stage
+    tokens : list of (slot, positions or None, base, items)
+        With positions the token is listed.
+    """
+
+    def __init__(self, stage, tokens, *, seed=0, stall=0.0, latency=8, errors=()):
+        self.stage, self.tokens, self.stall = stage, tokens, stall
+        self.rng = np.random.default_rng(seed)
+        hardware = stage.hardware
+        self.dut = GatherUnit(hardware=hardware, stage=0)
+        self.memory = LineMemory(
+            self.dut.memory,
+            self.rng,
+            lines=stage.lines,
+            line_bytes=stage.line_bytes,
+            bus_bytes=hardware.memory.bus_bytes,
+            latency=latency,
+            stall=stall,
+            errors=errors,
+        )
+        self.counters = dict.fromkeys(abi.GATHER_COUNTERS, 0)
+        self.items = []  # (slot, position, bytes by place)
+        self.bad = []
+        self.fails = []
+        self.cycle = 0
+        self.item_cycles = []
+        self.reads = deque()
+        self.requested = 0
+        self.flush_before = None
+
+    @property
+    def expected_items(self):
+        """(slot, position) of every item, in order."""
+        return [
+            (slot, position)
+            for slot, listed, base, items in self.tokens
+            for position in (listed if listed is not None else range(base, base + items))
+        ]
+
+    async def _load(self, ctx, target, words, beats):
+        bus = self.stage.hardware.memory.bus_bytes
+
+        async def send(**values):
+            await idle(ctx, self.rng, self.stall)
+            ctx.set(self.dut.load, {"valid": 1, "target": target, **values})
+            await ctx.tick()
+            ctx.set(self.dut.load.valid, 0)
+
+        await send(first=1, address=0)
+        for word in words:
+            padded = word + bytes(beats * bus - len(word))
+            for i in range(0, len(padded), bus):
+                await send(data=int.from_bytes(padded[i : i + bus], "little"))
+
+    async def load(self, ctx):
+        """Fill FIELD words and static region, with another stage's segment in between."""
+        stage, bus = self.stage, self.stage.hardware.memory.bus_bytes
+        words = [abi.FIELD.pack(**f) for f in stage.fields]
+        static = [stage.static[i : i + bus] for i in range(0, len(stage.static), bus)]
+        await self._load(ctx, abi.target_id(abi.Target.FIELDS, 0), words, -(-32 // bus))
+        await self._load(ctx, abi.target_id(abi.Target.STATIC, 0), static, 1)
+        await self._load(ctx, abi.target_id(abi.Target.FIELDS, 1), [bytes(32)], -(-32 // bus))
+        await ctx.tick().repeat(2)
+
+    async def producer(self, ctx):
+        """Load, then send all tokens."""
+        dut = self.dut
+        ctx.set(dut.stage_entry, self.stage.entry())
+        await self.load(ctx)
+        for number, (slot, listed, base, items) in enumerate(self.tokens):
+            if number == self.flush_before:
+                ctx.set(dut.flush, 1)
+                await ctx.tick()
+                ctx.set(dut.flush, 0)
+            token = {"slot": slot, "items": items, "listed": listed is not None, "base": base}
+            token |= {"first": number & 1, "last": number >> 1 & 1}
+            await stream_put(ctx, dut.token, token, rng=self.rng, stall=self.stall)
+
+    async def positions(self, ctx):
+        """Positions of listed tokens come one by one."""
+        for _, listed, _, _ in self.tokens:
+            for position in listed or ():
+                await stream_put(ctx, self.dut.position, position, rng=self.rng, stall=self.stall)
+
+    async def feature_requests(self, ctx):
+        """Background: the feature buffer takes reads."""
+        while True:
+            request = await stream_get(
+                ctx, self.dut.feature.request, rng=self.rng, stall=self.stall
+            )
+            raw = self.stage.slots[request.slot][0]
+            size = self.stage.hardware.host_bus_bytes
+            content = raw[request.address : request.address + size]
+            junk = self.rng.bytes(size - len(content))
+            self.reads.append(int.from_bytes(content + junk, "little"))
+            self.requested += 1
+
+    async def feature_responses(self, ctx):
+        """Background: the feature buffer answers."""
+        while True:
+            if self.reads:
+                answer = self.reads.popleft()
+                await stream_put(
+                    ctx, self.dut.feature.response, answer, rng=self.rng, stall=self.stall
+                )
+            else:
+                await ctx.tick()
+
+    async def fail_sink(self, ctx):
+        """Background: the controller takes failures."""
+        while True:
+            fail = await stream_get(ctx, self.dut.fail, rng=self.rng, stall=self.stall)
+            self.fails.append((fail.slot, fail.status))
+
+    async def group(self, ctx):
+        """Take starts and writes as a group would, and check their order."""
+        dut, group = self.dut, self.dut.group
+        width = self.stage.hardware.n_width(0)
+        token, item, written = -1, 0, {}
+        expected = len(self.expected_items)
+        while token + 1 < len(self.tokens) or len(self.items) < expected:
+            start_ready = self.rng.random() >= self.stall
+            write_ready = self.rng.random() >= self.stall
+            ctx.set(group.start.ready, start_ready)
+            ctx.set(group.write.ready, write_ready)
+            _, _, starts, start, writes, write, done, position = await ctx.tick().sample(
+                group.start.valid,
+                group.start.payload,
+                group.write.valid,
+                group.write.payload,
+                group.item_valid,
+                group.item_position,
+            )
+            if done:
+                assert not (starts and start_ready)
+                self.items.append((self.tokens[token][0], position, written))
+                self.item_cycles.append(self.cycle)
+                item, written = item + 1, {}
+            if starts and start_ready:
+                assert token < 0 or item == self.tokens[token][3], "start before all items"
+                token, item = token + 1, 0
+                slot, _, _, items = self.tokens[token]
+                assert (start.slot, start.items) == (slot, items)
+                assert (start.first, start.last) == (token & 1, token >> 1 & 1)
+            if writes and write_ready:
+                assert write.item == item < self.tokens[token][3]
+                for lane in range(width):
+                    if write.mask >> lane & 1:
+                        place = write.chunk * width + lane
+                        assert place not in written, "byte written twice"
+                        written[place] = write.data >> 8 * lane & 255
+            self.cycle += 1
+        ctx.set(group.start.ready, 0)
+        ctx.set(group.write.ready, 0)
+        await ctx.tick().repeat(12)
+        for port in (group.start, group.write, dut.feature.request, dut.memory.request, dut.fail):
+            assert not ctx.get(port.valid)
+        assert not ctx.get(dut.busy)
+
+    async def count(self, ctx):
+        """Background: counters."""
+        dut = self.dut
+        while True:
+            _, _, counters, bad = await ctx.tick().sample(dut.counters, dut.bad_index)
+            for name in self.counters:
+                self.counters[name] += counters[name]
+            if bad.valid:
+                self.bad.append(bad.slot)
+
+    def run(self, timeout=60_000):
+        """Simulate until the group has every item."""
+        simulate(
+            self.dut,
+            self.producer,
+            self.positions,
+            self.group,
+            background=[
+                self.memory.take_requests,
+                self.memory.answer,
+                self.feature_requests,
+                self.feature_responses,
+                self.fail_sink,
+                self.count,
+            ],
+            timeout=timeout,
+        )
+
+    def check(self):
+        """Compare the bytes of each item and the event counters with the golden model."""
+        stage = self.stage
+        assert [(s, p) for s, p, _ in self.items] == self.expected_items
+        for number, (slot, position, written) in enumerate(self.items):
+            assert written == stage.expected(slot, position), f"item {number}"
+        golden = self.golden()
+        events = {n: v for n, v in self.counters.items() if n not in STALLS}
+        assert events == golden.counters
+        return golden
+
+    def golden(self):
+        """Counters of the golden model for these tokens."""
+        gather = self.stage.hardware.gather[0]
+        cache = LookaheadCache(lines=gather.cache_lines, ways=gather.cache_ways)
+        trace = GatherTrace(self.stage.fields, cache)
+        for number, (slot, listed, base, items) in enumerate(self.tokens):
+            if number == self.flush_before:
+                cache.flush()
+            for position in listed if listed is not None else range(base, base + items):
+                trace.item(self.stage.slots[slot][1][position])
+        return trace
