@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rpaccel.abi import LOGIT_FRACTION_BITS
 from rpaccel.errors import ConfigError
 from sw_model.dlrm import FloatLayer, FloatModel, Inputs
+from sw_model.equalise import equalise
 from sw_model.numerics import INT8, multiplier, rshift_round
 from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedTable
 
@@ -32,8 +33,8 @@ PRODUCT_LIMIT = 2**31 - 1
 def quantise(model: FloatModel, calibration: Inputs, *, dense_scale: float) -> QuantisedModel:
     """Quantise a model as docs/numerics.md defines it.
 
-    Scales of activations minimise the squared error on the calibration inputs; weights use the
-    whole range of each output channel.
+    The model is equalised first. Scales of activations minimise the squared error on the
+    calibration inputs; weights use the whole range of each output channel.
 
     Parameters
     ----------
@@ -54,6 +55,7 @@ def quantise(model: FloatModel, calibration: Inputs, *, dense_scale: float) -> Q
     """
     if not len(calibration):
         raise ConfigError(f"model {model.name!r}: there are no inputs to calibrate on")
+    model = equalise(model, calibration)
     observed = dict(model.activations(calibration))
     scales = {"dense": dense_scale} if model.bottom else {}
     bottom = []

@@ -1,0 +1,78 @@
+"""Equalisation: the same float model with tensors that suit one scale a tensor better."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sw_model.dlrm import FloatLayer, FloatModel, Inputs
+
+__all__ = ["equalise"]
+
+SMALLEST_RANGE = 1e-3
+"""Elements with a smaller range, relative to the tensor's largest, are raised no further."""
+
+
+def equalise(model: FloatModel, calibration: Inputs) -> FloatModel:
+    """Raise the small elements of every int8 tensor, and lower the weights that read them.
+
+    A positive factor on an output channel passes through ReLU, and a factor on a column of a table
+    through its sum, so the logits stay the same (cross-layer equalisation, Nagel et al. 2019).
+    The factor is the square root of what would give each element the range of the largest one:
+    steps get finer for small elements without making the next layer's weights as uneven as the
+    activations were.
+
+    Parameters
+    ----------
+    model : FloatModel
+    calibration : Inputs
+        Real inputs on which ranges are observed.
+
+    Returns
+    -------
+    FloatModel
+    """
+    factors = {
+        name: _factors(values)
+        for name, values in model.activations(calibration)
+        if name not in ("dense", f"top.{len(model.top) - 1}")
+    }
+    one = np.ones(1, dtype=np.float64)
+    bottom = []
+    read = one  # the factors of what the next layer reads
+    for i, layer in enumerate(model.bottom):
+        written = factors[f"bottom.{i}"]
+        bottom.append(_rescaled(layer, read, written))
+        read = written
+    tables = {
+        name: (rows * factors[f"table.{name}"]).astype(np.float32)
+        for name, rows in model.tables.items()
+    }
+    joined = [factors[f"table.{name}"] for name in tables]
+    read = np.concatenate([*joined, read] if bottom else joined)
+    top = []
+    for i, layer in enumerate(model.top):
+        written = factors.get(f"top.{i}", one)
+        top.append(_rescaled(layer, read, written))
+        read = written
+    return FloatModel(model.name, tables, bottom, top)
+
+
+def _factors(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Factor of each element of a tensor, shape (n, width) to (width,)."""
+    ranges = np.abs(values).max(axis=0).astype(np.float64)
+    largest = ranges.max(initial=0.0)
+    if largest == 0:
+        return np.ones(len(ranges))
+    relative = ranges / largest
+    # An element that is always zero has nothing to gain, and may not be zero for other inputs.
+    return np.where(relative > 0, np.maximum(relative, SMALLEST_RANGE) ** -0.5, 1.0)
+
+
+def _rescaled(
+    layer: FloatLayer, read: NDArray[np.float64], written: NDArray[np.float64]
+) -> FloatLayer:
+    return FloatLayer(
+        (layer.weight * written[:, None] / read).astype(np.float32),
+        (layer.bias * written).astype(np.float32),
+    )
