@@ -112,13 +112,10 @@ class Admission(wiring.Component):
         )
 
     def _bad_image(self, d):
-        missing = [
-            (d.first_stage <= s) & (s <= d.last_stage) & (self.stages[s].fields == 0)
-            for s in range(self.hardware.stages)
-        ]
         bad = ~self.image_loaded | (d.image_id != self.image_id)
-        for one in missing:
-            bad = bad | one
+        for s in range(self.hardware.stages):
+            missing = (d.first_stage <= s) & (self.stages[s].fields == 0)
+            bad = bad | (missing & (s <= d.last_stage) if s else missing)
         return bad
 
     def elaborate(self, platform):
