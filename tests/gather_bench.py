@@ -207,7 +207,7 @@ class Bench:
         bus = self.stage.hardware.memory.bus_bytes
 
         async def send(**values):
-            await idle(ctx, self.rng, self.stall)
+            await idle(ctx, self.rng, self.stall / 4)
             ctx.set(self.dut.load, {"valid": 1, "target": target, **values})
             await ctx.tick()
             ctx.set(self.dut.load.valid, 0)

@@ -2,6 +2,8 @@
 
 import pytest
 
+from rpaccel import abi
+from rtl_gen.gather import GatherUnit
 from tests.gather_bench import DENSE, ITEM, QUERY, STALLS, TABLE, Bench, Stage, integer, machine
 
 
@@ -27,7 +29,7 @@ def random_fields(rng):
         scope = int(rng.choice([QUERY, ITEM]))
         fields.append({"kind": DENSE, "scope": scope, "count": integer(rng, 1, 40)})
     for _ in range(integer(rng, 1, 5)):
-        rows = integer(rng, 1, 60)
+        rows = integer(rng, 1, 30)
         field = {"kind": TABLE, "scope": int(rng.choice([QUERY, ITEM, ITEM])), "rows": rows}
         hot = [0, rows, integer(rng, 0, rows)][integer(rng, 0, 2)]
         field |= {"hot_rows": hot, "count": integer(rng, 1, 64), "shift": integer(rng, 0, 3)}
@@ -51,11 +53,13 @@ def random_tokens(rng, stage, count, most=6):
     return tokens
 
 
-@pytest.mark.parametrize("case", range(8))
+@pytest.mark.parametrize(
+    "case", [*range(5), *(pytest.param(n, marks=pytest.mark.slow) for n in range(5, 20))]
+)
 def test_matches_golden(rng, case):
     """Random stages and tokens; other stalls change cycles, but neither bytes nor counters."""
-    stage = Stage(rng, random_machine(rng), random_fields(rng), items=12, bad=0.0)
-    tokens = random_tokens(rng, stage, 6)
+    stage = Stage(rng, random_machine(rng), random_fields(rng), items=12)
+    tokens = random_tokens(rng, stage, 6, most=4)
     counters = []
     for seed, stall in (case, 0.0), (case + 100, 0.4):
         bench = Bench(stage, tokens, seed=seed, stall=stall)
@@ -65,3 +69,156 @@ def test_matches_golden(rng, case):
         assert not bench.fails
         counters.append({n: v for n, v in bench.counters.items() if n not in STALLS})
     assert counters[0] == counters[1]
+
+
+def table(*, rows=20, hot=0, count=8, lookups=1, index_bytes=2, scope=ITEM, shift=0):
+    field = {"kind": TABLE, "scope": scope, "rows": rows, "hot_rows": hot, "count": count}
+    return field | {"lookups": lookups, "index_bytes": index_bytes, "shift": shift}
+
+
+def dense(count, scope=ITEM):
+    return {"kind": DENSE, "scope": scope, "count": count}
+
+
+CORNERS = {
+    "one line, one field": (
+        {"cache_lines": 1, "cache_ways": 1, "max_fields": 1},
+        [table(count=40)],
+    ),
+    "two lines, rows of four lines": (
+        {"cache_lines": 2, "cache_ways": 2, "lookahead": 2, "outstanding": 1},
+        [table(count=61, lookups=3, shift=1), table(count=3)],
+    ),
+    "rows of 512 bytes": (
+        {"max_dimension": 512, "line": 64, "cache_lines": 16, "lookahead": 32},
+        [table(rows=4, hot=2, count=512, lookups=2), dense(100, QUERY)],
+    ),
+    "rows of one byte": ({"line": 64, "bus": 16}, [table(rows=200, hot=9, count=1, lookups=8)]),
+    "dense only": ({"host": 8, "bus": 16}, [dense(33), dense(1, QUERY)]),
+    "64 lookups": ({}, [table(lookups=64, rows=30, hot=10, count=9, index_bytes=3, shift=6)]),
+    "wide chunks": ({"tile_cols": 16, "cols": 3}, [table(count=24), table(count=24), dense(7)]),
+    "all slots empty": ({"empty": 1.0}, [table(lookups=5, count=20), table(count=3)]),
+}
+
+
+@pytest.mark.parametrize("name", CORNERS)
+def test_corners(rng, name):
+    options, fields = CORNERS[name]
+    empty = options.get("empty", 0.2)
+    options = {k: v for k, v in options.items() if k != "empty"}
+    stage = Stage(rng, machine(**options), fields, items=8, empty=empty)
+    bench = Bench(stage, random_tokens(rng, stage, 4, most=3), stall=0.2)
+    bench.run()
+    bench.check()
+    assert not bench.fails
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+def test_bad_indices(rng, stall):
+    """They contribute nothing, read nothing, are counted, and fail their query."""
+    fields = [table(hot=5, lookups=4, count=12, shift=1), table(rows=250, count=5, index_bytes=1)]
+    stage = Stage(rng, machine(), fields, items=10, bad=0.15)
+    tokens = random_tokens(rng, stage, 6)
+    bench = Bench(stage, tokens, stall=stall)
+    bench.run()
+    golden = bench.check()
+    assert golden.counters["bad_indices"] == len(bench.bad) > 0
+    assert set(bench.fails) == {(slot, abi.Status.BAD_INDEX) for slot in bench.bad}
+    expected = []
+    for slot, position in bench.expected_items:
+        for number, bag in stage.slots[slot][1][position].items():
+            field = stage.fields[number]
+            empty = 2 ** (8 * field["index_bytes"]) - 1
+            expected += [slot] * int(((bag >= field["rows"]) & (bag != empty)).sum())
+    assert bench.bad == expected
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+def test_memory_errors(rng, stall):
+    """A query that read a poisoned word fails; the others are exact; lines recover."""
+    fields = [table(hot=2, lookups=3, count=16), table(rows=40, count=50), dense(9)]
+    stage = Stage(rng, machine(cache_lines=16, line=16), fields, items=10, empty=0.1)
+    tokens = [(slot, None, 0, 6) for slot in (0, 1, 2, 3, 0, 1)]
+    errors = set(rng.permutation(list(stage.lines))[:4].tolist())
+    bench = Bench(stage, tokens, stall=stall, errors=errors)
+    bench.run()
+    failed = {slot for slot, _ in bench.fails}
+    assert set(bench.fails) == {(slot, abi.Status.MEMORY_ERROR) for slot in failed}
+    assert [(s, p) for s, p, _ in bench.items] == bench.expected_items
+    wrong = [slot for slot, p, written in bench.items if written != stage.expected(slot, p)]
+    assert wrong
+    assert set(wrong) <= failed
+    counted = bench.counters
+    assert counted["lookups"] == bench.golden().counters["lookups"]
+
+
+def steady(bench):
+    """Cycles an item between the second quarter and the end of the run."""
+    quarter = len(bench.item_cycles) // 4
+    return (bench.item_cycles[-1] - bench.item_cycles[quarter]) / (
+        len(bench.item_cycles) - 1 - quarter
+    )
+
+
+THROUGHPUT = {
+    # options, fields, cycles an item
+    "static, one word": ({}, [table(hot=20, count=8)], 1),
+    "static, four tables": ({"bus": 16, "cols": 2}, [table(hot=20, count=16)] * 4, 4),
+    "static, four words": ({"cols": 4}, [table(hot=20, count=32)], 4),
+    "cached, one word": ({"cache_lines": 64}, [table(count=8)], 1),
+    "cached, two lines": ({"cache_lines": 64}, [table(count=32, rows=10)], 4),
+    "bag of eight": ({"bus": 16, "cols": 2}, [table(hot=20, count=16, lookups=8)], 8),
+    "dense": ({"bus": 16, "cols": 2}, [dense(16)], 1),
+    "narrow chunks": ({"bus": 16, "cols": 1}, [table(hot=20, count=16)], 2),
+}
+
+
+@pytest.mark.parametrize("name", THROUGHPUT)
+def test_throughput(rng, name):
+    """Without stalls: a word a cycle, hits as fast as static rows."""
+    options, fields, cycles = THROUGHPUT[name]
+    stage = Stage(rng, machine(**options), fields, items=60, empty=0.0, gaps=False)
+    bench = Bench(stage, [(0, None, 0, 60)])
+    bench.run()
+    bench.check()
+    assert steady(bench) <= cycles * 1.02
+    assert bench.counters["stall_group"] == 0
+
+
+def test_misses_cost_what_memory_takes(rng):
+    """Every lookup misses: with lines of two beats, two cycles each, the latency hidden."""
+    options = {"line": 16, "bus": 8, "cache_lines": 64, "lookahead": 64, "outstanding": 32}
+    stage = Stage(rng, machine(**options), [table(rows=400, count=9)], items=120, gaps=False)
+    for number in range(120):  # each item another line, far from the ones cached
+        values = stage.slots[0][1]
+        values[number][0][:] = 3 * number
+    stage.slots[0] = (b"".join((3 * i).to_bytes(2, "little") for i in range(120)), values)
+    bench = Bench(stage, [(0, None, 0, 120)], latency=40)
+    bench.run()
+    golden = bench.check()
+    assert golden.counters["misses"] == 120
+    assert steady(bench) <= 2.1
+    assert bench.memory.most > 16
+
+
+def test_prefetch_runs_ahead_of_a_stopped_group(rng):
+    """While the group takes nothing, the lines of queued segments come; then nothing stalls."""
+    options = {"line": 16, "bus": 16, "cols": 2, "cache_lines": 64, "outstanding": 16}
+    stage = Stage(rng, machine(**options), [table(rows=200, count=16)], items=40, gaps=False)
+    bench = Bench(stage, [(0, None, 0, 40)], latency=60)
+    take = bench.group
+
+    async def group(ctx):
+        await ctx.tick().repeat(400)
+        await take(ctx)
+
+    bench.group = group
+    bench.run()
+    bench.check()
+    assert bench.cycle <= 40 + 16
+
+
+@pytest.mark.parametrize("stage", [-1, 1, "0"])
+def test_bad_stage(stage):
+    with pytest.raises(ValueError, match="Stage must be one of 0..0"):
+        GatherUnit(hardware=machine(), stage=stage)
