@@ -504,7 +504,7 @@ class Counter:
 
 GATHER_COUNTERS = {
     "items": ("items", "items gathered"),
-    "lookups": ("rows", "lookups resolved, empty slots not counted"),
+    "lookups": ("rows", "lookups of rows: empty slots and bad indices not counted"),
     "static_hits": ("rows", "lookups in the static region"),
     "lookahead_hits": ("lines", "line probes that found the line cached or in flight"),
     "misses": ("lines", "line probes that fetched the line"),
