@@ -15,8 +15,9 @@ from rtl_gen.signatures import axi_read_signature, memory_client_signature
 
 __all__ = ["MemoryPorts"]
 
-INCREMENT = 1
-OKAY = 0
+AXI_INCR = 0b01
+AXI_CACHE = 0b0011  # normal, non-cacheable, bufferable memory
+AXI_OKAY = 0b00
 
 
 def _tags(hardware: HardwareConfig) -> list[int]:
@@ -88,7 +89,8 @@ class MemoryPorts(wiring.Component):
         m.d.comb += [
             channel.arlen.eq(memory.beats - 1),
             channel.arsize.eq(ceil_log2(memory.bus_bytes)),
-            channel.arburst.eq(INCREMENT),
+            channel.arburst.eq(AXI_INCR),
+            channel.arcache.eq(AXI_CACHE),
             turn.request.eq(
                 Cat(
                     client.request.valid & free & (client.request.p.line[:select_bits] == number)
@@ -123,7 +125,7 @@ class MemoryPorts(wiring.Component):
         m.d.comb += [
             queue.i.p.tag.eq(channel.rid[: self.tag_bits]),
             queue.i.p.client.eq(channel.rid[self.tag_bits :]),
-            queue.i.p.error.eq(channel.rresp != OKAY),
+            queue.i.p.error.eq(channel.rresp != AXI_OKAY),
             queue.i.p.last.eq(channel.rlast),
             queue.i.p.data.eq(channel.rdata),
             queue.i.valid.eq(channel.rvalid),
@@ -168,7 +170,7 @@ class MemoryPorts(wiring.Component):
             ram.read.addr.eq(tag),
             ram.write.en.eq(client.response_valid),
             ram.write.addr.eq(arrived.tag),
-            ram.write.data.eq(Mux(arrived.last, 0, beat + 1)),
+            ram.write.data.eq(beat + 1),  # from the last beat back to zero
             beat.eq(Mux(recent & (recent_tag == arrived.tag), recent_next, ram.read.data)),
         ]
         m.d.sync += [

@@ -1,0 +1,332 @@
+"""The image loader: fills all on-chip memories from an image in device memory."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import ceil_log2
+
+from rpaccel import abi
+from rpaccel.abi import DeviceErrorBit, Target
+from rpaccel.config import HardwareConfig
+from rtl_gen.load_port import LoadPort
+from rtl_gen.signatures import LINE_BITS, load_bus_layout, memory_client_signature, struct
+
+__all__ = ["Loader", "target_bytes"]
+
+BLOCK_BITS = 8 * abi.BLOCK_BYTES
+
+
+def target_bytes(hardware: HardwareConfig) -> dict[int, int]:
+    """Bytes of a word of each on-chip memory of a machine, by target."""
+    sizes = {abi.target_id(Target.STAGES, 0): abi.STAGE.bytes}
+    for stage in range(hardware.stages):
+        sizes[abi.target_id(Target.FIELDS, stage)] = abi.FIELD.bytes
+        sizes[abi.target_id(Target.STATIC, stage)] = hardware.memory.bus_bytes
+    for group, shape in enumerate(hardware.groups):
+        n_width = hardware.n_width(group)
+        sizes[abi.target_id(Target.PROGRAM, group)] = abi.PASS.bytes
+        sizes[abi.target_id(Target.WEIGHTS, group)] = shape.rows * n_width
+        sizes[abi.target_id(Target.PARAMS, group)] = n_width * abi.PARAM.bytes
+    return sizes
+
+
+class LineFetch(wiring.Component):
+    """Read one line at a time from device memory.
+
+    Parameters
+    ----------
+    hardware : HardwareConfig
+
+    Members
+    -------
+    go : In(1)
+        A pulse: read ``line``. Not before ``done``.
+    line : In(LINE_BITS + 1)
+    memory : Out(memory_client_signature(hardware))
+    beat, data : Out
+        ``data`` is the next beat of the line.
+    done, failed : Out(1)
+        A pulse after the last beat; ``failed`` with it: there is no such line, or memory answered
+        with an error.
+    """
+
+    def __init__(self, hardware: HardwareConfig):
+        memory = hardware.memory
+        spare = memory.address_bits + ceil_log2(memory.channels) - ceil_log2(memory.line_bytes)
+        self.line_bits = min(LINE_BITS, spare)
+        super().__init__(
+            {
+                "go": In(1),
+                "line": In(LINE_BITS + 1),
+                "memory": Out(memory_client_signature(hardware)),
+                "beat": Out(1),
+                "data": Out(8 * memory.bus_bytes),
+                "done": Out(1),
+                "failed": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        response = self.memory.response
+        m.d.sync += self.done.eq(0)
+        m.d.comb += [self.beat.eq(self.memory.response_valid), self.data.eq(response.data)]
+        with m.If(self.go):
+            m.d.sync += [self.failed.eq(0), self.memory.request.p.line.eq(self.line)]
+            with m.If(self.line[self.line_bits :].any()):
+                m.d.sync += [self.failed.eq(1), self.done.eq(1)]
+            with m.Else():
+                m.d.sync += self.memory.request.valid.eq(1)
+        with m.If(self.memory.request.valid & self.memory.request.ready):
+            m.d.sync += self.memory.request.valid.eq(0)
+        with m.If(self.memory.response_valid):
+            m.d.sync += [self.failed.eq(self.failed | response.error), self.done.eq(response.last)]
+        return m
+
+
+class SegmentWriter(wiring.Component):
+    """Drive the load bus with a segment's data, from beats of memory lines.
+
+    Parameters
+    ----------
+    hardware : HardwareConfig
+
+    Members
+    -------
+    segment : In(struct(abi.IMAGE_SEGMENT))
+    begin : In(1)
+        A pulse: ``segment`` is a new one.
+    known : Out(1)
+        ``segment`` names a memory of this machine.
+    beat, data : In
+        Next beat of the segment. Beats behind its end are dropped.
+    left : Out(1)
+        Words of the segment are missing.
+    load : Out(load_bus_layout(hardware))
+    """
+
+    def __init__(self, hardware: HardwareConfig):
+        self.hardware = hardware
+        super().__init__(
+            {
+                "segment": In(struct(abi.IMAGE_SEGMENT)),
+                "begin": In(1),
+                "known": Out(1),
+                "beat": In(1),
+                "data": In(8 * hardware.memory.bus_bytes),
+                "left": Out(1),
+                "load": Out(load_bus_layout(hardware)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        bus = self.hardware.memory.bus_bytes
+        beats = {target: -(-size // bus) for target, size in target_bytes(self.hardware).items()}
+        span = Signal(range(max(beats.values())))  # beats of a word, less one
+        with m.Switch(self.segment.target):
+            for target, count in beats.items():
+                with m.Case(target):
+                    m.d.comb += [self.known.eq(1), span.eq(count - 1)]
+        words = Signal(32)
+        last, count = Signal.like(span), Signal.like(span)
+        m.d.comb += self.left.eq(words != 0)
+        m.d.sync += self.load.valid.eq(0)
+        with m.If(self.begin):
+            m.d.sync += [
+                words.eq(self.segment.words),
+                last.eq(span),
+                count.eq(0),
+                self.load.valid.eq(1),
+                self.load.first.eq(1),
+                self.load.target.eq(self.segment.target),
+                self.load.address.eq(self.segment.address),
+            ]
+        with m.Elif(self.beat & self.left):
+            m.d.sync += [
+                self.load.valid.eq(1),
+                self.load.first.eq(0),
+                self.load.data.eq(self.data),
+                count.eq(count + 1),
+            ]
+            with m.If(count == last):
+                m.d.sync += [count.eq(0), words.eq(words - 1)]
+        return m
+
+
+class Loader(wiring.Component):
+    """Walk an image and hand its segments to the on-chip memories over the load bus.
+
+    The header is checked (magic, version, digest: the first that is wrong is reported), then each
+    segment is loaded in turn. It stops at the first error, and the machine is left without an
+    image. One line is in flight at a time: a line takes memory's latency, its beats, and three
+    cycles.
+
+    Parameters
+    ----------
+    hardware : HardwareConfig
+
+    Members
+    -------
+    start : In(1)
+        A pulse while not ``loading``: load the image at ``image_address``.
+    image_address : In(64)
+        Byte address; must be line aligned and inside the device memory.
+    flush : Out(1)
+        A pulse at the start: cached lines are of another image.
+    busy : In(1)
+        Some unit cannot take load beats yet.
+    memory : Out(memory_client_signature(hardware))
+        Tag 0 only.
+    load : Out(load_bus_layout(hardware))
+    stages : Out(ArrayLayout of struct(abi.STAGE))
+        The stage table; stages that an image does not name have no fields.
+    loading, loaded : Out(1)
+        ``loading`` from the cycle after ``start``; both never at once.
+    image_id : Out(32)
+        Zero unless ``loaded``.
+    done : Out(1)
+        A pulse at the end, good or bad.
+    error : Out(len(abi.DeviceErrorBit))
+        With ``done``: what was wrong.
+    """
+
+    def __init__(self, hardware: HardwareConfig):
+        self.hardware = hardware
+        line_bytes = hardware.memory.line_bytes
+        self.line_log2 = ceil_log2(line_bytes)
+        self.block_lines = abi.image_block_bytes(line_bytes) // line_bytes
+        super().__init__(
+            {
+                "start": In(1),
+                "image_address": In(64),
+                "flush": Out(1),
+                "busy": In(1),
+                "memory": Out(memory_client_signature(hardware)),
+                "load": Out(load_bus_layout(hardware)),
+                "stages": Out(data.ArrayLayout(struct(abi.STAGE), hardware.stages)),
+                "loading": Out(1),
+                "loaded": Out(1),
+                "image_id": Out(32),
+                "done": Out(1),
+                "error": Out(len(DeviceErrorBit)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.fetch = fetch = LineFetch(self.hardware)
+        m.submodules.writer = writer = SegmentWriter(self.hardware)
+        connect(m, fetch.memory, flipped(self.memory))
+        line, block_line = Signal(LINE_BITS + 1), Signal(LINE_BITS + 1)
+        image_line = Signal(LINE_BITS)
+        block = Signal(BLOCK_BITS)  # header, or what describes a segment
+        filled = Signal(range(BLOCK_BITS // len(fetch.data) + 1))  # beats of it that are here
+        in_header = Signal()
+        in_data = Signal()  # the data of a segment is being read, not a block
+        segments, identity = Signal(32), Signal(32)
+        failure = Signal(len(DeviceErrorBit))
+        header = data.View(struct(abi.IMAGE_HEADER), block)
+        whole = filled == BLOCK_BITS // len(fetch.data)
+        m.d.comb += [
+            fetch.line.eq(line),
+            writer.segment.eq(block),
+            writer.beat.eq(fetch.beat & in_data),
+            writer.data.eq(fetch.data),
+            self.load.eq(writer.load),
+        ]
+        with m.If(fetch.beat & ~in_data & ~whole):
+            m.d.sync += [block.eq(Cat(block, fetch.data)[-BLOCK_BITS:]), filled.eq(filled + 1)]
+        self._stage_table(m)
+
+        def fail(bit):
+            m.d.sync += failure.eq(1 << bit)
+            m.next = "DONE"
+
+        def fetch_block(at):
+            m.d.sync += [line.eq(at), filled.eq(0), in_data.eq(0)]
+            m.d.sync += block_line.eq(at + self.block_lines)
+            m.next = "FETCH"
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += failure.eq(0)
+                with m.If(self.start):
+                    m.d.comb += self.flush.eq(1)
+                    m.d.sync += [self.loading.eq(1), self.loaded.eq(0), self.image_id.eq(0)]
+                    m.d.sync += image_line.eq(self.image_address >> self.line_log2)
+                    m.next = "FLUSH"
+                    with m.If(self._misplaced()):
+                        fail(DeviceErrorBit.IMAGE_MEMORY)
+            with m.State("FLUSH"):
+                with m.If(~self.busy):
+                    m.d.sync += in_header.eq(1)
+                    fetch_block(image_line)
+            with m.State("FETCH"):
+                m.d.comb += fetch.go.eq(1)
+                m.d.sync += line.eq(line + 1)
+                m.next = "WAIT"
+            with m.State("WAIT"):
+                with m.If(fetch.done):
+                    m.next = "FETCH"
+                    with m.If(fetch.failed):
+                        fail(DeviceErrorBit.IMAGE_MEMORY)
+                    with m.Elif(in_data & ~writer.left):
+                        m.next = "NEXT"
+                    with m.Elif(~in_data & whole):
+                        m.next = "SEGMENT"
+                        with m.If(in_header):
+                            m.next = "HEADER"
+            with m.State("HEADER"):
+                m.d.sync += [segments.eq(header.segments), identity.eq(header.image_id)]
+                m.d.sync += in_header.eq(0)
+                m.next = "NEXT"
+                with m.If(header.magic != abi.IMAGE_MAGIC):
+                    fail(DeviceErrorBit.IMAGE_MAGIC)
+                with m.Elif(header.version != abi.VERSION):
+                    fail(DeviceErrorBit.IMAGE_VERSION)
+                with m.Elif(header.digest != self.hardware.digest()):
+                    fail(DeviceErrorBit.IMAGE_DIGEST)
+            with m.State("SEGMENT"):
+                m.d.comb += writer.begin.eq(1)
+                m.d.sync += [line.eq(image_line + writer.segment.line), in_data.eq(1)]
+                m.next = "FETCH"
+                with m.If(~writer.known):
+                    fail(DeviceErrorBit.IMAGE_MEMORY)
+                with m.Elif(writer.segment.words == 0):
+                    m.next = "NEXT"
+            with m.State("NEXT"):
+                m.d.sync += segments.eq(segments - 1)
+                fetch_block(block_line)
+                with m.If(segments == 0):
+                    m.next = "DONE"
+            with m.State("DONE"):
+                m.d.comb += [self.done.eq(1), self.error.eq(failure)]
+                m.d.sync += self.loading.eq(0)
+                with m.If(failure == 0):
+                    m.d.sync += [self.loaded.eq(1), self.image_id.eq(identity)]
+                m.next = "IDLE"
+        return m
+
+    def _misplaced(self):
+        """Whether the image address is unaligned, or has bits that no line number has."""
+        outside = self.image_address[LINE_BITS + self.line_log2 :]
+        return self.image_address[: self.line_log2].any() | outside.any()
+
+    def _stage_table(self, m):
+        """Keep the stage table, the one on-chip memory that all units read at once."""
+        count = self.hardware.stages
+        m.submodules.stage_port = port = LoadPort(
+            hardware=self.hardware,
+            target=abi.target_id(Target.STAGES, 0),
+            width=abi.STAGE.bits,
+            depth=count,
+        )
+        m.d.comb += port.bus.eq(self.load)
+        for stage in range(count):
+            with m.If(self.flush):
+                m.d.sync += self.stages[stage].eq(0)
+            with m.Elif(port.en & (port.addr == stage)):
+                m.d.sync += self.stages[stage].eq(port.data)
