@@ -238,10 +238,19 @@ class Bench:
         """Interrupts only for completions that are in memory; errors and counters collected."""
         seen = 0
         dut = self.dut
+        request = dut.host.read_request
+        waiting = None
         while self.memory.running:
-            _, _, pulse, errors, counters = await ctx.tick().sample(
-                dut.completion, dut.error, dut.counters
+            _, _, pulse, errors, counters, valid, ready, payload = await ctx.tick().sample(
+                dut.completion,
+                dut.error,
+                dut.counters,
+                request.valid,
+                request.ready,
+                request.payload,
             )
+            assert waiting is None or (valid and payload == waiting), "a request was replaced"
+            waiting = payload if valid and not ready else None
             self.now += 1
             self.errors |= errors
             for name in self.counted:
