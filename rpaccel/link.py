@@ -13,6 +13,8 @@ __all__ = ["Link"]
 
 WAIT_CYCLES = 100_000
 """Longest single wait: a time-out is noticed at least this often."""
+INTERRUPT_CYCLES = 1000
+"""What an interrupt counts towards a time-out where the device's clock does not tell."""
 
 
 class Link:
@@ -131,13 +133,14 @@ class Link:
         """
         limit = self.config.host.timeout_cycles if timeout_cycles is None else timeout_cycles
         clock = abi.counters(self.config.hardware)["device.cycles"]
-        waited = 0
-        start: int | None = None
+        waited = charge = 0
+        last: int | None = None
         while not condition():
             now = self.counter(clock)
-            start = now if start is None else start
-            elapsed = max(waited, now - start)  # a clock that stands still must not hang us
-            if elapsed >= limit:
-                raise DeviceError(f"time-out: waited {elapsed} cycles for {what}")
-            step = min(WAIT_CYCLES, limit - elapsed)
-            waited += 1 if self.progress(step) else step
+            if last is not None:
+                waited += (now - last) or charge  # a clock that stands still must not hang us
+            last = now
+            if waited >= limit:
+                raise DeviceError(f"time-out: waited {waited} cycles for {what}")
+            step = min(WAIT_CYCLES, limit - waited)
+            charge = min(step, INTERRUPT_CYCLES) if self.progress(step) else step

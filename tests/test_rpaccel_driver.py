@@ -496,6 +496,16 @@ def test_time_outs(rng, clock_runs):
             world.check(query, device.wait(handle))
 
 
+def test_an_interrupt_that_stays_up(rng):
+    world = World(rng)
+    world.transport = Stuck(world.config, world.models)
+    with world.device() as device:
+        handle = device.submit(world.query())
+        world.transport.wait = lambda cycles: True
+        with pytest.raises(DeviceError, match=r"time-out: waited 20000000 cycles for query 0"):
+            device.wait(handle)
+
+
 def test_errors_of_the_device_reach_the_caller(rng):
     world = World(rng)
     query = world.query()

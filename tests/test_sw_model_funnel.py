@@ -16,8 +16,10 @@ def clamp_scaled(value, mantissa, shift, low, high):
     return min(max(floor(Fraction(value * mantissa, 2**shift) + Fraction(1, 2)), low), high)
 
 
-def layer_by_hand(x, q):
+def layer_by_hand(x, q, wide=False):
     low, high = (-32768, 32767) if q.logit else (0 if q.relu else -128, 127)
+    if q.logit and wide:
+        low, high = -(2**40), 2**40
     out = []
     for n in range(len(q.bias)):
         acc = sum(int(w) * v for w, v in zip(q.weights[n], x, strict=True)) + int(q.bias[n])
@@ -25,7 +27,7 @@ def layer_by_hand(x, q):
     return out
 
 
-def score_by_hand(model, features, query, item):
+def score_by_hand(model, features, query, item, wide=False):
     joined = []
     for table, quantised in zip(features.tables, model.tables, strict=True):
         bag = query.indices[table.name]
@@ -41,7 +43,7 @@ def score_by_hand(model, features, query, item):
             x = layer_by_hand(x, q)
         joined += x
     for q in model.top:
-        joined = layer_by_hand(joined, q)
+        joined = layer_by_hand(joined, q, wide)
     return joined[0]
 
 
@@ -124,6 +126,23 @@ def test_trace(rng):
     )
     clamped = sum((np.abs(t.scores + 0.5) > 32767).sum() for t in trace.tokens)
     assert 0 < trace.saturations <= clamped
+
+
+def test_saturations(rng):
+    config = workload()
+    model = random_models(config, rng)[0]
+    model.top[-1].mantissa[:] = 65535
+    query = random_query(config.features, 40, rng)
+    for shift in range(9, 20):  # from all clamped to none
+        model.top[-1].shift[:] = shift
+        wide = [score_by_hand(model, config.features, query, i, wide=True) for i in range(40)]
+        scores = score_items(model, config.features, query)
+        assert scores.saturated.tolist() == [not -32768 <= v <= 32767 for v in wide]
+        assert scores.logits.tolist() == [min(max(v, -32768), 32767) for v in wide]
+    model.top[-1].shift[:] = 3
+    trace = Trace()
+    rank([model], config.features, query, keep=[3], sub_batch=9, trace=trace)
+    assert trace.saturations == score_items(model, config.features, query).saturated.sum() > 20
 
 
 def test_scores_do_not_depend_on_company(rng):
