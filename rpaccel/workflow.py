@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
 
 from rpaccel.compiler import compile_image
 from rpaccel.config import Config
@@ -67,6 +69,12 @@ def open_transport(
     from sim.transport import SimulatedTransport
 
     return SimulatedTransport(config, image.data, simulator=kind, waves=waves)
+
+
+def progress_bar() -> Progress:
+    """A progress bar beside the log, silent where the log is."""
+    quiet = not log.isEnabledFor(logging.INFO)
+    return Progress(console=Console(stderr=True), transient=True, disable=quiet)
 
 
 class Workflow:
@@ -195,29 +203,10 @@ class Workflow:
         if self.dataset is None:
             return {}
         log.info("measuring quality on %d queries", len(self.candidates))
-        funnel = self.config.funnel
-        k = funnel.keep[-1]
         served: dict[str, list[NDArray]] = {}
-        for candidates in self.candidates:
-            inputs = self.dataset.candidate_inputs(candidates)
-            query = self.dataset.query(candidates)
-            kinds = {
-                "float": [model(inputs) for model in self.float_models],
-                "int8": [
-                    score_items(model, self.config.features, query).logits
-                    for model in self.quantised
-                ],
-            }
-            for kind, scores in kinds.items():
-                ranked = {
-                    f"{name} alone, {kind}": rank_scores([s], [k], query.items)
-                    for name, s in zip(funnel.stages, scores, strict=True)
-                }
-                if len(scores) > 1:
-                    ranked[f"funnel, {kind}"] = rank_scores(
-                        scores, funnel.keep, funnel.sub_batch_items
-                    )
-                for name, positions in ranked.items():
+        with progress_bar() as bar:
+            for candidates in bar.track(self.candidates, description="quality"):
+                for name, positions in self._ranked(candidates).items():
                     served.setdefault(name, []).append(candidates.relevant[positions])
         relevant = np.array([c.relevant.sum() for c in self.candidates])
         return {
@@ -229,12 +218,33 @@ class Workflow:
             for name, hits in sorted(served.items())
         }
 
+    def _ranked(self, candidates: Candidates) -> dict[str, NDArray[np.int64]]:
+        """Positions that each way of ranking serves for one query, best first."""
+        assert self.dataset is not None
+        funnel = self.config.funnel
+        inputs = self.dataset.candidate_inputs(candidates)
+        query = self.dataset.query(candidates)
+        kinds = {
+            "float": [model(inputs) for model in self.float_models],
+            "int8": [
+                score_items(model, self.config.features, query).logits for model in self.quantised
+            ],
+        }
+        ranked = {}
+        for kind, scores in kinds.items():
+            for name, alone in zip(funnel.stages, scores, strict=True):
+                ranked[f"{name} alone, {kind}"] = rank_scores(
+                    [alone], [funnel.keep[-1]], query.items
+                )
+            if len(scores) > 1:
+                ranked[f"funnel, {kind}"] = rank_scores(scores, funnel.keep, funnel.sub_batch_items)
+        return ranked
+
     def run(
         self,
         *,
         device: str = "verilator",
         waves: str | Path | None = None,
-        progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, Any]:
         """Rank the queries on a device, compare each with the golden model, and report.
 
@@ -242,8 +252,6 @@ class Workflow:
         ----------
         device : {"golden", "verilator", "icarus"}
         waves : path, optional
-        progress : function, optional
-            Called with completed and total queries.
 
         Returns
         -------
@@ -263,7 +271,13 @@ class Workflow:
         ) as opened:
             ready = time.perf_counter()
             before = opened.counters()
-            handles = opened.run(self.queries, outstanding=OUTSTANDING, progress=progress)
+            with progress_bar() as bar:
+                task = bar.add_task("queries", total=len(self.queries))
+                handles = opened.run(
+                    self.queries,
+                    outstanding=OUTSTANDING,
+                    progress=lambda done, total: bar.update(task, completed=done, total=total),
+                )
             after = opened.counters()
         seconds = {"prepare": ready - started, "run": time.perf_counter() - ready}
         compared = 0
