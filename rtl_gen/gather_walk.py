@@ -92,17 +92,20 @@ class Walker(wiring.Component):
             m.d.sync += [have.eq(1), started.eq(0), token.eq(self.token.p), index.eq(0)]
 
         known = ~token.listed | self.position.valid
+        # A token is started at the group when it is sure to get its items: a group that serves the
+        # stage before, too, may have to work on that first.
+        ready = known | (~started & (token.items == 0))
         m.d.comb += self.position.ready.eq(have & started & token.listed & move_found)
         with m.If(move_found):
             m.d.sync += [
-                found.eq(have & (~started | known)),
+                found.eq(have & ready),
                 found_start.eq(~started),
                 position.eq(Mux(token.listed, self.position.p, token.base + index)),
             ]
             m.d.sync += [found_token[n].eq(token[n]) for n, _ in self.shape.token]
-            with m.If(have & ~started):
+            with m.If(have & ready & ~started):
                 m.d.sync += [started.eq(1), have.eq(token.items != 0)]
-            with m.Elif(have & known):
+            with m.Elif(have & ready):
                 m.d.sync += [index.eq(index + 1), have.eq(index != token.items - 1)]
 
         with m.If(move_event):
