@@ -249,41 +249,12 @@ def _image(
 ) -> Image:
     """Lay everything out in device memory."""
     hardware = config.hardware
-    segments: list[Segment] = []
-
-    def add(kind: abi.Target, index: int, words: NDArray[np.uint8]) -> None:
-        if len(words):
-            segments.append(Segment(abi.target_id(kind, index), 0, words))
-
-    for number, group in enumerate(groups):
-        if group.program:
-            add(abi.Target.PROGRAM, number, _words(abi.PASS, group.program))
-            add(abi.Target.WEIGHTS, number, np.concatenate(group.weights))
-            add(abi.Target.PARAMS, number, np.stack(group.params))
-    for number, stage in enumerate(stages):
-        infos = stage.info.tables
-        lines = np.concatenate(
-            [t.lines[: i.static_lines] for t, i in zip(stage.tables, infos, strict=True)]
-        )
-        add(abi.Target.STATIC, number, lines.reshape(-1, hardware.memory.bus_bytes))
-    start = table_start(hardware, len(segments) + len(stages) + 1)
+    # Where the tables begin depends on the segments' sizes only, not on the lines in FIELD words.
+    start = table_start(hardware, _segments(config, groups, stages, 0))
     line = address // hardware.memory.line_bytes + start
-    entries: list[dict[str, int]] = [{} for _ in range(hardware.stages)]
-    tables: list[NDArray[np.uint8]] = []
-    for number, stage in enumerate(stages):
-        fields = _fields(config, stage, line)
-        tables += [t.lines for t in stage.tables]
-        line += sum(len(t.lines) for t in stage.tables)
-        add(abi.Target.FIELDS, number, _words(abi.FIELD, fields))
-        entries[number] = {
-            "fields": len(fields),
-            "query_bytes": config.features.query_bytes,
-            "item_bytes": config.features.item_bytes,
-            "program": stage.program,
-            "max_items": stage.info.max_items,
-        }
-    add(abi.Target.STAGES, 0, _words(abi.STAGE, entries))
-    data, image_id = assemble(hardware, segments, tables, address=address, first_table_line=start)
+    segments = _segments(config, groups, stages, line)
+    tables = [t.lines for stage in stages for t in stage.tables]
+    data, image_id = assemble(hardware, segments, tables, address=address)
     return Image(
         data=data,
         address=address,
@@ -293,6 +264,44 @@ def _image(
         stages=tuple(s.info for s in stages),
         memories=tuple(memories),
     )
+
+
+def _segments(
+    config: Config, groups: list[_Group], stages: list[_Stage], line: int
+) -> list[Segment]:
+    """Content of the on-chip memories, the first table being at a line of device memory."""
+    hardware = config.hardware
+    segments: list[Segment] = []
+
+    def add(kind: abi.Target, index: int, words: NDArray[np.uint8]) -> None:
+        if len(words):
+            segments.append(Segment(abi.target_id(kind, index), 0, words))
+
+    entries: list[dict[str, int]] = [{} for _ in range(hardware.stages)]
+    for number, stage in enumerate(stages):
+        fields = _fields(config, stage, line)
+        line += sum(len(t.lines) for t in stage.tables)
+        entries[number] = {
+            "fields": len(fields),
+            "query_bytes": config.features.query_bytes,
+            "item_bytes": config.features.item_bytes,
+            "program": stage.program,
+            "max_items": stage.info.max_items,
+        }
+        add(abi.Target.FIELDS, number, _words(abi.FIELD, fields))
+        hot = [
+            table.lines[: info.static_lines]
+            for table, info in zip(stage.tables, stage.info.tables, strict=True)
+        ]
+        words = np.concatenate(hot).reshape(-1, hardware.memory.bus_bytes)
+        add(abi.Target.STATIC, number, words)
+    add(abi.Target.STAGES, 0, _words(abi.STAGE, entries))
+    for number, group in enumerate(groups):
+        if group.program:
+            add(abi.Target.PROGRAM, number, _words(abi.PASS, group.program))
+            add(abi.Target.WEIGHTS, number, np.concatenate(group.weights))
+            add(abi.Target.PARAMS, number, np.stack(group.params))
+    return segments
 
 
 def _fields(config: Config, stage: _Stage, line: int) -> list[dict[str, int]]:

@@ -202,25 +202,45 @@ def table_lines(rows: NDArray[np.int8], line_bytes: int) -> tuple[NDArray[np.uin
     return padded.reshape(-1, line_bytes), log2_rows, lines_per_row
 
 
+def _padded(hardware: HardwareConfig, segment: Segment) -> bytes:
+    """A segment's data: words padded to whole beats, all of them to whole lines."""
+    bus_bytes, line_bytes = hardware.memory.bus_bytes, hardware.memory.line_bytes
+    words, size = segment.words.shape
+    padded = np.zeros((words, -(-size // bus_bytes) * bus_bytes), np.uint8)
+    padded[:, :size] = segment.words
+    data = padded.tobytes()
+    return data + bytes(-len(data) % line_bytes)
+
+
+def _data_start(hardware: HardwareConfig, segments: int) -> int:
+    """First line behind the header and the blocks of so many segments."""
+    line_bytes = hardware.memory.line_bytes
+    return (1 + segments) * abi.image_block_bytes(line_bytes) // line_bytes  # blocks are lines
+
+
+def table_start(hardware: HardwareConfig, segments: Sequence[Segment]) -> int:
+    """First line of the tables, relative to the image: behind all segments' data."""
+    sizes = (len(_padded(hardware, segment)) for segment in segments)
+    return _data_start(hardware, len(segments)) + sum(sizes) // hardware.memory.line_bytes
+
+
 def assemble(
     hardware: HardwareConfig,
     segments: Sequence[Segment],
     tables: Sequence[NDArray[np.uint8]],
     *,
     address: int,
-    first_table_line: int,
 ) -> tuple[bytes, int]:
-    """Put header, segment blocks, tables and segment data together.
+    """Put header, segment blocks, segments' data and tables together.
 
     Parameters
     ----------
     hardware : HardwareConfig
     segments : sequence of Segment
     tables : sequence of uint8, shape (lines, line_bytes)
+        In order from :func:`table_start` on.
     address : int
         Byte address of the image in device memory.
-    first_table_line : int
-        Line of the first table, relative to the image (see :func:`table_start`).
 
     Returns
     -------
@@ -232,47 +252,31 @@ def assemble(
     ConfigError
         Device memory is too small.
     """
-    line_bytes, bus_bytes = hardware.memory.line_bytes, hardware.memory.bus_bytes
+    line_bytes = hardware.memory.line_bytes
     block = abi.image_block_bytes(line_bytes)
-    body = [np.ascontiguousarray(t).tobytes() for t in tables]
-    line = first_table_line + sum(len(t) for t in tables)
-    blocks = []
+    line = _data_start(hardware, len(segments))
+    blocks, body = [], []
     for segment in segments:
-        words, size = segment.words.shape
-        padded = np.zeros((words, -(-size // bus_bytes) * bus_bytes), np.uint8)
-        padded[:, :size] = segment.words
-        data = padded.tobytes()
-        data += bytes(-len(data) % line_bytes)
-        blocks.append(
-            abi.IMAGE_SEGMENT.pack(
-                target=segment.target, address=segment.address, words=words, line=line
-            ).ljust(block, b"\0")
-        )
-        body.append(data)
-        line += len(data) // line_bytes
-    limit = hardware.memory.channels << hardware.memory.address_bits
-    if address + line * line_bytes > limit:
-        raise ConfigError(
-            f"the image takes {line * line_bytes} bytes of device memory from {address:#x} on, "
-            f"but hardware.memory has {limit}"
-        )
+        words = len(segment.words)
+        values = {"target": segment.target, "address": segment.address, "words": words}
+        blocks.append(abi.IMAGE_SEGMENT.pack(**values, line=line).ljust(block, b"\0"))
+        body.append(_padded(hardware, segment))
+        line += len(body[-1]) // line_bytes
     header = {
         "magic": abi.IMAGE_MAGIC,
         "version": abi.VERSION,
         "digest": hardware.digest(),
         "segments": len(segments),
     }
-    rest = b"".join(blocks)
-    rest += bytes(first_table_line * line_bytes - block - len(rest)) + b"".join(body)
+    rest = b"".join([*blocks, *body, *(t.tobytes() for t in tables)])
+    limit = hardware.memory.channels << hardware.memory.address_bits
+    if address + block + len(rest) > limit:
+        raise ConfigError(
+            f"the image takes {block + len(rest)} bytes of device memory from {address:#x} on, "
+            f"but hardware.memory has {limit}"
+        )
     image_id = _identity(abi.IMAGE_HEADER.pack(**header).ljust(block, b"\0") + rest)
-    data = abi.IMAGE_HEADER.pack(**header, image_id=image_id).ljust(block, b"\0") + rest
-    return data, image_id
-
-
-def table_start(hardware: HardwareConfig, segments: int) -> int:
-    """First line behind the header and the blocks of so many segments."""
-    line_bytes = hardware.memory.line_bytes
-    return -(-(1 + segments) * abi.image_block_bytes(line_bytes) // line_bytes)
+    return abi.IMAGE_HEADER.pack(**header, image_id=image_id).ljust(block, b"\0") + rest, image_id
 
 
 def channel_data(hardware: HardwareConfig, memory: bytes) -> list[bytes]:
