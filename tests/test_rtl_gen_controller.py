@@ -167,7 +167,7 @@ def test_host_errors(rng, slots):
     good = {"first_stage": 0, "items": 40}
     bench.add(**good)
     unreadable = bench.add(**good)
-    bench.memory.bad_reads.add(unreadable.descriptor["features"] + 64)
+    bench.memory.bad_reads.add(unreadable.descriptor["features"])
     unreadable.status = Status.HOST_ERROR
     unreadable.bad_indices, unreadable.saturations = {}, {}
     bench.add(**good).unread = True
