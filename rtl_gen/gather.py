@@ -41,9 +41,10 @@ class GatherUnit(wiring.Component):
 
     Cycles: a lookup that hits, in the static region or in the cache, 1 where its row fits into
     ``bus_bytes``, else 1 for each word; a lookup that misses the same as long as the queue hides
-    memory's latency (a miss a cycle can be requested); an empty slot 1, in the walker only; a word
-    that crosses the border of a chunk 1 more; a token 2 more. Reads of the feature buffer: one for
-    as many indices of a bag as fit into ``host_bus_bytes``.
+    memory's latency (a miss a cycle can be requested); an empty slot 1, in the walker only; a
+    field that does not follow the one before in the input space, but crosses the border of a chunk,
+    1 more; a token 2 more. Reads of the feature buffer: one for as many indices of a bag as fit
+    into ``host_bus_bytes``.
 
     Parameters
     ----------

@@ -55,6 +55,8 @@ class Stage:
         Items in each slot's query.
     empty, bad : float
         Shares of empty slots in bags, and of indices beyond their table.
+    gaps : bool
+        Outputs in any order with gaps between them, or one behind the other.
     """
 
     def __init__(self, rng, hardware, fields, *, items, empty=0.2, bad=0.0, gaps=True):
@@ -69,7 +71,8 @@ class Stage:
         for number in rng.permutation(len(self.fields)).tolist():
             self._place(number)
         output = 0
-        for number in rng.permutation(len(self.fields)).tolist():
+        order = rng.permutation(len(self.fields)) if gaps else np.arange(len(self.fields))
+        for number in order.tolist():
             output += integer(rng, 0, 5) if gaps else 0
             self.fields[number]["output"] = output
             output += self.fields[number]["count"]
@@ -110,11 +113,10 @@ class Stage:
         size = 8 * field["index_bytes"]
         bag = self.rng.zipf(1.4, size=field["lookups"]) - 1
         bag = np.where(bag < field["rows"], bag, self.rng.integers(field["rows"], size=bag.shape))
-        beyond = self.rng.random(bag.shape) < bad
         if field["rows"] < 2**size - 1:
-            bag = np.where(
-                beyond, self.rng.integers(field["rows"], 2**size - 1, size=bag.shape), bag
-            )
+            beyond = self.rng.integers(field["rows"], 2**size - 1, size=bag.shape)
+            beyond[self.rng.random(bag.shape) < 0.5] = field["rows"]
+            bag = np.where(self.rng.random(bag.shape) < bad, beyond, bag)
         return np.where(self.rng.random(bag.shape) < empty, 2**size - 1, bag)
 
     def _query(self, empty, bad):

@@ -169,6 +169,7 @@ THROUGHPUT = {
     "cached, two lines": ({"cache_lines": 64}, [table(count=32, rows=10)], 4),
     "bag of eight": ({"bus": 16, "cols": 2}, [table(hot=20, count=16, lookups=8)], 8),
     "dense": ({"bus": 16, "cols": 2}, [dense(16)], 1),
+    "across chunks": ({}, [table(hot=20, count=5), table(hot=20, count=7), dense(6)], 3),
     "narrow chunks": ({"bus": 16, "cols": 1}, [table(hot=20, count=16)], 2),
 }
 
