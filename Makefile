@@ -60,7 +60,7 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[test,lint]' \
 	    | sed -un -e 's/^Collecting \([^ ]*\).*/   \1/p' -e 's/^Installing collected.*/== unpacking/p'
-	@$(BIN)/python -c 'from sim.toolchain import verilator; print("== simulator:", verilator())'
+	@$(BIN)/python -m sim.toolchain
 	@touch $@
 
 # Stop with exit code 3 and the Debian package's name if a command is missing.

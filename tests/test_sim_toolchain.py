@@ -27,6 +27,15 @@ def test_verilator_needs_a_compiler_and_make(missing, monkeypatch, tmp_path):
     assert str(caught.value).startswith(missing)
 
 
+def test_missing_libpython_is_named_with_its_package(monkeypatch, capsys):
+    monkeypatch.setattr(toolchain.find_libpython, "find_libpython", lambda: None)
+    release = f"{sys.version_info.major}.{sys.version_info.minor}"
+    with pytest.raises(ToolError, match=rf"apt install libpython{release}$"):
+        toolchain.libpython()
+    assert toolchain.main() == 3
+    assert capsys.readouterr().err.startswith("the shared library of Python 3.")
+
+
 def test_named_verilator_must_exist(monkeypatch):
     monkeypatch.setenv("RPACCEL_VERILATOR", "/nowhere/verilator")
     with pytest.raises(ToolError, match="RPACCEL_VERILATOR names '/nowhere/verilator', which"):
