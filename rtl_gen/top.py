@@ -1,0 +1,183 @@
+"""The whole machine, with its ports under the names that they have in Verilog."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out, connect
+
+from rpaccel import abi
+from rpaccel.config import HardwareConfig
+from rtl_gen.controller import Controller
+from rtl_gen.features import FeatureBuffer
+from rtl_gen.gather import GatherUnit
+from rtl_gen.group import Group
+from rtl_gen.host import HostPort
+from rtl_gen.loader import Loader
+from rtl_gen.memory import MemoryPorts
+from rtl_gen.ram_queue import RamQueue
+from rtl_gen.registers import Registers
+from rtl_gen.topk import TopK
+
+__all__ = ["RPAccel"]
+
+REGISTERS = "s_axil"
+HOST = "m_axi_host"
+MEMORY = "m_axi_mem{}"
+
+
+def _port_name(prefix: str, name: str) -> str:
+    return f"{prefix}_{name}"
+
+
+class RPAccel(wiring.Component):
+    """The machine of a configuration. It works while ENABLE is set and an image is loaded.
+
+    Parameters
+    ----------
+    hardware : HardwareConfig
+
+    Members
+    -------
+    irq : Out(1)
+        Interrupt, active high until it is cleared.
+    s_axil_* : axi_lite_signature, slave
+        Registers, 12-bit byte addresses.
+    m_axi_host_* : axi_read_signature and axi_write_signature, master
+        Host memory.
+    m_axi_mem0_* and so on : axi_read_signature, master
+        Channels of the device memory.
+    """
+
+    def __init__(self, hardware: HardwareConfig):
+        self.hardware = hardware
+        self._registers = Registers(hardware)
+        self._host = HostPort(hardware)
+        self._memory = MemoryPorts(hardware)
+        buses = [(REGISTERS, self._registers.bus), (HOST, self._host.read)]
+        buses += [(HOST, self._host.write)]
+        buses += [(MEMORY.format(n), bus) for n, bus in enumerate(self._memory.channels)]
+        self._buses = buses
+        super().__init__(
+            {"irq": Out(1)}
+            | {
+                _port_name(prefix, name): member
+                for prefix, bus in buses
+                for name, member in bus.signature.members.items()
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        hardware = self.hardware
+        stages, groups = range(hardware.stages), range(len(hardware.groups))
+        m.submodules.registers = registers = self._registers
+        m.submodules.host = host = self._host
+        m.submodules.memory = memory = self._memory
+        m.submodules.loader = loader = Loader(hardware)
+        m.submodules.controller = controller = Controller(hardware)
+        m.submodules.features = features = FeatureBuffer(hardware)
+        gathers = [GatherUnit(hardware=hardware, stage=s) for s in stages]
+        arrays = [Group(hardware=hardware, group=g) for g in groups]
+        topks = [TopK(hardware=hardware, stage=s) for s in stages]
+        for name, units in ("gather", gathers), ("group", arrays), ("topk", topks):
+            for number, unit in enumerate(units):
+                m.submodules[f"{name}{number}"] = unit
+
+        self._ports(m)
+        connect(m, controller.host, host.client)
+        connect(m, controller.feature_write, features.write)
+        connect(m, loader.memory, memory.clients[0])
+        for s, (gather, topk) in enumerate(zip(gathers, topks, strict=True)):
+            group = hardware.group_of(s)
+            place = hardware.groups[group].stages.index(s)
+            array = arrays[group]
+            connect(m, controller.token[s], gather.token)
+            connect(m, controller.plan[s], topk.plan)
+            connect(m, gather.feature, features.port[s])
+            connect(m, gather.memory, memory.clients[1 + s])
+            connect(m, gather.group, array.i[place])
+            connect(m, gather.fail, controller.fail[s])
+            connect(m, array.scores[place], topk.i)
+            connect(m, topk.ranked, controller.ranked[s])
+            m.d.comb += [
+                gather.load.eq(loader.load),
+                gather.flush.eq(loader.flush),
+                gather.stage_entry.eq(loader.stages[s]),
+                array.program[place].eq(loader.stages[s].program),
+                controller.bad_index[s].eq(gather.bad_index),
+                controller.saturated[s].eq(topk.saturation),
+            ]
+        m.d.comb += [array.load.eq(loader.load) for array in arrays]
+        self._survivors(m, topks, gathers)
+        self._control(m, registers, controller, loader, gathers)
+        self._counters(m, registers.counters, controller, gathers, arrays, topks)
+        return m
+
+    def _ports(self, m):
+        """Wire the buses to the ports that bear their names."""
+        m.d.comb += self.irq.eq(self._registers.irq)
+        for prefix, bus in self._buses:
+            for name, member in bus.signature.members.items():
+                port, inside = getattr(self, _port_name(prefix, name)), getattr(bus, name)
+                m.d.comb += port.eq(inside) if member.flow == Out else inside.eq(port)
+
+    def _survivors(self, m, topks, gathers):
+        """Pass positions from each stage to the next.
+
+        A query's survivors of a stage are at most the depth of its top-k unit, and all are taken
+        before the query gives its slot back: this queue is never full, so the filter never waits.
+        """
+        hardware = self.hardware
+        for s, (topk, gather) in enumerate(zip(topks, gathers[1:], strict=False)):
+            m.submodules[f"survivors{s}"] = queue = RamQueue(
+                abi.POSITION_BITS,
+                depth=max(2, hardware.query_slots * topk.depth),
+                macro_bits=hardware.sram_macro_bits,
+            )
+            connect(m, topk.survivor, queue.i)
+            connect(m, queue.o, gather.position)
+
+    def _control(self, m, registers, controller, loader, gathers):
+        """Registers, controller and loader."""
+        busy = 0
+        for gather in gathers:
+            busy |= gather.busy
+        m.d.comb += [
+            loader.start.eq(registers.load),
+            loader.image_address.eq(registers.image_address),
+            loader.busy.eq(busy),
+            controller.hold.eq(registers.load | loader.loading),
+            controller.stages.eq(loader.stages),
+            controller.image_loaded.eq(loader.loaded),
+            controller.image_id.eq(loader.image_id),
+            registers.loading.eq(loader.loading),
+            registers.image_loaded.eq(loader.loaded),
+            registers.image_id.eq(loader.image_id),
+            registers.loaded.eq(loader.done),
+            registers.error.eq(loader.error | controller.error),
+            registers.idle.eq(controller.idle),
+            registers.sq_head.eq(controller.sq_head),
+            registers.cq_tail.eq(controller.cq_tail),
+            registers.completion.eq(controller.completion),
+        ]
+        for name in "enable", "sq_base", "sq_log2", "sq_tail", "cq_base", "cq_log2", "cq_head":
+            m.d.comb += getattr(controller, name).eq(getattr(registers, name))
+
+    def _counters(self, m, counters, controller, gathers, arrays, topks):
+        """Increments of all units to the registers, by their names in the ABI."""
+        for name in "active", "queries", "failed":
+            m.d.comb += counters.device[name].eq(controller.counters[name])
+        m.d.comb += [
+            counters.device.host_read_bytes.eq(self._host.read_bytes),
+            counters.device.host_write_bytes.eq(self._host.written_bytes),
+            counters.device.memory_read_bytes.eq(self._memory.read_bytes),
+        ]
+        for kind, units, table in (
+            ("gather", gathers, abi.GATHER_COUNTERS),
+            ("group", arrays, abi.GROUP_COUNTERS),
+            ("topk", topks, abi.TOPK_COUNTERS),
+        ):
+            for number, unit in enumerate(units):
+                for name in table:
+                    m.d.comb += counters[f"{kind}{number}"][name].eq(unit.counters[name])
