@@ -6,8 +6,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from rpaccel.config import GatherConfig, HardwareConfig
+from rtl_gen.line_fetch import LineFetcher
 from rtl_gen.ram import Ram
-from rtl_gen.signatures import TAG_BITS, memory_client_signature
+from rtl_gen.signatures import memory_client_signature
 
 __all__ = ["LookaheadCache", "line_port"]
 
@@ -128,8 +129,7 @@ class LookaheadCache(wiring.Component):
         self._rams(m)
         self._probe(m)
         self._queue(m)
-        self._requests(m)
-        self._responses(m)
+        self._fetch(m)
         self._control(m)
         return m
 
@@ -177,16 +177,11 @@ class LookaheadCache(wiring.Component):
         )
         # For each miss of a round: the round's parity once its line is there, and its error flag.
         m.submodules.arrivals = self.arrivals = ram(2, depth)
-        # For each memory tag: where its line goes, and the number of the miss.
-        self.fetch_layout = data.StructLayout(
-            {"set": self.set_bits, "way": self.way_bits, "miss": self.queue_bits + 1}
-        )
-        m.submodules.fetches = self.fetches = ram(self.fetch_layout.size, self.gather.outstanding)
 
     def _probe(self, m):
         """Accept segments, read their set, decide, write the set back; forward to the next."""
         self.victim_pinned = Signal()
-        self.resource = Signal()  # a memory tag and the request register are free
+        self.may_fetch = Signal()
 
         word = Signal(self.set_layout)
         forward = Signal()
@@ -211,7 +206,7 @@ class LookaheadCache(wiring.Component):
         queued = (self.written - self.taken)[: self.sequence_bits]
         age = (chosen.last_use - self.taken)[: self.sequence_bits]
         m.d.comb += self.victim_pinned.eq(chosen.used & (age < queued))
-        may = ~self.d.probe | self.hit_here | (~self.victim_pinned & self.resource)
+        may = ~self.d.probe | self.hit_here | (~self.victim_pinned & self.may_fetch)
         room = queued != self.gather.lookahead
         m.d.comb += [
             self.fire.eq(self.d_valid & self.running & room & may),
@@ -288,63 +283,32 @@ class LookaheadCache(wiring.Component):
         with m.If(self.sweep):
             m.d.sync += [self.missed.eq(0), self.filled.eq(0)]
 
-    def _requests(self, m):
-        """Give each miss a memory tag and request its line."""
-        outstanding = self.gather.outstanding
-        self.free = Signal(outstanding, init=(1 << outstanding) - 1)
-        tag = Signal(TAG_BITS)
-        for t in reversed(range(outstanding)):
-            with m.If(self.free[t]):
-                m.d.comb += tag.eq(t)
-        request = self.memory.request
-        m.d.comb += self.resource.eq(self.free.any() & (~request.valid | request.ready))
-        with m.If(request.ready):
-            m.d.sync += request.valid.eq(0)
-        fetch = Signal(self.fetch_layout)
+    def _fetch(self, m):
+        """Fetch the lines of misses and write what comes."""
+        m.submodules.fetcher = fetcher = LineFetcher(
+            hardware=self.hardware,
+            gather=self.gather,
+            place_bits=self.set_bits + self.way_bits,
+            number_bits=self.queue_bits + 1,
+        )
+        wiring.connect(m, fetcher.memory, wiring.flipped(self.memory))
+        write, arrived = fetcher.write, fetcher.arrived
         m.d.comb += [
-            fetch.set.eq(self.d.line[: self.set_bits]),
-            fetch.way.eq(self.way),
-            fetch.miss.eq(self.missed),
-            self.fetches.write.en.eq(self.miss),
-            self.fetches.write.addr.eq(tag),
-            self.fetches.write.data.eq(fetch),
-        ]
-        with m.If(self.miss):
-            m.d.sync += [
-                request.valid.eq(1),
-                request.p.line.eq(self.d.line),
-                request.p.tag.eq(tag),
-                self.free.bit_select(tag, 1).eq(0),
-            ]
-
-    def _responses(self, m):
-        """Write beats where their line belongs; with the last one the line has arrived."""
-        response = self.memory.response
-        valid = Signal()
-        beat = Signal.like(response)
-        m.d.sync += [valid.eq(self.memory.response_valid), beat.eq(response)]
-        fetch = Signal(self.fetch_layout)
-        errors = Signal(self.gather.outstanding)
-        error = Signal()
-        m.d.comb += [
-            self.fetches.read.en.eq(self.memory.response_valid),
-            self.fetches.read.addr.eq(response.tag),
-            fetch.eq(self.fetches.read.data),
-            self.lines.write.en.eq(valid),
-            self.lines.write.addr.eq(Cat(beat.beat[: self.beat_bits], fetch.set, fetch.way)),
-            self.lines.write.data.eq(Cat(beat.data, beat.error)),
-            error.eq(beat.error | errors.bit_select(beat.tag, 1)),
-        ]
-        with m.If(valid):
-            m.d.sync += errors.bit_select(beat.tag, 1).eq(error & ~beat.last)
-        with m.If(valid & beat.last):
-            m.d.sync += self.free.bit_select(beat.tag, 1).eq(1)
-        m.d.comb += [
-            self.arrivals.write.en.eq((valid & beat.last) | self.sweep),
+            self.may_fetch.eq(fetcher.i.ready),
+            fetcher.i.valid.eq(self.miss),
+            fetcher.i.p.line.eq(self.d.line),
+            fetcher.i.p.place.eq(Cat(self.d.line[: self.set_bits], self.way)),
+            fetcher.i.p.number.eq(self.missed),
+            self.lines.write.en.eq(write.en),
+            self.lines.write.addr.eq(Cat(write.beat, write.place)),
+            self.lines.write.data.eq(Cat(write.data, write.poison)),
+            self.arrivals.write.en.eq(arrived.valid | self.sweep),
             self.arrivals.write.addr.eq(
-                Mux(self.sweep, self.sweep_index, fetch.miss)[: self.queue_bits]
+                Mux(self.sweep, self.sweep_index, arrived.number)[: self.queue_bits]
             ),
-            self.arrivals.write.data.eq(Mux(self.sweep, 0, Cat(~fetch.miss[-1], error))),
+            self.arrivals.write.data.eq(
+                Mux(self.sweep, 0, Cat(~arrived.number[-1], arrived.error))
+            ),
         ]
 
     def _control(self, m):
