@@ -173,14 +173,10 @@ class Controller(wiring.Component):
         request, answer = self.host.read_request, self.host.read_data
         # Two requests at most are open: each side waits for its answer.
         m.submodules.askers = askers = Queue(1, depth=2)
-        for_admission = Signal()
-        locked, choice = Signal(), Signal()
-        # A request that waits must not be replaced by the other side's.
-        m.d.comb += choice.eq(locked & for_admission | ~locked & ~fetcher.read_request.valid)
-        m.d.sync += [
-            for_admission.eq(choice),
-            locked.eq(request.valid & ~request.ready),
-        ]
+        # The host port makes a request wait only behind the other side's, whose unit asks for
+        # nothing more before that is answered: so a request that waits is never replaced.
+        choice = Signal()
+        m.d.comb += choice.eq(~fetcher.read_request.valid)
         for side, unit in enumerate((fetcher, admission)):
             asked, given = unit.read_request, unit.read_data
             with m.If(choice == side):
