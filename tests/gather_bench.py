@@ -50,7 +50,8 @@ class Stage:
     hardware : HardwareConfig
     fields : list of dict
         ``kind``, ``scope``, ``count``; for tables ``rows``, ``hot_rows``, ``lookups``,
-        ``index_bytes``, ``shift`` too. The rest of the FIELD words is made here.
+        ``index_bytes``, ``shift`` too. The rest of the FIELD words is made here, ``output`` unless
+        it is given.
     items : int
         Items in each slot's query.
     empty, bad : float
@@ -76,6 +77,8 @@ class Stage:
             output += integer(rng, 0, 5) if gaps else 0
             self.fields[number]["output"] = output
             output += self.fields[number]["count"]
+        for field, given in zip(self.fields, fields, strict=True):
+            field["output"] = given.get("output", field["output"])
         assert len(self.static) <= hardware.gather[0].static_lines * self.line_bytes
         self.slots = [self._query(empty, bad) for _ in range(hardware.query_slots)]
 

@@ -97,6 +97,14 @@ CORNERS = {
     "dense only": ({"host": 8, "bus": 16}, [dense(33), dense(1, QUERY)]),
     "64 lookups": ({}, [table(lookups=64, rows=30, hot=10, count=9, index_bytes=3, shift=6)]),
     "wide chunks": ({"tile_cols": 16, "cols": 3}, [table(count=24), table(count=24), dense(7)]),
+    "back to the first chunk": (
+        {},
+        [
+            table(hot=20, count=3) | {"output": 0},
+            table(hot=20, count=8) | {"output": 8},
+            table(hot=20, count=3) | {"output": 4},
+        ],
+    ),
     "all slots empty": ({"empty": 1.0}, [table(lookups=5, count=20), table(count=3)]),
 }
 
@@ -107,10 +115,12 @@ def test_corners(rng, name):
     empty = options.get("empty", 0.2)
     options = {k: v for k, v in options.items() if k != "empty"}
     stage = Stage(rng, machine(**options), fields, items=8, empty=empty)
-    bench = Bench(stage, random_tokens(rng, stage, 4, most=3), stall=0.2)
-    bench.run()
-    bench.check()
-    assert not bench.fails
+    tokens = [*random_tokens(rng, stage, 3, most=3), (1, None, 2, 6)]
+    for stall in 0.0, 0.3:
+        bench = Bench(stage, tokens, stall=stall)
+        bench.run()
+        bench.check()
+        assert not bench.fails
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
