@@ -112,11 +112,12 @@ def quantise(config: ConfigPath, output: OutputDir, as_json: AsJson = False) -> 
     work = Workflow(load(config))
     output.mkdir(parents=True, exist_ok=True)
     report = {}
+    files = []
     for model in work.quantised:
-        path = output / f"{model.name}.npz"
-        model.save(path)
-        report[model.name] = {"file": str(path), "scales": model.scales}
-    show(report, "\n".join(entry["file"] for entry in report.values()), as_json)
+        files.append(str(output / f"{model.name}.npz"))
+        model.save(files[-1])
+        report[model.name] = {"file": files[-1], "scales": model.scales}
+    show(report, "\n".join(files), as_json)
 
 
 @app.command(name="compile")

@@ -224,7 +224,7 @@ class Workflow:
         funnel = self.config.funnel
         inputs = self.dataset.candidate_inputs(candidates)
         query = self.dataset.query(candidates)
-        kinds = {
+        kinds: dict[str, list[NDArray]] = {
             "float": [model(inputs) for model in self.float_models],
             "int8": [
                 score_items(model, self.config.features, query).logits for model in self.quantised

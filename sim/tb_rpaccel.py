@@ -40,7 +40,7 @@ class SimulatedDevice:
             dut.rst,
             size=int(os.environ["RPACCEL_HOST_BYTES"]),
         )
-        self.memories = []
+        self.memories: list[AxiRamRead] = []
         for path in filter(None, os.environ.get("RPACCEL_MEMORY_FILES", "").split(os.pathsep)):
             bus = AxiReadBus.from_prefix(dut, f"m_axi_mem{len(self.memories)}")
             with open(path, "rb") as file:
@@ -64,7 +64,7 @@ class SimulatedDevice:
 
     async def reset(self) -> None:
         """Start the clock and reset the design."""
-        cocotb.start_soon(Clock(self.dut.clk, CLOCK_NS, unit="ns", impl="gpi").start())
+        Clock(self.dut.clk, CLOCK_NS, unit="ns", impl="gpi").start()
         self.dut.rst.value = 1
         await ClockCycles(self.dut.clk, 8)
         self.dut.rst.value = 0
@@ -107,7 +107,7 @@ async def serve(dut: Any) -> None:
             try:
                 operation, *values = connection.recv()
                 if operation == "wait":
-                    reply = await device.wait(*values, connection)
+                    reply = await device.wait(values[0], connection)
                 else:
                     reply = await getattr(device, operation)(*values)
                 connection.send(reply)

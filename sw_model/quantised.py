@@ -96,19 +96,17 @@ class QuantisedModel:
                 count = sum(k.startswith(f"{part}.") and k.endswith(".weights") for k in arrays)
                 parts[part] = [
                     QuantisedLayer(
-                        *(
-                            arrays[f"{part}.{i}.{k}"]
-                            for k in ("weights", "bias", "mantissa", "shift")
-                        ),
+                        weights=arrays[f"{part}.{i}.weights"],
+                        bias=arrays[f"{part}.{i}.bias"],
+                        mantissa=arrays[f"{part}.{i}.mantissa"],
+                        shift=arrays[f"{part}.{i}.shift"],
                         relu=bool(arrays[f"{part}.{i}.relu"]),
                         logit=bool(arrays[f"{part}.{i}.logit"]),
                     )
                     for i in range(count)
                 ]
             scales = dict(
-                zip(
-                    arrays["scales.names"].tolist(), arrays["scales.values"].tolist(), strict=True
-                )
+                zip(arrays["scales.names"].tolist(), arrays["scales.values"].tolist(), strict=True)
             )
             return cls(str(arrays["name"]), tables, parts["bottom"], parts["top"], scales)
         except (OSError, ValueError, KeyError, EOFError) as error:
