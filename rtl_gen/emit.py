@@ -11,6 +11,10 @@ from rtl_gen.ram import MACRO_MODEL, MACRO_NAME
 __all__ = ["emit", "share"]
 
 
+#: No source locations, no attributes: the text depends on the design only.
+STYLE = {"emit_src": False, "strip_internal_attrs": True}
+
+
 class _Emitter:
     """The platform that designs are elaborated for when Verilog is written: collects modules."""
 
@@ -50,6 +54,12 @@ def share(component: Component, platform: object) -> Elaboratable:
     return platform.instance(component) if isinstance(platform, _Emitter) else component
 
 
+def _apart(text: str, module: str) -> str:
+    """Tell Verilator to compile a module once, however many instances there are."""
+    at = text.index(";", text.index(f"\nmodule {module}(")) + 1
+    return f"{text[:at]}\n  /* verilator no_inline_module */{text[at:]}"
+
+
 def emit(top: Component, name: str) -> tuple[Mapping[str, str], list[str]]:
     """Write a design to Verilog.
 
@@ -64,15 +74,16 @@ def emit(top: Component, name: str) -> tuple[Mapping[str, str], list[str]]:
     files : mapping of file name to Verilog text
         ``<name>.v`` and the model of the SRAM macro.
     shared : list of str
-        Modules that have many instances: not to be inlined by a simulator.
+        Modules that may have many instances; marked so that Verilator does not inline them.
     """
     emitter = _Emitter()
-    texts = [verilog.convert(top, name=name, platform=emitter, emit_src=False)]
+    texts = [verilog.convert(top, name=name, platform=emitter, **STYLE)]
     done: list[str] = []
     while len(done) < len(emitter.components):
         module = next(n for n in emitter.components if n not in done)
         done.append(module)
         component = emitter.components[module]
-        texts.append(verilog.convert(component, name=module, platform=emitter, emit_src=False))
+        text = verilog.convert(component, name=module, platform=emitter, **STYLE)
+        texts.append(_apart(text, module))
     files = {f"{name}.v": "\n".join(texts), f"{MACRO_NAME}.v": MACRO_MODEL.read_text()}
     return files, done

@@ -1,0 +1,126 @@
+"""Verilog of a machine, and the description that goes with it."""
+
+from __future__ import annotations
+
+import json
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from rpaccel import abi
+from rpaccel.config import Config, HardwareConfig
+from rpaccel.errors import ConfigError
+from rtl_gen.emit import emit
+from rtl_gen.top import RPAccel
+
+__all__ = ["TOP", "description", "verilog", "write"]
+
+TOP = "rpaccel"
+"""Name of the top module, and of the files."""
+
+LAYOUTS = (
+    *(abi.DESCRIPTOR, abi.COMPLETION, abi.RESULT),
+    *(abi.IMAGE_HEADER, abi.IMAGE_SEGMENT, abi.STAGE, abi.FIELD, abi.PASS, abi.PARAM),
+)
+ENUMERATIONS: tuple[type[IntEnum], ...] = (
+    *(abi.Control, abi.DeviceStatus, abi.DeviceErrorBit, abi.Interrupt, abi.Status),
+    *(abi.Target, abi.FieldKind, abi.FieldScope, abi.Destination),
+)
+
+
+def verilog(hardware: HardwareConfig) -> dict[str, str]:
+    """Write a machine in Verilog.
+
+    The same machine gives the same text, whatever the computer.
+
+    Parameters
+    ----------
+    hardware : HardwareConfig
+
+    Returns
+    -------
+    dict of str
+        Text by file name: ``rpaccel.v`` with module ``rpaccel`` and all below it, and
+        ``rpaccel_sram.v``, the simulation model of the SRAM macro that large memories are instances
+        of.
+    """
+    files, _ = emit(RPAccel(hardware), TOP)
+    return dict(files)
+
+
+def description(config: Config) -> dict[str, Any]:
+    """Describe a machine to programs: configuration, register map, layouts, digest.
+
+    Returns
+    -------
+    dict
+        Of plain values, as ``rpaccel.json`` holds it. Addresses are byte addresses; layouts are
+        packed little-endian, the first field in the lowest bits.
+    """
+    hardware = config.hardware
+    capabilities = abi.capability_values(hardware)
+    return {
+        "name": config.name,
+        "abi": {"major": abi.VERSION_MAJOR, "minor": abi.VERSION_MINOR},
+        "digest": f"{hardware.digest():016x}",
+        "top": TOP,
+        "registers": {
+            r.name: {"address": r.address, "access": r.access, "doc": r.doc}
+            for r in abi.REGISTERS.values()
+        },
+        "capabilities": {
+            name: {"address": abi.CAPABILITY_BASE + 4 * n, "value": capabilities[name]}
+            for n, name in enumerate(abi.CAPABILITIES)
+        },
+        "counters": {
+            c.name: {"address": c.address, "unit": c.unit, "doc": c.doc}
+            for c in abi.counters(hardware).values()
+        },
+        "layouts": {layout.name: _layout(layout) for layout in LAYOUTS},
+        "enumerations": {e.__name__: {i.name: i.value for i in e} for e in ENUMERATIONS},
+        "configuration": config.model_dump(mode="json"),
+    }
+
+
+def _layout(layout: abi.Layout) -> dict[str, Any]:
+    fields = {
+        f.name: {
+            "offset": layout.offset(f.name),
+            "bits": f.bits,
+            "signed": f.signed,
+            "doc": f.doc,
+        }
+        for f in layout
+    }
+    return {"bits": layout.bits, "fields": fields}
+
+
+def write(config: Config, directory: str | Path) -> list[Path]:
+    """Write Verilog and description of a configuration's machine into a folder.
+
+    Parameters
+    ----------
+    config : Config
+    directory : path
+        Created if missing; files of the same names are replaced.
+
+    Returns
+    -------
+    list of Path
+        The files written: ``rpaccel.v``, ``rpaccel_sram.v``, ``rpaccel.json``.
+
+    Raises
+    ------
+    ConfigError
+        The folder or a file cannot be written.
+    """
+    directory = Path(directory)
+    text = json.dumps(description(config), indent=2) + "\n"
+    files = verilog(config.hardware) | {f"{TOP}.json": text}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (directory / name).write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{directory}: cannot be written: {error.strerror}") from None
+    return [directory / name for name in files]
