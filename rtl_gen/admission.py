@@ -3,6 +3,7 @@
 from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from rpaccel import abi
 from rpaccel.config import MAX_ITEMS, HardwareConfig
@@ -197,7 +198,7 @@ class Admission(wiring.Component):
             with m.State("CHECK-FEATURES"):
                 size = item_bytes + record.query_bytes
                 m.d.sync += [
-                    blocks.eq((size + abi.BLOCK_BYTES - 1) // abi.BLOCK_BYTES),
+                    blocks.eq((size + (abi.BLOCK_BYTES - 1)) >> ceil_log2(abi.BLOCK_BYTES)),
                     stage.eq(d.first_stage),
                     available.eq(d.items),
                 ]

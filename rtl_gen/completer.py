@@ -3,6 +3,7 @@
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
@@ -143,8 +144,8 @@ class Completer(wiring.Component):
                         self.write_request.valid.eq(1),
                         self.write_request.p.address.eq(slot.results),
                         self.write_request.p.blocks.eq(
-                            (slot.count * (abi.RESULT.bytes) + abi.BLOCK_BYTES - 1)
-                            // abi.BLOCK_BYTES
+                            (slot.count * abi.RESULT.bytes + (abi.BLOCK_BYTES - 1))
+                            >> ceil_log2(abi.BLOCK_BYTES)
                         ),
                     ]
                     m.next = "RANKING"
