@@ -29,6 +29,9 @@ _VERILATOR_OPTIONS = (
     *("-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--no-timing"),
     # Style is what sim.lint is for; a simulator of what was generated is wanted here.
     *("-Wno-lint", "-Wno-style", "-Wno-fatal"),
+    # Small functions are the same in all instances of a module and then compiled once: a sixth of
+    # the code at full size (docs/decisions/0001-scale-skeleton.md).
+    *("--output-split-cfuncs", "100"),
 )
 
 
