@@ -116,9 +116,9 @@ def write(config: Config, directory: str | Path) -> list[Path]:
     """
     directory = Path(directory)
     text = json.dumps(description(config), indent=2) + "\n"
-    files = verilog(config.hardware) | {f"{TOP}.json": text}
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        files = verilog(config.hardware) | {f"{TOP}.json": text}
         for name, content in files.items():
             (directory / name).write_text(content, encoding="utf-8")
     except OSError as error:
