@@ -42,6 +42,9 @@ class Recipe:
         Target of a movie rated below :data:`sw_model.movielens.LIKED`: watching it says something.
     dropout : float
         Of elements of the user's and the movie's embedding.
+    logit_limit : float
+        Logits beyond it, either way, are penalised by the square of their excess: an int16 logit
+        ends at 16, and saturated logits have no order.
     validation_queries : int
         Queries of the calibration split; the epoch with the best NDCG@64 on them is kept.
     """
@@ -53,6 +56,8 @@ class Recipe:
     batch: int = 4096
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
+    logit_limit: float = 8.0
+    logit_penalty: float = 0.02
     validation_queries: int = 256
     validation_items: int = 1024
 
@@ -101,7 +106,7 @@ def train(
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(min(2, threads))  # sums, and so the weights, depend on it
+    torch.set_num_threads(1)  # the order of sums, and so the weights, would depend on the cores
     torch.use_deterministic_algorithms(True)
     try:
         paths = []
@@ -202,6 +207,15 @@ class _Trainer:
             np.concatenate([targets, np.zeros(unseen.sum())])[order].astype(np.float32),
         )
 
+    def error(
+        self, users: torch.Tensor, movies: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
+        """What training minimises, a scalar."""
+        logits = self.logits(users, movies)
+        excess = self.torch.relu(logits.abs() - self.recipe.logit_limit)
+        entropy = self.torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
+        return entropy + self.recipe.logit_penalty * excess.square().mean()
+
     def run(self) -> FloatModel:
         """Train, and return the model of the epoch that validates best."""
         torch, recipe = self.torch, self.recipe
@@ -215,9 +229,7 @@ class _Trainer:
             loss, batches = 0.0, 0
             examples = [torch.from_numpy(part) for part in self.examples()]
             for users, movies, targets in zip(*(e.split(recipe.batch) for e in examples)):
-                error = torch.nn.functional.binary_cross_entropy_with_logits(
-                    self.logits(users, movies), targets
-                )
+                error = self.error(users, movies, targets)
                 optimiser.zero_grad()
                 error.backward()
                 optimiser.step()

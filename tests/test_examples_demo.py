@@ -1,0 +1,57 @@
+"""The demo's data, weights and int8 models, on some of its held-out users."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rpaccel.config import load
+from rpaccel.features import validate
+from rpaccel.workflow import Workflow
+from sw_model.funnel import rank_scores, score_items
+from sw_model.metrics import ndcg
+
+DEMO = Path(__file__).parents[1] / "examples" / "demo.toml"
+USERS = 40
+
+
+@pytest.fixture(scope="module")
+def work() -> Workflow:
+    return Workflow(load(DEMO))
+
+
+def test_quality(work):
+    funnel = work.config.funnel
+    served: dict[str, list] = {"front": [], "back": [], "funnel": [], "funnel int8": []}
+    for candidates in work.candidates[:USERS]:
+        inputs = work.dataset.candidate_inputs(candidates)
+        query = work.dataset.query(candidates)
+        real = [model(inputs) for model in work.float_models]
+        int8 = [score_items(m, work.config.features, query).logits for m in work.quantised]
+        for scores, got in zip(real, int8, strict=True):
+            assert np.corrcoef(scores, got)[0, 1] > 0.99
+        rankings = {
+            "front": rank_scores(real[:1], [64], query.items),
+            "back": rank_scores(real[1:], [64], query.items),
+            "funnel": rank_scores(real, funnel.keep, funnel.sub_batch_items),
+            "funnel int8": rank_scores(int8, funnel.keep, funnel.sub_batch_items),
+        }
+        for name, positions in rankings.items():
+            served[name].append(candidates.relevant[positions])
+    relevant = np.array([c.relevant.sum() for c in work.candidates[:USERS]])
+    quality = {name: ndcg(np.array(hits), relevant).mean() for name, hits in served.items()}
+    assert quality["back"] > 1.03 * quality["front"], quality
+    assert quality["funnel"] > 0.99 * quality["back"], quality
+    assert quality["funnel int8"] > 0.99 * quality["funnel"], quality
+
+
+def test_queries_are_valid(work):
+    assert len(work.queries) >= 16
+    for query in work.queries:
+        validate(work.config.features, query)
+
+
+def test_shipped_files_are_small(work):
+    from sw_model.movielens import WEIGHTS
+
+    assert sum(path.stat().st_size for path in WEIGHTS.glob("*.safetensors")) < 3_000_000
