@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from enum import IntEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +46,14 @@ def verilog(hardware: HardwareConfig) -> dict[str, str]:
         ``rpaccel_sram.v``, the simulation model of the SRAM macro that large memories are instances
         of.
     """
-    files, _ = emit(RPAccel(hardware), TOP)
-    return dict(files)
+    return dict(_texts(hardware.model_dump_json()))
+
+
+@lru_cache(maxsize=4)
+def _texts(hardware: str) -> Mapping[str, str]:
+    """Verilog of a machine given as JSON: a machine is often simulated several times in a row."""
+    files, _ = emit(RPAccel(HardwareConfig.model_validate_json(hardware)), TOP)
+    return files
 
 
 def description(config: Config) -> dict[str, Any]:
