@@ -205,18 +205,31 @@ class Bench:
             start = {"slot": token.slot, "first": 0, "last": token.last, "items": token.items}
             await stream_put(ctx, port.start, start, rng=rng, stall=stall)
             for item in range(token.items):
-                for chunk, part in self._writes(rng, token, item):
-                    payload = {
+                writes = [
+                    {
                         "chunk": chunk,
                         "item": item,
                         "mask": sum(1 << byte for byte, _ in part),
                         "data": sum(value << 8 * byte for byte, value in part),
                     }
+                    for chunk, part in self._writes(rng, token, item)
+                ]
+                for payload in writes[:-1]:
                     await stream_put(ctx, port.write, payload, rng=rng, stall=stall)
-                ctx.set(port.item_position, int(token.positions[item]))
-                ctx.set(port.item_valid, 1)
-                await ctx.tick()
-                ctx.set(port.item_valid, 0)
+                await idle(ctx, rng, stall)
+                await self._finish(ctx, port, writes[-1], int(token.positions[item]))
+
+    async def _finish(self, ctx, port, payload, position):
+        """Make the last write of an item, and say in the same cycle that it was the last."""
+        ctx.set(port.write.payload, payload)
+        ctx.set(port.write.valid, 1)
+        while not ctx.get(port.write.ready):
+            await ctx.tick()
+        ctx.set(port.item_position, position)
+        ctx.set(port.item_valid, 1)
+        await ctx.tick()
+        ctx.set(port.write.valid, 0)
+        ctx.set(port.item_valid, 0)
 
     def run(self, rng, tokens, *, stall=0.0, score_stall=None, vcd=None):
         """Run tokens and compare all scores; leaves the counters in ``counts``."""
@@ -274,7 +287,7 @@ class Bench:
             monitor,
             *(gather(s) for s in stages),
             *(topk(s) for s in stages),
-            timeout=200_000,
+            timeout=20_000,
             vcd=vcd,
         )
         for stage in stages:
