@@ -34,7 +34,7 @@ check: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_layering.py tests/test_sim_lint.py
+	$(BIN)/python -m pytest -q tests/test_layering.py tests/test_sim_lint.py tests/test_rtl_gen_generate.py::test_lint
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix
