@@ -11,11 +11,19 @@ from rpaccel import abi
 from rpaccel.abi import DeviceErrorBit, Target
 from rpaccel.config import HardwareConfig
 from rtl_gen.load_port import LoadPort
-from rtl_gen.signatures import LINE_BITS, load_bus_layout, memory_client_signature, struct
+from rtl_gen.ram import Ram
+from rtl_gen.signatures import (
+    LINE_BITS,
+    LOADER_TAGS,
+    load_bus_layout,
+    memory_client_signature,
+    struct,
+)
 
 __all__ = ["Loader", "target_bytes"]
 
 BLOCK_BITS = 8 * abi.BLOCK_BYTES
+LINES_BITS = LINE_BITS + 12  # of a number of lines as a segment may ask for, however wrong
 
 
 def target_bytes(hardware: HardwareConfig) -> dict[int, int]:
@@ -32,8 +40,11 @@ def target_bytes(hardware: HardwareConfig) -> dict[int, int]:
     return sizes
 
 
-class LineFetch(wiring.Component):
-    """Read one line at a time from device memory.
+class LineStream(wiring.Component):
+    """Read a run of lines from device memory, up to ``LOADER_TAGS`` ahead, in order.
+
+    Answers may come in any order; they wait in a buffer for their turn. A line a cycle is asked
+    for and a beat a cycle delivered, so that only memory limits the rate.
 
     Parameters
     ----------
@@ -42,17 +53,19 @@ class LineFetch(wiring.Component):
     Members
     -------
     go : In(1)
-        A pulse: read ``line``. Not before ``done``.
+        A pulse: read ``lines`` lines, at least one, from ``line`` on. Not before ``done``.
     line : In(LINE_BITS + 1)
+    lines : In(LINES_BITS)
     memory : Out(memory_client_signature(hardware))
     beat, data : Out
-        ``data`` is the next beat of the line.
+        ``data`` is the next beat.
     done, failed : Out(1)
-        A pulse after the last beat; ``failed`` with it: there is no such line, or memory answered
-        with an error.
+        A pulse after the last beat; ``failed`` with it: there are no such lines, or memory
+        answered with an error.
     """
 
     def __init__(self, hardware: HardwareConfig):
+        self.hardware = hardware
         memory = hardware.memory
         spare = memory.address_bits + ceil_log2(memory.channels) - ceil_log2(memory.line_bytes)
         self.line_bits = min(LINE_BITS, spare)
@@ -60,6 +73,7 @@ class LineFetch(wiring.Component):
             {
                 "go": In(1),
                 "line": In(LINE_BITS + 1),
+                "lines": In(LINES_BITS),
                 "memory": Out(memory_client_signature(hardware)),
                 "beat": Out(1),
                 "data": Out(8 * memory.bus_bytes),
@@ -70,19 +84,65 @@ class LineFetch(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        response = self.memory.response
-        m.d.sync += self.done.eq(0)
-        m.d.comb += [self.beat.eq(self.memory.response_valid), self.data.eq(response.data)]
+        beats = self.hardware.memory.beats
+        request, response = self.memory.request, self.memory.response
+        m.submodules.buffer = buffer = Ram(
+            width=8 * self.hardware.memory.bus_bytes,
+            depth=LOADER_TAGS * beats,
+            macro_bits=self.hardware.sram_macro_bits,
+        )
+        there = Signal(LOADER_TAGS)  # lines that wait for delivery
+        wanted, left = Signal(LINE_BITS + 1), Signal(LINE_BITS + 1)  # to ask for, to deliver
+        asked, given = Signal(ceil_log2(LOADER_TAGS)), Signal(ceil_log2(LOADER_TAGS))  # tags
+        flying = Signal(range(LOADER_TAGS + 1))  # lines asked for and not delivered
+        at = Signal(ceil_log2(beats))
+        next_line = Signal(LINE_BITS + 1)
+        end = Signal(LINES_BITS + 1)
+        ask, deliver, whole = Signal(), Signal(), Signal()
+        m.d.comb += [
+            end.eq(self.line + self.lines - 1),
+            ask.eq((wanted != 0) & (flying != LOADER_TAGS) & (~request.valid | request.ready)),
+            deliver.eq(there.bit_select(given, 1)),
+            whole.eq(deliver & (at == beats - 1)),
+            buffer.write.en.eq(self.memory.response_valid),
+            buffer.write.addr.eq(response.tag * beats + response.beat),
+            buffer.write.data.eq(response.data),
+            buffer.read.en.eq(deliver),
+            buffer.read.addr.eq(given * beats + at),
+            self.data.eq(buffer.read.data),
+        ]
+        m.d.sync += [self.beat.eq(deliver), self.done.eq(0), flying.eq(flying + ask - whole)]
+        with m.If(request.ready):
+            m.d.sync += request.valid.eq(0)
+        with m.If(ask):
+            m.d.sync += [
+                request.valid.eq(1),
+                request.p.line.eq(next_line),
+                request.p.tag.eq(asked),
+                next_line.eq(next_line + 1),
+                asked.eq(asked + 1),
+                wanted.eq(wanted - 1),
+            ]
+        with m.If(deliver):
+            m.d.sync += at.eq(at + 1)
+        with m.If(whole):
+            m.d.sync += [
+                at.eq(0),
+                there.bit_select(given, 1).eq(0),
+                given.eq(given + 1),
+                left.eq(left - 1),
+                self.done.eq(left == 1),
+            ]
+        with m.If(self.memory.response_valid):
+            m.d.sync += self.failed.eq(self.failed | response.error)
+            with m.If(response.last):
+                m.d.sync += there.bit_select(response.tag, 1).eq(1)
         with m.If(self.go):
-            m.d.sync += [self.failed.eq(0), self.memory.request.p.line.eq(self.line)]
-            with m.If(self.line[self.line_bits :].any()):
+            m.d.sync += [self.failed.eq(0), next_line.eq(self.line), left.eq(self.lines)]
+            with m.If(end[self.line_bits :].any()):
                 m.d.sync += [self.failed.eq(1), self.done.eq(1)]
             with m.Else():
-                m.d.sync += self.memory.request.valid.eq(1)
-        with m.If(self.memory.request.valid & self.memory.request.ready):
-            m.d.sync += self.memory.request.valid.eq(0)
-        with m.If(self.memory.response_valid):
-            m.d.sync += [self.failed.eq(self.failed | response.error), self.done.eq(response.last)]
+                m.d.sync += wanted.eq(self.lines)
         return m
 
 
@@ -100,6 +160,8 @@ class SegmentWriter(wiring.Component):
         A pulse: ``segment`` is a new one.
     known : Out(1)
         ``segment`` names a memory of this machine.
+    lines : Out(LINES_BITS)
+        Memory lines that its data take.
     beat, data : In
         Next beat of the segment. Beats behind its end are dropped.
     left : Out(1)
@@ -114,6 +176,7 @@ class SegmentWriter(wiring.Component):
                 "segment": In(struct(abi.IMAGE_SEGMENT)),
                 "begin": In(1),
                 "known": Out(1),
+                "lines": Out(LINES_BITS),
                 "beat": In(1),
                 "data": In(8 * hardware.memory.bus_bytes),
                 "left": Out(1),
@@ -126,10 +189,17 @@ class SegmentWriter(wiring.Component):
         bus = self.hardware.memory.bus_bytes
         beats = {target: -(-size // bus) for target, size in target_bytes(self.hardware).items()}
         span = Signal(range(max(beats.values())))  # beats of a word, less one
+        total = Signal(LINES_BITS)  # beats
         with m.Switch(self.segment.target):
             for target, count in beats.items():
                 with m.Case(target):
-                    m.d.comb += [self.known.eq(1), span.eq(count - 1)]
+                    m.d.comb += [
+                        self.known.eq(1),
+                        span.eq(count - 1),
+                        total.eq(self.segment.words * count),
+                    ]
+        in_line = self.hardware.memory.beats
+        m.d.comb += self.lines.eq((total + in_line - 1) >> ceil_log2(in_line))
         words = Signal(32)
         last, count = Signal.like(span), Signal.like(span)
         m.d.comb += self.left.eq(words != 0)
@@ -161,8 +231,7 @@ class Loader(wiring.Component):
 
     The header is checked (magic, version, digest: the first that is wrong is reported), then each
     segment is loaded in turn. It stops at the first error, and the machine is left without an
-    image. One line is in flight at a time: a line takes memory's latency, its beats, and three
-    cycles.
+    image. Up to ``LOADER_TAGS`` lines are in flight; segments are read one after the other.
 
     Parameters
     ----------
@@ -179,7 +248,6 @@ class Loader(wiring.Component):
     busy : In(1)
         Some unit cannot take load beats yet.
     memory : Out(memory_client_signature(hardware))
-        Tag 0 only.
     load : Out(load_bus_layout(hardware))
     stages : Out(ArrayLayout of struct(abi.STAGE))
         The stage table; stages that an image does not name have no fields.
@@ -217,10 +285,11 @@ class Loader(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.fetch = fetch = LineFetch(self.hardware)
+        m.submodules.fetch = fetch = LineStream(self.hardware)
         m.submodules.writer = writer = SegmentWriter(self.hardware)
         connect(m, fetch.memory, flipped(self.memory))
         line, block_line = Signal(LINE_BITS + 1), Signal(LINE_BITS + 1)
+        lines = Signal(LINES_BITS)
         image_line = Signal(LINE_BITS)
         block = Signal(BLOCK_BITS)  # header, or what describes a segment
         filled = Signal(range(BLOCK_BITS // len(fetch.data) + 1))  # beats of it that are here
@@ -232,6 +301,7 @@ class Loader(wiring.Component):
         whole = filled == BLOCK_BITS // len(fetch.data)
         m.d.comb += [
             fetch.line.eq(line),
+            fetch.lines.eq(lines),
             writer.segment.eq(block),
             writer.beat.eq(fetch.beat & in_data),
             writer.data.eq(fetch.data),
@@ -246,7 +316,7 @@ class Loader(wiring.Component):
             m.next = "DONE"
 
         def fetch_block(at):
-            m.d.sync += [line.eq(at), filled.eq(0), in_data.eq(0)]
+            m.d.sync += [line.eq(at), lines.eq(self.block_lines), filled.eq(0), in_data.eq(0)]
             m.d.sync += block_line.eq(at + self.block_lines)
             m.next = "FETCH"
 
@@ -266,19 +336,17 @@ class Loader(wiring.Component):
                     fetch_block(image_line)
             with m.State("FETCH"):
                 m.d.comb += fetch.go.eq(1)
-                m.d.sync += line.eq(line + 1)
                 m.next = "WAIT"
             with m.State("WAIT"):
                 with m.If(fetch.done):
-                    m.next = "FETCH"
                     with m.If(fetch.failed):
                         fail(DeviceErrorBit.IMAGE_MEMORY)
-                    with m.Elif(in_data & ~writer.left):
+                    with m.Elif(in_data):
                         m.next = "NEXT"
-                    with m.Elif(~in_data & whole):
+                    with m.Elif(in_header):
+                        m.next = "HEADER"
+                    with m.Else():
                         m.next = "SEGMENT"
-                        with m.If(in_header):
-                            m.next = "HEADER"
             with m.State("HEADER"):
                 m.d.sync += [segments.eq(header.segments), identity.eq(header.image_id)]
                 m.d.sync += in_header.eq(0)
@@ -291,7 +359,11 @@ class Loader(wiring.Component):
                     fail(DeviceErrorBit.IMAGE_DIGEST)
             with m.State("SEGMENT"):
                 m.d.comb += writer.begin.eq(1)
-                m.d.sync += [line.eq(image_line + writer.segment.line), in_data.eq(1)]
+                m.d.sync += [
+                    line.eq(image_line + writer.segment.line),
+                    lines.eq(writer.lines),
+                    in_data.eq(1),
+                ]
                 m.next = "FETCH"
                 with m.If(~writer.known):
                     fail(DeviceErrorBit.IMAGE_MEMORY)

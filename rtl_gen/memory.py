@@ -11,7 +11,7 @@ from rpaccel.config import HardwareConfig
 from rtl_gen.arbiter import RoundRobin
 from rtl_gen.queue import Queue
 from rtl_gen.ram import Ram
-from rtl_gen.signatures import axi_read_signature, memory_client_signature
+from rtl_gen.signatures import LOADER_TAGS, axi_read_signature, memory_client_signature
 
 __all__ = ["MemoryPorts"]
 
@@ -21,8 +21,8 @@ AXI_OKAY = 0b00
 
 
 def _tags(hardware: HardwareConfig) -> list[int]:
-    """Number of tags each client uses: the loader one, a gather unit its ``outstanding``."""
-    return [1, *(gather.outstanding for gather in hardware.gather)]
+    """Number of tags each client uses: the loader's, then each gather unit's ``outstanding``."""
+    return [LOADER_TAGS, *(gather.outstanding for gather in hardware.gather)]
 
 
 class MemoryPorts(wiring.Component):

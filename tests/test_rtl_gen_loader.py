@@ -5,7 +5,7 @@ import pytest
 
 from rpaccel import abi
 from rpaccel.abi import DeviceErrorBit, Target
-from rpaccel.image import Segment, assemble, table_start
+from rpaccel.image import Segment, assemble
 from rtl_gen.loader import Loader, target_bytes
 from sim.pysim import idle, simulate
 from tests.machines import small_hardware
@@ -40,27 +40,47 @@ class Machine:
         self.bus = []  # (target, address, bytes)
         self.flushes = 0
         self.lines = []
+        self.pending = []  # (line, tag) asked for and not answered
 
-    async def lines_of_memory(self, ctx):
-        shape, port = self.dut.hardware.memory, self.dut.memory
+    async def requests(self, ctx):
+        request = self.dut.memory.request
         while True:
             await idle(ctx, self.rng, self.stall)
-            ctx.set(port.request.ready, 1)
-            (request,) = await ctx.tick().sample(port.request.p).until(port.request.valid)
-            ctx.set(port.request.ready, 0)
-            self.lines.append(request.line)
+            ctx.set(request.ready, 1)
+            valid = False
+            while not valid:
+                *_, taken, valid = await ctx.tick().sample(request.p, request.valid)
+            ctx.set(request.ready, 0 if self.stall else 1)
+            assert taken.tag not in [tag for _, tag in self.pending]
+            self.lines.append(taken.line)
+            self.pending.append((taken.line, taken.tag))
+
+    async def answers(self, ctx):
+        """A line after the other, in any order of those asked for."""
+        shape, port = self.dut.hardware.memory, self.dut.memory
+        while True:
+            if not self.pending:
+                await ctx.tick()
+                continue
+            await idle(ctx, self.rng, self.stall)
+            window = len(self.pending) if self.stall else 1
+            line, tag = self.pending[int(self.rng.integers(window))]
             for beat in range(shape.beats):
                 await idle(ctx, self.rng, self.stall)
-                at = request.line * shape.line_bytes + beat * shape.bus_bytes
+                at = line * shape.line_bytes + beat * shape.bus_bytes
                 word = self.memory[at : at + shape.bus_bytes].ljust(shape.bus_bytes, b"\xaa")
+                last = beat == shape.beats - 1
                 response = {
+                    "tag": tag,
                     "beat": beat,
                     "data": int.from_bytes(word, "little"),
-                    "error": request.line == self.failing and beat == 0,
-                    "last": beat == shape.beats - 1,
+                    "error": line == self.failing and beat == 0,
+                    "last": last,
                 }
                 ctx.set(port.response, response)
                 ctx.set(port.response_valid, 1)
+                if last:
+                    self.pending.remove((line, tag))
                 await ctx.tick()
                 ctx.set(port.response_valid, 0)
 
@@ -102,9 +122,8 @@ class Machine:
 
 
 def image_of(hardware, segments, address):
-    start = table_start(hardware, len(segments))
     table = np.full((3, hardware.memory.line_bytes), 0x55, np.uint8)
-    return assemble(hardware, segments, [table], address=address, first_table_line=start)
+    return assemble(hardware, segments, [table], address=address)
 
 
 @pytest.mark.parametrize(
@@ -139,11 +158,12 @@ def test_loads(rng, bus, line, channels, stall):
                 assert entry == int.from_bytes(table[stage].tobytes(), "little")
             if not stall:
                 lines = len(model.lines)
-                blocks = len(segments) + 1
-                assert cycles <= lines * (hardware.memory.beats + 4) + 2 * blocks + 2
+                runs = 2 * len(segments) + 1  # a block and its data
+                beats = hardware.memory.beats
+                assert cycles <= lines * beats + (8 + beats) * runs
             model.lines.clear()
 
-    simulate(dut, testbench, background=[model.lines_of_memory, model.load_bus])
+    simulate(dut, testbench, background=[model.requests, model.answers, model.load_bus])
     assert model.flushes == 2
 
 
@@ -198,7 +218,7 @@ def test_refuses(rng):
             if bit != DeviceErrorBit.IMAGE_MEMORY:
                 assert ctx.get(dut.stages.as_value()) == 0
 
-    simulate(dut, testbench, background=[model.lines_of_memory, model.load_bus])
+    simulate(dut, testbench, background=[model.requests, model.answers, model.load_bus])
 
 
 def test_targets():
