@@ -1,8 +1,15 @@
 """The RAM component against a Python list, and its macro against the Amaranth memory."""
 
-import pytest
+import os
 
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
+
+from rtl_gen.emit import emit
 from rtl_gen.ram import Ram
+from sim.build import build
 from sim.pysim import simulate
 
 
@@ -43,6 +50,43 @@ def test_matches_reference(rng, width, depth, granularity):
             assert ctx.get(dut.read.data) == last
 
     simulate(dut, testbench)
+
+
+class Pair(wiring.Component):
+    """A memory and a macro with the same inputs."""
+
+    def __init__(self, *, width, depth, granularity):
+        sizes = {"width": width, "depth": depth, "granularity": granularity}
+        self.rams = [Ram(**sizes, macro_bits=limit) for limit in (width * depth, 0)]
+        super().__init__(
+            {
+                **{name: self.rams[0].signature.members[name] for name in ("write", "read")},
+                "memory_data": Out(width),
+                "macro_data": Out(width),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        for name, ram in zip(("memory", "macro"), self.rams, strict=True):
+            m.submodules[name] = ram
+            m.d.comb += [
+                ram.write.en.eq(self.write.en),
+                ram.write.addr.eq(self.write.addr),
+                ram.write.data.eq(self.write.data),
+                ram.read.en.eq(self.read.en),
+                ram.read.addr.eq(self.read.addr),
+                getattr(self, f"{name}_data").eq(ram.read.data),
+            ]
+        return m
+
+
+@pytest.mark.parametrize("width, depth, granularity", [(24, 37, 8), (32, 16, None)])
+def test_macro_equals_memory(request, tmp_path, width, depth, granularity):
+    files, _ = emit(Pair(width=width, depth=depth, granularity=granularity), "ram_pair")
+    simulator = build(files, "ram_pair", quiet=True)
+    seed = os.environ.get("RPACCEL_SEED", request.node.nodeid)
+    simulator.run("tests.tb_ram", work=tmp_path, env={"DEPTH": str(depth), "SEED": seed})
 
 
 def test_macro_above_the_threshold():
