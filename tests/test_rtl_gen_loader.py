@@ -5,7 +5,7 @@ import pytest
 
 from rpaccel import abi
 from rpaccel.abi import DeviceErrorBit, Target
-from rpaccel.image import Segment, assemble
+from rpaccel.image import Segment, assemble, table_start
 from rtl_gen.loader import Loader, target_bytes
 from sim.pysim import idle, simulate
 from tests.machines import small_hardware
@@ -193,7 +193,7 @@ def broken_images(rng, hardware, address):
     yield memory, patched(0, abi.IMAGE_MAGIC), address + 1, None
     yield memory, patched(0, abi.IMAGE_MAGIC), address + (1 << 20), None
     yield memory, patched(0, abi.IMAGE_MAGIC), address + (1 << 63), None
-    for failing in (0, 1, (len(good) - 1) // line_bytes):
+    for failing in (0, 1, table_start(hardware, segments) - 1):
         yield memory, patched(0, abi.IMAGE_MAGIC), address, address // line_bytes + failing
 
 
