@@ -22,7 +22,8 @@ TINY = Path(__file__).with_name("tiny.toml")
 def config():
     """Two stages on one group; memory so slow that stages run at very different paces."""
     values = load(TINY).model_dump()
-    return parse(values | {"simulation": {"memory_latency": 300, "memory_stall": 30}})
+    values |= {"simulation": {"memory_latency": 300, "memory_stall": 30}}
+    return parse(values | {"host": {"ring_entries": 4, "timeout_cycles": 300_000}})
 
 
 def test_releases_of_nothing_in_a_shared_group(rng, config):
