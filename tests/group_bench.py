@@ -25,8 +25,8 @@ def hardware(tile, fused, stages=1, **values):
             "topk_depth": [4] * stages,
             "accumulator_depth": 64,
             "activation_rows": 1024,
-            "weight_rows": 1024,
-            "param_rows": 128,
+            "weight_rows": 4096,
+            "param_rows": 256,
             "program_depth": 256,
             "memory": {"bus_bytes": 64, "line_bytes": 64},
             "sram_macro_bits": 1 << 30,  # Amaranth cannot simulate macros

@@ -65,3 +65,34 @@ def test_a_pass_takes_a_tile_of_weights(rng, items):
     bench.run(rng, [bench.token(rng, 0, items) for _ in range(5)])
     begun = np.array(bench.cycles["passes"]).reshape(5, 10)
     assert (np.diff(begun[2:].ravel()) == 8).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(16))
+def test_random_groups(rng, number):
+    """Any shape, any programs, any tokens."""
+
+    def between(low, high):
+        return int(rng.integers(low, high + 1))
+
+    def widths(count, most):
+        return [between(1, most) for _ in range(count)]
+
+    stages = between(1, 2)
+    models = []
+    for _ in range(stages):
+        bottom = widths(between(0, 2), 14)
+        models.append(
+            random_model(
+                rng,
+                tables=widths(between(1, 4), 12),
+                dense=between(1, 12) if bottom else 0,
+                bottom=bottom,
+                top=[*widths(between(0, 2), 20), 1],
+                extreme=rng.random() < 0.2,
+            )
+        )
+    tile, fused = (between(2, 9), between(2, 9)), (between(1, 3), between(1, 3))
+    bench = Bench(hardware(tile, fused, stages=stages, program_depth=2048), models)
+    tokens = [bench.token(rng, between(0, stages - 1), between(0, 40)) for _ in range(10)]
+    bench.run(rng, tokens, stall=rng.choice([0.0, 0.3]), score_stall=rng.choice([0.0, 0.5, 0.95]))
