@@ -8,11 +8,10 @@ from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rtl_gen.activations import TokenBuffer
 from rtl_gen.emit import share
-from rtl_gen.epilogue import EPILOGUE_LATENCY, Epilogue
-from rtl_gen.load_port import LoadPort
+from rtl_gen.fused_array import FusedArray
+from rtl_gen.loaded_ram import LoadedRam
 from rtl_gen.queue import Queue
-from rtl_gen.ram import Ram
-from rtl_gen.sequencer import Issuer, ProgramWalker, load_layout, pass_layout, token_layout
+from rtl_gen.sequencer import Issuer, ProgramWalker, pass_layout, token_layout
 from rtl_gen.signatures import (
     counter_layout,
     group_input_signature,
@@ -20,7 +19,6 @@ from rtl_gen.signatures import (
     score_layout,
     slot_bits,
 )
-from rtl_gen.subarray import SubArray, sum_bits
 from rtl_gen.token_input import WRITE_LATENCY, TokenInput
 from rtl_gen.writeback import PassTracker, flow_layout
 
@@ -62,14 +60,9 @@ class Group(wiring.Component):
         self.group = group
         shape = hardware.groups[group]
         self.stages = len(shape.stages)
-        self.rows, self.cols = shape.rows, shape.cols
-        self.tile_rows, self.tile_cols = hardware.tile_rows, hardware.tile_cols
         self.k_width, self.n_width = hardware.k_width(group), hardware.n_width(group)
-        # Row 0 of each row of sub-arrays is this much later than that of the one north of it.
-        self.row_delay = self.tile_rows + 1
-        #: Cycles from the issue of an item to its sums in column 0.
-        self.sum_latency = _READ_LATENCY + self.rows * self.row_delay
-        self.latency = self.sum_latency + self.cols - 1 + EPILOGUE_LATENCY
+        self.array = FusedArray(hardware=hardware, group=group)
+        self.latency = _READ_LATENCY + self.array.latency
         self.token = token_layout(stages=self.stages, slot=slot_bits(hardware))
         self.work = pass_layout(
             stages=self.stages,
@@ -97,33 +90,9 @@ class Group(wiring.Component):
         issuer = self._issuer(m, walker, inputs)
         slices = self._read(m, issuer, buffers)
         flow = self._flow(m, issuer)
-        sums = self._array(m, platform, issuer, flow, slices)
-        chunk, score, saturated = self._epilogues(m, platform, issuer, flow, sums)
-        self._write(m, issuer, walker, flow, inputs, buffers, (chunk, score, saturated))
+        self._array(m, issuer, flow, slices)
+        self._write(m, issuer, walker, flow, inputs, buffers)
         return m
-
-    def _load_port(self, m, name, target, width, depth):
-        identity = abi.target_id(target, self.group)
-        port = LoadPort(hardware=self.hardware, target=identity, width=width, depth=depth)
-        m.submodules[f"{name}_load"] = port
-        m.d.comb += port.bus.eq(self.load)
-        return port
-
-    def _ram(self, m, name, target, width, depth, readers=1):
-        """Make a memory that the load bus fills, as ``readers`` equal slices of its words."""
-        port = self._load_port(m, name, target, width, depth)
-        part = width // readers
-        rams = []
-        for number in range(readers):
-            ram = Ram(width=part, depth=depth, macro_bits=self.hardware.sram_macro_bits)
-            m.submodules[f"{name}_{number}"] = ram
-            m.d.comb += [
-                ram.write.en.eq(port.en),
-                ram.write.addr.eq(port.addr),
-                ram.write.data.eq(port.data.word_select(number, part)),
-            ]
-            rams.append(ram)
-        return rams
 
     def _buffers(self, m, platform):
         buffers = []
@@ -177,12 +146,18 @@ class Group(wiring.Component):
             depth=depth,
             stages=self.stages,
         )
-        (program,) = self._ram(m, "program", abi.Target.PROGRAM, abi.PASS.bits, depth)
+        m.submodules.program = program = LoadedRam(
+            hardware=self.hardware,
+            target=abi.target_id(abi.Target.PROGRAM, self.group),
+            width=abi.PASS.bits,
+            depth=depth,
+        )
         connect(m, tokens.o, walker.tokens)
         m.d.comb += [
-            program.read.en.eq(walker.memory.en),
-            program.read.addr.eq(walker.memory.addr),
-            walker.memory.data.eq(program.read.data),
+            program.bus.eq(self.load),
+            program.read[0].en.eq(walker.memory.en),
+            program.read[0].addr.eq(walker.memory.addr),
+            walker.memory.data.eq(program.read[0].data),
         ]
         for own, given in zip(walker.program, self.program):
             m.d.comb += own.eq(given)
@@ -193,8 +168,8 @@ class Group(wiring.Component):
         m.submodules.issuer = issuer = Issuer(
             work=self.work,
             stages=self.stages,
-            tile_rows=self.tile_rows,
-            cols=self.cols,
+            tile_rows=self.hardware.tile_rows,
+            cols=self.array.cols,
             weights=self.hardware.weight_rows,
         )
         connect(m, walker.o, passes.i)
@@ -244,77 +219,33 @@ class Group(wiring.Component):
             flow.append(stage)
         return flow
 
-    def _array(self, m, platform, issuer, flow, slices):
-        """The sub-arrays; returns the sums of the southern edge, a vector a column."""
-        weights = self._weights(m, issuer)
+    def _array(self, m, issuer, flow, slices):
+        """The array: slices go in, results come out ``latency`` cycles after the issue."""
+        m.submodules.array = array = self.array
+        at_sums = flow[_READ_LATENCY + array.sum_latency - 1]
+        tracker = self._tracker(m, "accumulating", issuer, at_sums)
+        work = tracker.o
         sets = [issuer.issue.set]
-        for cycle in range(1, self.sum_latency):
-            bit = Signal(name=f"set_{cycle}")
-            m.d.sync += bit.eq(sets[-1])
-            sets.append(bit)
-
-        sums = [0] * self.cols
-        for row in range(self.rows):
-            delays = [row * self.row_delay + r for r in range(self.tile_rows)]
-            west = {
-                "a": Cat(
-                    self._delayed(m, slices.word_select(row * self.tile_rows + r, 8), delay)
-                    for r, delay in enumerate(delays)
-                ),
-                "a_valid": Cat(flow[_READ_LATENCY + delay].valid for delay in delays),
-                "a_set": Cat(sets[_READ_LATENCY + delay] for delay in delays),
-            }
-            for col in range(self.cols):
-                tile = SubArray(
-                    rows=self.tile_rows, cols=self.tile_cols, sum_bits=sum_bits(self.k_width)
-                )
-                m.submodules[f"tile_{row}_{col}"] = share(tile, platform)
-                control, word = weights[row]
-                m.d.comb += [
-                    *(getattr(tile, name).eq(value) for name, value in west.items()),
-                    tile.n.eq(sums[col]),
-                    tile.w_en.eq(control.en),
-                    tile.w_set.eq(control.set),
-                    tile.w_row.eq(control.row),
-                    tile.w.eq(word.word_select(col, 8 * self.tile_cols)),
-                ]
-                west = {"a": tile.e, "a_valid": tile.e_valid, "a_set": tile.e_set}
-                sums[col] = tile.s
-        return sums
-
-    def _delayed(self, m, value, cycles):
-        if not cycles:
-            return value
-        line = Signal(len(value) * cycles, reset_less=True)
-        m.d.sync += line.eq(Cat(value, line))
-        return line[-len(value) :]
-
-    def _weights(self, m, issuer):
-        """For each row of sub-arrays: control and word of the row of weights to be loaded.
-
-        A memory each, read later and later, so that weights arrive in step with the items.
-        """
-        rams = self._ram(
-            m,
-            "weights",
-            abi.Target.WEIGHTS,
-            8 * self.rows * self.n_width,
-            self.hardware.weight_rows,
-            self.rows,
-        )
-        shape = load_layout(depth=self.hardware.weight_rows, rows=self.tile_rows)
-        loads = []
-        for row, ram in enumerate(rams):
-            load = data.View(shape, self._delayed(m, issuer.load.as_value(), row * self.row_delay))
-            control = Signal(shape, name=f"load_{row}")
-            m.d.comb += [ram.read.en.eq(load.en), ram.read.addr.eq(load.address)]
-            m.d.sync += control.eq(load)
-            loads.append((control, ram.read.data))
-        return loads
+        for cycle in range(_READ_LATENCY):
+            following = Signal(name=f"set_{cycle}")
+            m.d.sync += following.eq(sets[-1])
+            sets.append(following)
+        m.d.comb += [
+            array.load.eq(self.load),
+            array.slice.eq(slices),
+            array.valid.eq(flow[_READ_LATENCY].valid),
+            array.set.eq(sets[_READ_LATENCY]),
+            array.weights.eq(issuer.load),
+            array.control.valid.eq(tracker.flow.valid),
+            array.control.start.eq(tracker.flow.start),
+            array.control.item.eq(tracker.item),
+            array.control.lane.eq(work.column),
+            *(array.control[n].eq(work[n]) for n in ("first", "final", "relu", "params")),
+        ]
 
     def _tracker(self, m, name, issuer, flow):
         """Make a tracker of passes at a place ``flow``; every issued pass is queued in it."""
-        passes = -(-self.latency // self.tile_rows) + 4
+        passes = -(-self.latency // self.hardware.tile_rows) + 4
         m.submodules[name] = tracker = PassTracker(self.work, depth=passes)
         m.d.comb += [
             tracker.i.p.eq(issuer.o),
@@ -323,56 +254,8 @@ class Group(wiring.Component):
         ]
         return tracker
 
-    def _epilogues(self, m, platform, issuer, flow, sums):
-        """Accumulate and requantise; returns chunk, score and saturation after ``latency``."""
-        tracker = self._tracker(m, "accumulating", issuer, flow[self.sum_latency - 1])
-        hardware = self.hardware
-        words = abi.PARAM.bits * self.n_width
-        port = self._load_port(m, "params", abi.Target.PARAMS, words, hardware.param_rows)
-
-        control = None
-        parts = []
-        for col in range(self.cols):
-            unit = Epilogue(
-                cols=self.tile_cols,
-                depth=hardware.accumulator_depth,
-                params=hardware.param_rows,
-                lanes=self.n_width,
-                sum_bits=sum_bits(self.k_width),
-                macro_bits=hardware.sram_macro_bits,
-            )
-            m.submodules[f"epilogue_{col}"] = share(unit, platform)
-            if control is None:
-                control = Signal(unit.c.shape(), name="control")
-                work = tracker.o
-                m.d.comb += [
-                    control.valid.eq(tracker.flow.valid),
-                    control.start.eq(tracker.flow.start),
-                    control.item.eq(tracker.item),
-                    control.lane.eq(work.column),
-                    *(control[n].eq(work[n]) for n in ("first", "final", "relu", "params")),
-                ]
-            m.d.comb += [
-                unit.c.eq(control),
-                unit.sums.eq(sums[col]),
-                unit.load_en.eq(port.en),
-                unit.load_addr.eq(port.addr),
-                unit.load_data.eq(port.data.word_select(col, abi.PARAM.bits * self.tile_cols)),
-            ]
-            control = unit.c_east
-            # Columns to the west have their results earlier: they wait for the last.
-            result = Cat(unit.data, unit.score, unit.saturated)
-            parts.append(self._delayed(m, result, self.cols - 1 - col))
-        chunk = Cat(part[: 8 * self.tile_cols] for part in parts)
-        scores = [part[8 * self.tile_cols :] for part in parts]
-        score = scores[0]
-        for other in scores[1:]:
-            score = score | other
-        return chunk, score[:16], score[16]
-
-    def _write(self, m, issuer, walker, flow, inputs, buffers, results):
+    def _write(self, m, issuer, walker, flow, inputs, buffers):
         """Put results where they belong and tell the sequencer."""
-        chunk, score, saturated = results
         tracker = self._tracker(m, "writing", issuer, flow[self.latency - WRITE_LATENCY])
         m.d.comb += issuer.take.eq(tracker.i.ready)  # the other tracker is never behind this one
 
@@ -413,14 +296,14 @@ class Group(wiring.Component):
             "address": address,
             "next_address": address + now.work.token.items,
             "mask": mask,
-            "data": chunk,
+            "data": self.array.chunk,
         }
         for stage, unit in enumerate(inputs):
             for number in range(2):
                 self._write_buffer(
                     m, unit, buffers[stage][number], (stage, number), (ahead, now), array_write
                 )
-            self._score(m, stage, unit, (before, now), issuer, walker, (score, saturated))
+            self._score(m, stage, unit, (before, now), issuer, walker)
 
         running = Signal(16)  # passes that left the walker and are not over
         begun = walker.o.valid & walker.o.ready
@@ -442,7 +325,7 @@ class Group(wiring.Component):
             m.d.comb += buffer.write.eq(unit.write)
             m.d.comb += buffer.write.en.eq(unit.write.en & (unit.write_buffer == number))
 
-    def _score(self, m, stage, unit, steps, issuer, walker, result):
+    def _score(self, m, stage, unit, steps, issuer, walker):
         """Queue a stage's scores, and free the token buffers of the tokens that are over."""
         before, now = steps
         depth = self.latency + 4
@@ -461,11 +344,10 @@ class Group(wiring.Component):
             queue.i.valid.eq(arrives | empty),
         ]
         with m.If(arrives):
-            score, saturated = result
             m.d.comb += [
                 entry.position.eq(unit.position),
-                entry.score.eq(score),
-                entry.saturated.eq(saturated),
+                entry.score.eq(self.array.score),
+                entry.saturated.eq(self.array.saturated),
                 entry.keep.eq(1),
                 entry.last.eq(now.end),
                 entry.slot.eq(token.slot),
