@@ -20,7 +20,7 @@ from sim.toolchain import cache_root, cxx_version, iverilog, libpython, verilato
 
 __all__ = ["RUNNERS", "Captured", "Recipe", "capture", "make", "tools"]
 
-FORMAT = 1  # counts changes of this module that make old cache entries wrong
+FORMAT = 2  # counts changes of this module that make old cache entries wrong
 
 Say = Callable[[str], None]
 
@@ -33,6 +33,7 @@ _VERILATOR_OPTIONS = (
     # the code at full size (docs/decisions/0001-scale-skeleton.md).
     *("--output-split-cfuncs", "100"),
 )
+_ONE_FILE_LIMIT = 4_000_000  # characters of Verilog; more would take too much memory
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Recipe:
     tool_version: str
     compiler: str
     cocotb: str
+
+    @property
+    def one_file(self) -> bool:
+        """Compile the C++ as two files, not as dozens: their common headers cost more than half."""
+        return sum(map(len, self.sources.values())) < _ONE_FILE_LIMIT
 
     def digest(self) -> str:
         """Name of the simulator that this recipe gives, and no other does."""
@@ -188,6 +194,8 @@ def _make_verilator(recipe: Recipe, work: Path, files: list[Path], log: Path, sa
     generate, make = captured.commands
     generate.remove("--public-flat-rw")  # the control file names the ports instead: 4x faster
     make.append(f"OPT_FAST={recipe.optimise}")
+    if recipe.one_file:
+        make.append("VM_PARALLEL_BUILDS=0")
     if ccache := shutil.which("ccache"):
         make.append(f"OBJCACHE={ccache}")
     log.unlink(missing_ok=True)

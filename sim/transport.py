@@ -44,6 +44,8 @@ class SimulatedTransport:
         First and last byte of a channel that the compiled model answers with SLVERR.
     sources : dict of str, optional
         Verilog to simulate instead of the generated one (for tests that break it).
+    optimise : str, optional
+        C++ optimisation; see :func:`sim.build.build`.
 
     Raises
     ------
@@ -63,6 +65,7 @@ class SimulatedTransport:
         memory_model: str = "compiled",
         memory_error: tuple[int, int] | None = None,
         sources: dict[str, str] | None = None,
+        optimise: str | None = None,
     ) -> None:
         hardware = config.hardware
         compiled = memory_model == "compiled"
@@ -71,7 +74,9 @@ class SimulatedTransport:
         if compiled:
             text |= testbench(text["rpaccel.v"], hardware, len(memory))
             toplevel = "testbench"
-        simulator_build = build(text, toplevel, simulator=simulator, waves=waves is not None)
+        simulator_build = build(
+            text, toplevel, simulator=simulator, waves=waves is not None, optimise=optimise
+        )
         self._folder = tempfile.TemporaryDirectory(prefix="rpaccel-")
         folder = Path(self._folder.name)
         files = channel_files(hardware, memory, folder)
