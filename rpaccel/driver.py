@@ -7,7 +7,7 @@ from types import TracebackType
 
 from rpaccel import abi
 from rpaccel.config import MAX_ITEMS, Config
-from rpaccel.errors import ConfigError, DeviceError, QueryError
+from rpaccel.errors import ConfigError, DeviceError, QueryError, RPAccelError
 from rpaccel.features import pack
 from rpaccel.handle import Handle
 from rpaccel.image import Image
@@ -62,7 +62,11 @@ class Device:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except RPAccelError:
+            if error is None:  # else the first error is the one to be told
+                raise
 
     def open(self) -> Device:
         """Check the device's identity, load the image, set the rings up, enable it.

@@ -117,6 +117,17 @@ class SimulatedTransport:
             return self._connection.recv()
         except (EOFError, OSError):
             self._end_badly()
+        except BaseException:  # interrupted: request and answer no longer match
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        """Kill the simulation, whatever it is doing."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._simulation.kill()
+        self._folder.cleanup()
 
     def _end_badly(self) -> None:
         """The simulator ended while it was needed: say why."""
@@ -173,9 +184,7 @@ class SimulatedTransport:
         traceback: TracebackType | None,
     ) -> None:
         if error is not None:
-            self._simulation.kill()
-            self._folder.cleanup()
-            self._connection = None
+            self._abandon()
         else:
             self.close()
 
