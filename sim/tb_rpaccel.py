@@ -14,7 +14,7 @@ from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, First, RisingEdge
+from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam, AxiRamRead, AxiReadBus
 
 CLOCK_NS = 4
@@ -63,9 +63,9 @@ class SimulatedDevice:
             channel.set_pause_generator(pauses(percent, seed * 97 + number))
 
     async def reset(self) -> None:
-        """Start the clock and reset the design."""
+        """Start the clock and end the reset."""
+        await Timer(CLOCK_NS, unit="ns")  # what the models drive must be there at the first edge
         Clock(self.dut.clk, CLOCK_NS, unit="ns", impl="gpi").start()
-        self.dut.rst.value = 1
         await ClockCycles(self.dut.clk, 8)
         self.dut.rst.value = 0
         await ClockCycles(self.dut.clk, 2)
@@ -100,6 +100,9 @@ class SimulatedDevice:
 @cocotb.test()
 async def serve(dut: Any) -> None:
     """Serve one driver until it closes the connection."""
+    dut.clk.value = 0
+    dut.rst.value = 1
+    await Timer(CLOCK_NS, unit="ns")  # so that no model sees wires that were never driven
     device = SimulatedDevice(dut)
     await device.reset()
     with Client(os.environ["RPACCEL_SOCKET"], family="AF_UNIX") as connection:

@@ -152,6 +152,8 @@ def test_an_interrupted_build_leaves_nothing_and_no_process(tmp_path):
         [sys.executable, "-c", script],
         env={**os.environ, "RPACCEL_CACHE": str(tmp_path)},
         stderr=subprocess.DEVNULL,
+        # A test run in the background ignores SIGINT, and its children would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     simulators = tmp_path / "simulators"
     while not list(simulators.glob("*.tmp/*.gch*")) + list(simulators.glob("*.tmp/Vtop.mk")):
