@@ -65,6 +65,7 @@ def _plain(text: str) -> str:
 
 def _member_docs(enumeration: type[IntEnum]) -> dict[str, str]:
     """The string under each member of an enumeration, as one line."""
+    # The types of ast say less than is known here: a class, and assignments to plain names.
     body = ast.parse(inspect.getsource(enumeration)).body[0].body  # type: ignore[attr-defined]
     docs = {}
     for member, after in zip(body, [*body[1:], None], strict=True):

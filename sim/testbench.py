@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from rpaccel.config import HardwareConfig, SimulationConfig
+from rpaccel.errors import BuildError
 from rpaccel.image import channel_data
 
 __all__ = ["channel_files", "memory_plusargs", "testbench"]
@@ -78,8 +79,10 @@ def testbench(design: str, hardware: HardwareConfig, memory_bytes: int) -> dict[
 
 def _ports(design: str) -> list[tuple[str, int, str]]:
     """Direction, width and name of the ports of module ``rpaccel`` in generated Verilog."""
-    body = design[re.search(r"^module \\?rpaccel\b", design, re.MULTILINE).start() :]  # type: ignore[union-attr]
-    body = body[: body.index("endmodule")]
+    module = re.search(r"^module \\?rpaccel\b.*?^endmodule", design, re.MULTILINE | re.DOTALL)
+    if module is None:
+        raise BuildError("no module rpaccel in the Verilog sources")
+    body = module.group()
     found = re.findall(r"^\s*(input|output)\s+(?:\[(\d+):0\]\s+)?(\w+)\s*;", body, re.MULTILINE)
     return [(direction, int(high or 0) + 1, name) for direction, high, name in found]
 

@@ -71,6 +71,7 @@ class QuantisedModel:
                     arrays[f"{part}.{i}.{key}"] = np.asarray(getattr(layer, key))
         arrays["scales.names"] = np.array(list(self.scales), dtype=np.str_)
         arrays["scales.values"] = np.array(list(self.scales.values()), dtype=np.float64)
+        # NumPy's stub takes the arrays' names for its option allow_pickle.
         np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
 
     @classmethod
