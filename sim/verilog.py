@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from rpaccel.errors import BuildError
 
-__all__ = ["control_file", "port_names"]
+__all__ = ["control_file", "port_names", "start_blocks"]
 
 
 def port_names(text: str, module: str) -> list[str]:
@@ -53,3 +53,22 @@ def control_file(
         lines += [f'public_flat_rw -module "{module}" -var "{name}"' for name in names]
     lines += [f'no_inline -module "{module}"' for module in no_inline]
     return "\n".join(lines) + "\n"
+
+
+_HEADER = re.compile(r"^module [^;]*;$", re.MULTILINE)
+_BLOCK = re.compile(r"always @\* begin$", re.MULTILINE)
+_STATEMENT = re.compile(r"always @\*$([^;]*;)", re.MULTILINE)
+_START = "reg rpaccel_start; initial begin rpaccel_start = 1; #0 rpaccel_start = 0; end"
+_SEEN = "if (rpaccel_start) begin end"
+
+
+def start_blocks(text: str) -> str:
+    """Make every combinational block of Yosys' Verilog run once at time 0.
+
+    An ``always @*`` block runs when something that it reads changes, so one whose inputs are
+    constant from the start never runs. Yosys lets most blocks read a register with an initial
+    value, but Icarus sets that before the blocks wait for it. Here it changes after they do.
+    """
+    text = _HEADER.sub(rf"\g<0>\n  {_START}", text)
+    text = _STATEMENT.sub(rf"always @* begin {_SEEN}\1 end", text)
+    return _BLOCK.sub(rf"\g<0> {_SEEN}", text)

@@ -102,11 +102,6 @@ def test_verify_on_rtl() -> None:
 
 
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus is not installed")
-@pytest.mark.xfail(
-    strict=True,
-    reason="Icarus 11 runs `always @*` only when an input changes: combinational blocks whose "
-    "inputs are constant from the start (a round robin without requests) stay unknown",
-)
 def test_verify_on_icarus() -> None:
     code, out, error = call("verify", RANDOM, "--queries", 1, "--simulator", "icarus")
     assert code == 0, error
