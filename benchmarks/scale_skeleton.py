@@ -189,8 +189,6 @@ class Skeleton(wiring.Component):
                 epilogue = Epilogue(
                     cols=tile,
                     depth=self.depth,
-                    params=64,
-                    lanes=grid * tile,
                     sum_bits=sum_bits(grid * tile),
                 )
                 m.submodules[f"epilogue_{row}_{col}"] = share(epilogue, platform)
@@ -203,15 +201,12 @@ class Skeleton(wiring.Component):
                     array.w_row.eq(bits[2:]),
                     array.w.eq(bits[64:]),
                     epilogue.sums.eq(array.s),
-                    epilogue.c.valid.eq(array.e_valid[-1]),
-                    epilogue.c.start.eq(bits[20:24] == 0),
-                    epilogue.c.first.eq(bits[3]),
-                    epilogue.c.final.eq(bits[4:6] == 0),  # a layer of four slices
-                    epilogue.c.item.eq(bits[6:]),
-                    epilogue.c.params.eq(bits[30:]),
-                    epilogue.load_en.eq(bits[7:12] == 0),
-                    epilogue.load_addr.eq(bits[12:]),
-                    epilogue.load_data.eq(bits[128:]),
+                    epilogue.control.valid.eq(array.e_valid[-1]),
+                    epilogue.control.start.eq(bits[20:24] == 0),
+                    epilogue.control.first.eq(bits[3]),
+                    epilogue.control.final.eq(bits[4:6] == 0),  # a layer of four slices
+                    epilogue.control.item.eq(bits[6:]),
+                    epilogue.param.eq(bits[128:]),
                 ]
                 west = {"a": array.e, "a_valid": array.e_valid, "a_set": array.e_set}
                 sums[col] = array.s

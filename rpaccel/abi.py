@@ -334,9 +334,9 @@ class Target(IntEnum):
     PROGRAM = 3
     """PASS words of a group."""
     WEIGHTS = 4
-    """Weight rows of a group: words of ``rows * n_width`` bytes, int8."""
+    """Weight rows of a group: words of ``weight_tiles * tile_cols`` bytes, int8."""
     PARAMS = 5
-    """Epilogue parameters of a group: words of ``n_width`` PARAM structures."""
+    """Epilogue parameters of a group: words of ``tile_cols`` PARAM structures."""
 
 
 def target_id(kind: Target, index: int) -> int:
@@ -380,6 +380,8 @@ STAGE = Layout(
     Field("item_bytes", 16, "bytes of an item record (same in each stage)"),
     Field("program", 16, "first PASS of the stage's program"),
     Field("max_items", 16, "largest sub-batch"),
+    Field("form", 4, "which of the group's shapes the program is for"),
+    Field("words", 16, "words of the activation memory that an item takes"),
 )
 
 
@@ -429,17 +431,20 @@ PASS = Layout(
     "pass",
     256,
     Field("weights", 20, "first weight row of the tile"),
-    Field("slice", 16, "K slice read, in units of k_width bytes"),
+    Field("tile", 8, "which of the tiles in the weight words"),
+    Field("source", 16, "word of the activation memory that is read"),
+    Field("slice", 8, "which slice of that word"),
     Field("rows", 16, "valid inputs of the slice (for the utilisation counter)"),
     Field("cols", 16, "valid outputs of the tile (for the utilisation counter)"),
     Field("first", 1, "first K tile: accumulate from zero"),
     Field("final", 1, "last K tile: requantise and write"),
     Field("destination", 1, "Destination"),
     Field("relu", 1, "clamp below at zero"),
-    Field("chunk", 16, "output chunk written, in units of n_width bytes"),
+    Field("target", 16, "word of the activation memory that is written"),
+    Field("chunk", 8, "which chunk of that word"),
     Field("column", 16, "first column written"),
     Field("columns", 16, "number of columns written (1 where the destination is SCORE)"),
-    Field("params", 14, "epilogue parameter word"),
+    Field("params", 14, "epilogue parameters of the first column of sub-arrays"),
     Field("wait_input", 1, "reads bytes written by the gather unit: follow its items"),
     Field("wait_write", 1, "reads bytes written by the previous writing pass: follow it"),
     Field("last", 1, "last pass of the program"),

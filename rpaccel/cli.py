@@ -199,3 +199,25 @@ def run(
     show(report, table(report), as_json)
     log = logging.getLogger(__name__)
     log.info("wrote %s", " and ".join(str(output / name) for name in written))
+
+
+bench = typer.Typer(no_args_is_help=True, help="Figures of the machine's parts, each by a command.")
+app.add_typer(bench, name="bench")
+
+
+@bench.command()
+def array(
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the figures here (PNG).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cycles and utilisation of the array at the size of the paper's Table 3, from its model."""
+    from rpaccel.bench_array import bench as figures
+    from rpaccel.bench_array import draw, table
+
+    report = figures()
+    show(report, table(report), as_json)
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        draw(report, picture)

@@ -10,15 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from rpaccel import abi
 from rpaccel.checks import check_gather, check_model, same
-from rpaccel.config import Config
+from rpaccel.config import Config, HardwareConfig
 from rpaccel.errors import ConfigError
 from rpaccel.explain import explain
 from rpaccel.features import offsets
+from rpaccel.geometry import GroupGeometry, Shape
 from rpaccel.image import (
     Image,
     LayerInfo,
     MemoryUse,
     Segment,
+    ShapeInfo,
     StageInfo,
     TableInfo,
     assemble,
@@ -26,7 +28,8 @@ from rpaccel.image import (
     table_start,
 )
 from rpaccel.placement import share_evenly, share_hottest
-from rpaccel.tiling import Geometry, PlacedLayer, Space, Tile, tiles
+from rpaccel.tiling import PlacedLayer, Space, Tile, tiles
+from sw_model.group_cycles import GroupCycles
 from sw_model.planner import largest_sub_batches
 from sw_model.quantised import QuantisedModel
 
@@ -44,20 +47,35 @@ class _Table(NamedTuple):
 class _Group:
     """Memories of one group, filled stage by stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, hardware: HardwareConfig, number: int) -> None:
+        self.hardware = hardware
+        self.geometry = hardware.geometry(number)
         self.program: list[dict[str, int]] = []
         self.weights: list[NDArray[np.uint8]] = []
-        self.weight_rows = 0
         self.params: list[NDArray[np.uint8]] = []
 
-    def add(self, tile: Tile) -> None:
-        """Append a pass with its weights and parameters."""
-        command = dict(tile.command, weights=self.weight_rows, params=len(self.params))
-        self.program.append(command)
-        self.weights.append(tile.weights)
-        self.weight_rows += len(tile.weights)
-        if tile.params is not None:
-            self.params.append(tile.params)
+    @property
+    def weight_rows(self) -> int:
+        """Words of the weight memory in use."""
+        return len(self.weights) * self.hardware.tile_rows
+
+    def add(self, tiles: Sequence[Tile]) -> None:
+        """Append the program of a stage: passes with their weights and parameters."""
+        width = self.geometry.weight_tiles * self.hardware.tile_cols
+        lane = width
+        for tile in tiles:
+            size = tile.weights.shape[1]
+            if lane + size > width:
+                self.weights.append(np.zeros((self.hardware.tile_rows, width), np.uint8))
+                lane = 0
+            self.weights[-1][:, lane : lane + size] = tile.weights
+            address = self.weight_rows - self.hardware.tile_rows
+            place = {"weights": address, "tile": lane // size, "params": len(self.params)}
+            self.program.append({**tile.command, **place})
+            lane += size
+            if tile.params is not None:
+                self.params += list(tile.params)
+        self.program[-1]["last"] = 1
 
 
 class _Stage(NamedTuple):
@@ -111,7 +129,7 @@ def compile_image(
         raise ConfigError(
             f"the funnel has {len(config.funnel.stages)} stages, but {len(models)} models are given"
         )
-    groups = [_Group() for _ in hardware.groups]
+    groups = [_Group(hardware, number) for number in range(len(hardware.groups))]
     stages = []
     for number, model in enumerate(models):
         check_model(config, number, model)
@@ -134,34 +152,37 @@ def _stage(
     """Place a stage's activations, passes and tables."""
     hardware = config.hardware
     check_gather(config, number, model)
-    geometry = Geometry.of(hardware, hardware.group_of(number))
-    depth, rows = hardware.accumulator_depth, hardware.activation_rows
-    space = Space.plan(geometry, model, config.features.dense, rows // depth)
-    max_items = min(depth, rows // space.rows)
-    if not max_items:
-        raise ConfigError(
-            f"model {model.name!r} takes {space.rows} activation rows an item, but "
-            f"hardware.activation_rows = {rows}"
-        )
-    program = len(group.program)
-    layers = tuple(_layer(geometry, place, group) for place in space.layers)
-    group.program[-1]["last"] = 1
-    tables = [_Table(*table_lines(t.rows, hardware.memory.line_bytes)) for t in model.tables]
-    static = _static_lines(hardware.gather[number].static_lines, model, tables, hotness)
     funnel = config.funnel
     items = largest_sub_batches(funnel.items, funnel.sub_batch_items, funnel.keep)[number]
+    geometry = group.geometry
+    plans = [_plan(config, geometry, shape, model, items) for shape in geometry.shapes]
+    best = min(plans, key=lambda p: (not p.info.fits, p.info.cycles, p.info.passes))
+    if not best.info.max_items:
+        raise ConfigError(
+            f"model {model.name!r} takes {best.space.words} activation words an item, but "
+            f"hardware.activation_rows = {hardware.activation_rows}"
+        )
+    program = len(group.program)
+    group.add([tile for layer in best.layers for tile in layer])
+    tables = [_Table(*table_lines(t.rows, hardware.memory.line_bytes)) for t in model.tables]
+    static = _static_lines(hardware.gather[number].static_lines, model, tables, hotness)
     info = StageInfo(
         model=model.name,
         group=hardware.group_of(number),
-        tile_rows=geometry.tile_rows,
-        k_width=geometry.k_width,
-        n_width=geometry.n_width,
-        max_items=max_items,
-        limit="accumulator_depth" if max_items == depth else "activation_rows",
-        rows_per_item=space.rows,
+        tile_rows=hardware.tile_rows,
+        shape=best.shape.index,
+        options=tuple(plan.info for plan in plans),
+        max_items=best.info.max_items,
+        limit="accumulator_depth"
+        if hardware.activation_rows // best.space.words >= hardware.accumulator_depth
+        else "activation_rows",
+        words_per_item=best.space.words,
         items=items,
-        cycles=sum(layer.passes for layer in layers) * max(items, geometry.tile_rows),
-        layers=layers,
+        cycles=best.info.cycles,
+        layers=tuple(
+            _layer_info(best.shape, place, passes)
+            for place, passes in zip(best.space.layers, best.layers, strict=True)
+        ),
         tables=tuple(
             TableInfo(
                 name=t.name,
@@ -174,24 +195,62 @@ def _stage(
             for t, placed, lines in zip(model.tables, tables, static, strict=True)
         ),
     )
-    return _Stage(model, info, space, tables, program)
+    return _Stage(model, info, best.space, tables, program)
 
 
-def _layer(geometry: Geometry, place: PlacedLayer, group: _Group) -> LayerInfo:
-    """Append a layer's passes to its group."""
-    passes = n_tiles = 0
-    for tile in tiles(geometry, place):
-        group.add(tile)
-        passes += 1
-        n_tiles += tile.command["final"]
+class _Plan(NamedTuple):
+    """A stage in one of its group's shapes: the passes of each layer, and what they take."""
+
+    shape: Shape
+    space: Space
+    layers: list[list[Tile]]
+    info: ShapeInfo
+
+
+def _cycles(
+    geometry: GroupGeometry, shape: Shape, layers: Sequence[Sequence[Tile]], items: int
+) -> int:
+    """Cycles that a sub-batch takes when many follow each other and their inputs are there."""
+    model = GroupCycles(geometry)
+    program = [tile.command for layer in layers for tile in layer]
+    ends = [model.run(program, shape, items).passes[-1].rows[-1] for _ in range(3)]
+    return int(ends[2] - ends[1])
+
+
+def _plan(
+    config: Config, geometry: GroupGeometry, shape: Shape, model: QuantisedModel, items: int
+) -> _Plan:
+    """Place a stage's activations and cut its layers, in one shape."""
+    hardware = config.hardware
+    depth, rows = hardware.accumulator_depth, hardware.activation_rows
+    space = Space.plan(shape, model, config.features.dense, rows // depth)
+    layers = [list(tiles(shape, place)) for place in space.layers]
+    passes = sum(map(len, layers))
+    max_items = shape.parts * min(depth, rows // space.words)
+    info = ShapeInfo(
+        rows=shape.rows,
+        cols=shape.cols,
+        parts=shape.parts,
+        k_width=shape.k_width,
+        n_width=shape.n_width,
+        passes=passes,
+        max_items=max_items,
+        cycles=_cycles(geometry, shape, layers, min(items, max_items)) if max_items else 0,
+        fits=items <= max_items,
+    )
+    return _Plan(shape, space, layers, info)
+
+
+def _layer_info(shape: Shape, place: PlacedLayer, passes: list[Tile]) -> LayerInfo:
+    n_tiles = sum(tile.command["final"] for tile in passes)
     return LayerInfo(
         name=place.name,
         inputs=place.inputs,
         outputs=place.outputs,
-        k_tiles=passes // n_tiles,
+        k_tiles=len(passes) // n_tiles,
         n_tiles=n_tiles,
-        passes=passes,
-        utilisation=place.inputs * place.outputs / (passes * geometry.k_width * geometry.n_width),
+        passes=len(passes),
+        utilisation=place.inputs * place.outputs / (len(passes) * shape.k_width * shape.n_width),
     )
 
 
@@ -287,6 +346,8 @@ def _segments(
             "item_bytes": config.features.item_bytes,
             "program": stage.program,
             "max_items": stage.info.max_items,
+            "form": stage.info.shape,
+            "words": stage.info.words_per_item,
         }
         add(abi.Target.FIELDS, number, _words(abi.FIELD, fields))
         hot = [

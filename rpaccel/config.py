@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from math import gcd
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rpaccel.errors import ConfigError
+from rpaccel.geometry import GroupGeometry
 
 __all__ = [
     "Config",
@@ -169,11 +169,37 @@ class DataConfig(Section):
 
 
 class GroupConfig(Section):
-    """A group: ``rows x cols`` sub-arrays fused into one array, serving the listed stages."""
+    """A group: ``rows x cols`` sub-arrays that work on one token at a time, of the listed stages.
+
+    ``shapes`` are the ways to use them at run time, ``[rows, cols]`` of sub-arrays that are fused
+    into one array each; as many of these as there is room for share a token's items. By default
+    all are fused.
+    """
 
     rows: Annotated[int, Field(ge=1, le=64)] = 1
     cols: Annotated[int, Field(ge=1, le=64)] = 1
+    shapes: Annotated[
+        list[Annotated[list[Positive], Field(min_length=2, max_length=2)]] | None,
+        Field(min_length=1, max_length=16),
+    ] = None
     stages: Annotated[list[Natural], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _divide(self) -> GroupConfig:
+        for rows, cols in self.fusions:
+            if self.rows % rows or self.cols % cols:
+                raise ValueError(
+                    f"a shape must divide the group's {self.rows} x {self.cols} sub-arrays, "
+                    f"not be {rows} x {cols}"
+                )
+        if len(set(self.fusions)) != len(self.fusions):
+            raise ValueError(f"shapes must be distinct, not {self.shapes}")
+        return self
+
+    @property
+    def fusions(self) -> list[tuple[int, int]]:
+        """Rows and columns of sub-arrays that each shape fuses."""
+        return [(rows, cols) for rows, cols in self.shapes or [[self.rows, self.cols]]]
 
 
 class GatherConfig(Section):
@@ -230,8 +256,8 @@ class MemoryConfig(Section):
 class HardwareConfig(Section):
     """The machine. Groups serve stages; every stage has a gather unit and a top-k unit.
 
-    ``accumulator_depth`` is also the largest sub-batch of a stage. ``activation_rows`` is the
-    depth of one token buffer of a group. Of each stage, two token buffers exist.
+    ``accumulator_depth`` and ``activation_rows`` are words of each sub-array: accumulators, one an
+    item that it works on in a pass, and one token buffer. Of each stage, two token buffers exist.
     """
 
     tile_rows: Annotated[int, Field(ge=2, le=128)] = 8
@@ -276,21 +302,9 @@ class HardwareConfig(Section):
         """Index of the group that serves a stage."""
         return next(i for i, g in enumerate(self.groups) if stage in g.stages)
 
-    def k_width(self, group: int) -> int:
-        """Inputs (K) a pass of a group takes: bytes of one K slice."""
-        return self.groups[group].rows * self.tile_rows
-
-    def n_width(self, group: int) -> int:
-        """Outputs (N) a pass of a group makes: bytes of one output chunk."""
-        return self.groups[group].cols * self.tile_cols
-
-    def block_bytes(self, group: int) -> int:
-        """Bytes of an activation block: the unit in which slices and chunks meet."""
-        return gcd(self.k_width(group), self.n_width(group))
-
-    def banks(self, group: int) -> int:
-        """Activation banks of a group, each one block wide."""
-        return max(self.k_width(group), self.n_width(group)) // self.block_bytes(group)
+    def geometry(self, group: int) -> GroupGeometry:
+        """The shapes of a group."""
+        return GroupGeometry(self, group)
 
     @property
     def macs(self) -> int:

@@ -10,8 +10,8 @@ __all__ = ["explain"]
 def explain(image: Image) -> str:
     """Tell what an image holds: tiles, passes, memories, static rows, limits, predicted cycles.
 
-    Cycles are those of the array for one sub-batch of the funnel, if it never waits: each pass
-    takes as many as it has items, or as loading the next tile's weights takes if that is more.
+    Cycles are those of the array for one sub-batch of the funnel among others, predicted by
+    :mod:`sw_model.group_cycles`, if neither gather unit nor filter hold it up.
     """
     parts = [
         f"image {image.image_id:#010x} for machine {image.digest:#018x}: "
@@ -33,11 +33,27 @@ def explain(image: Image) -> str:
 def _stage(number: int, stage: StageInfo) -> str:
     passes = sum(layer.passes for layer in stage.layers)
     useful = sum(layer.inputs * layer.outputs for layer in stage.layers)
-    size = stage.k_width * stage.n_width
+    shape = stage.options[stage.shape]
+    size = shape.k_width * shape.n_width
     head = (
-        f"stage {number}: model {stage.model} on group {stage.group}, "
-        f"{stage.k_width} inputs x {stage.n_width} outputs a pass"
+        f"stage {number}: model {stage.model} on group {stage.group}, {shape.parts} x "
+        f"{shape.k_width} inputs x {shape.n_width} outputs a pass"
     )
+    if len(stage.options) > 1:
+        head += f"\n  chosen of these for sub-batches of {stage.items} items:\n" + _table(
+            ["sub-arrays fused", "parts", "passes", "largest sub-batch", "cycles", ""],
+            [
+                [
+                    f"{option.rows} x {option.cols}",
+                    str(option.parts),
+                    str(option.passes),
+                    str(option.max_items),
+                    str(option.cycles),
+                    "chosen" if option is shape else "" if option.fits else "too large",
+                ]
+                for option in stage.options
+            ],
+        )
     layers = _table(
         ["layer", "inputs", "outputs", "K tiles", "N tiles", "passes", "utilisation"],
         [
@@ -54,13 +70,15 @@ def _stage(number: int, stage: StageInfo) -> str:
         ]
         + [["all", "", "", "", "", str(passes), f"{useful / (passes * size):.1%}"]],
     )
-    fewer = stage.items < stage.tile_rows
+    item_rows = -(-stage.items // shape.parts)
+    fewer = item_rows < stage.tile_rows
     limits = (
         f"  a sub-batch has at most {stage.max_items} items, because of {stage.limit}; an item "
-        f"takes {stage.rows_per_item} activation rows\n"
-        f"  a sub-batch of {stage.items} items takes at least {stage.cycles} cycles: {passes} "
-        f"passes x {max(stage.items, stage.tile_rows)} "
-        + (f"(loading a tile takes {stage.tile_rows})" if fewer else "items")
+        f"takes {stage.words_per_item} activation words\n"
+        f"  a sub-batch of {stage.items} items takes {stage.cycles} cycles: {passes} "
+        f"passes x {max(item_rows, stage.tile_rows)} "
+        + (f"(loading a tile takes {stage.tile_rows})" if fewer else "items in each part")
+        + f" and {stage.cycles - passes * max(item_rows, stage.tile_rows)} in which passes wait"
     )
     if stage.items > stage.max_items:
         limits += f"\n  the funnel's sub-batches of {stage.items} items are too large"

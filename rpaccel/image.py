@@ -21,6 +21,7 @@ __all__ = [
     "LayerInfo",
     "MemoryUse",
     "Segment",
+    "ShapeInfo",
     "StageInfo",
     "TableInfo",
     "assemble",
@@ -79,21 +80,37 @@ class MemoryUse:
 
 
 @dataclass(frozen=True)
+class ShapeInfo:
+    """What a stage would take in one of its group's shapes; ``fits`` tells if its memories do."""
+
+    rows: int
+    cols: int
+    parts: int
+    k_width: int
+    n_width: int
+    passes: int
+    max_items: int
+    cycles: int
+    fits: bool
+
+
+@dataclass(frozen=True)
 class StageInfo:
     """What the host needs to know about a stage of an image, and what ``explain`` shows.
 
     ``max_items`` is the largest sub-batch, ``limit`` names what sets it; ``items`` is the largest
-    sub-batch of the configuration's funnel, for which ``cycles`` is predicted.
+    sub-batch of the configuration's funnel, for which ``cycles`` is predicted. ``options`` are the
+    group's shapes, ``shape`` the one that was chosen of them.
     """
 
     model: str
     group: int
     tile_rows: int
-    k_width: int
-    n_width: int
+    shape: int
+    options: tuple[ShapeInfo, ...]
     max_items: int
     limit: str
-    rows_per_item: int
+    words_per_item: int
     items: int
     cycles: int
     layers: tuple[LayerInfo, ...]
@@ -163,9 +180,10 @@ class Image:
 
 
 def _stage(values: dict[str, Any]) -> StageInfo:
+    options = tuple(ShapeInfo(**v) for v in values.pop("options"))
     layers = tuple(LayerInfo(**v) for v in values.pop("layers"))
     tables = tuple(TableInfo(**v) for v in values.pop("tables"))
-    return StageInfo(**values, layers=layers, tables=tables)
+    return StageInfo(**values, options=options, layers=layers, tables=tables)
 
 
 def _identity(data: bytes) -> int:

@@ -1,8 +1,8 @@
 """Tiles: where a stage's activations lie, and the passes that compute its layers.
 
-The activation memory of a group holds, for each item, one row of bytes: inputs written by the
-gather unit (pooled tables, dense inputs) and layer outputs. A layer reads K slices and writes N
-chunks of it; the unit of both is a block of gcd(K, N) bytes.
+The activation memory of a group holds, for each item, a run of bytes: inputs written by the gather
+unit (pooled tables, dense inputs) and layer outputs. A layer reads slices of ``k_width`` bytes and
+writes chunks of ``n_width`` bytes of it; a memory word is whole slices and whole chunks.
 """
 
 from __future__ import annotations
@@ -15,36 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
 from rpaccel.errors import ConfigError
+from rpaccel.geometry import Shape
 from sw_model.quantised import QuantisedLayer, QuantisedModel
 
-__all__ = ["Geometry", "PlacedLayer", "Space", "Tile", "tiles"]
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Shape of a group: bytes of a K slice, of an N chunk, and rows and columns of sub-arrays."""
-
-    k_width: int
-    n_width: int
-    rows: int
-    tile_rows: int
-
-    @classmethod
-    def of(cls, hardware: HardwareConfig, group: int) -> Geometry:
-        """The geometry of a group of a machine."""
-        return cls(
-            hardware.k_width(group),
-            hardware.n_width(group),
-            hardware.groups[group].rows,
-            hardware.tile_rows,
-        )
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of an activation row: all banks side by side."""
-        return max(self.k_width, self.n_width)
+__all__ = ["PlacedLayer", "Space", "Tile", "tiles"]
 
 
 @dataclass(frozen=True)
@@ -94,36 +69,36 @@ class Space:
         Byte offset of each table's pooled vector.
     dense : int
         Byte offset of the dense inputs.
-    rows : int
-        Activation rows an item takes.
+    words : int
+        Words of the activation memory that an item takes.
     """
 
     layers: tuple[PlacedLayer, ...]
     tables: tuple[int, ...]
     dense: int
-    rows: int
+    words: int
 
     @classmethod
-    def plan(cls, geometry: Geometry, model: QuantisedModel, dense: int, rows: int) -> Space:
+    def plan(cls, shape: Shape, model: QuantisedModel, dense: int, words: int) -> Space:
         """Place a model's activations.
 
         Parameters
         ----------
-        geometry : Geometry
+        shape : Shape
         model : QuantisedModel
         dense : int
             Number of dense inputs.
-        rows : int
-            Rows an item may take without making sub-batches smaller than the accumulators allow.
-            Fewest tiles come first; if that takes more rows, hidden layers are packed densely, and
+        words : int
+            Words an item may take without making sub-batches smaller than the accumulators allow.
+            Fewest tiles come first; if that takes more words, hidden layers are packed densely, and
             if need be use the bytes of activations that are not read any more.
         """
         best = None
         for reuse, compact in ((False, False), (False, True), (True, False), (True, True)):
-            space = cls._place(geometry, model, dense, reuse=reuse, compact=compact)
-            if best is None or space.rows < best.rows:
+            space = cls._place(shape, model, dense, reuse=reuse, compact=compact)
+            if best is None or space.words < best.words:
                 best = space
-            if best.rows <= rows:
+            if best.words <= words:
                 break
         assert best is not None
         return best
@@ -131,7 +106,7 @@ class Space:
     @classmethod
     def _place(
         cls,
-        geometry: Geometry,
+        shape: Shape,
         model: QuantisedModel,
         dense: int,
         *,
@@ -144,7 +119,7 @@ class Space:
         bottom = len(model.bottom)
         joined = pooled + (model.bottom[-1].weights.shape[0] if bottom else 0)
         regions = [_Region(0, joined, -1, bottom)]
-        dense_at = _align(joined, geometry.k_width)
+        dense_at = _align(joined, shape.k_width)
         if bottom:
             regions.append(_Region(dense_at, dense, -1, 0))
         layers = []
@@ -162,28 +137,28 @@ class Space:
                 target = pooled
             else:
                 live = [r for r in regions if not reuse or r.dies >= number]
-                target = _fit(geometry, live, size, compact=compact)
+                target = _fit(shape, live, size, compact=compact)
                 regions.append(_Region(target, size, number, number + 1))
             layers.append(PlacedLayer(f"{model.name}.{part}", layer, source, target, gathered))
             source = target or 0
         end = max(
             _align(r.start + r.size, width)
             for r in regions
-            for width in (geometry.k_width, geometry.n_width)
+            for width in (shape.k_width, shape.n_width)
         )
-        return cls(tuple(layers), tuple(offsets), dense_at, -(-end // geometry.row_bytes))
+        return cls(tuple(layers), tuple(offsets), dense_at, -(-end // shape.word_bytes))
 
 
 def _align(value: int, unit: int) -> int:
     return -(-value // unit) * unit
 
 
-def _fit(geometry: Geometry, live: list[_Region], size: int, *, compact: bool) -> int:
+def _fit(shape: Shape, live: list[_Region], size: int, *, compact: bool) -> int:
     """Find a place for a layer's outputs: slice aligned, apart from what is still needed.
 
     The first place, or without ``compact`` the first of those with the fewest chunks.
     """
-    k, n = geometry.k_width, geometry.n_width
+    k, n = shape.k_width, shape.n_width
     end = _align(max((r.start + r.size for r in live), default=0), k)
     # behind the end, one place for each alignment of slices to chunks
     starts = [
@@ -201,11 +176,11 @@ class Tile:
     Attributes
     ----------
     command : dict
-        Fields of ``abi.PASS`` but for ``weights``, ``params`` and ``last``.
+        Fields of ``abi.PASS`` but for ``weights``, ``tile``, ``params`` and ``last``.
     weights : uint8, shape (tile_rows, rows * n_width)
-        Words of the weight memory.
-    params : uint8, shape (n_width * 8,), or None
-        Word of the parameter memory, for a final pass.
+        Rows of weights of all sub-arrays, those of the first row of sub-arrays first.
+    params : uint8, shape (m, tile_cols * 8), or None
+        Words of the parameter memory, for a final pass: one a column of sub-arrays that is used.
     """
 
     command: dict[str, int]
@@ -213,7 +188,7 @@ class Tile:
     params: NDArray[np.uint8] | None
 
 
-def tiles(geometry: Geometry, place: PlacedLayer) -> Iterator[Tile]:
+def tiles(shape: Shape, place: PlacedLayer) -> Iterator[Tile]:
     """Cut a layer into passes: for each output chunk, all input slices in ascending order.
 
     Raises
@@ -222,7 +197,7 @@ def tiles(geometry: Geometry, place: PlacedLayer) -> Iterator[Tile]:
         A sum of the layer could overflow int32, or a parameter is out of range.
     """
     check(place)
-    k, n = geometry.k_width, geometry.n_width
+    k, n = shape.k_width, shape.n_width
     to = place.target or 0
     slices = range(place.source // k, -(-(place.source + place.inputs) // k))
     for chunk in range(to // n, -(-(to + place.outputs) // n)):
@@ -237,7 +212,8 @@ def tiles(geometry: Geometry, place: PlacedLayer) -> Iterator[Tile]:
             block[row : row + len(taken), columns] = place.layer.weights[channels, inputs].T
             final = j == slices[-1]
             command = {
-                "slice": j,
+                "source": j // shape.slices,
+                "slice": j % shape.slices,
                 "rows": len(taken),
                 "cols": high - low,
                 "first": j == slices[0],
@@ -246,7 +222,8 @@ def tiles(geometry: Geometry, place: PlacedLayer) -> Iterator[Tile]:
                 if place.target is None
                 else abi.Destination.ACTIVATION,
                 "relu": place.layer.relu and not place.layer.logit,
-                "chunk": chunk,
+                "target": chunk // shape.chunks,
+                "chunk": chunk % shape.chunks,
                 "column": columns.start,
                 "columns": high - low,
                 "wait_input": inputs.start < place.gathered,
@@ -254,30 +231,31 @@ def tiles(geometry: Geometry, place: PlacedLayer) -> Iterator[Tile]:
             }
             yield Tile(
                 {name: int(value) for name, value in command.items()},
-                _weight_words(geometry, block),
-                _params(geometry, place.layer, channels, columns) if final else None,
+                _weight_words(shape, block),
+                _params(shape, place.layer, channels, columns) if final else None,
             )
 
 
-def _weight_words(geometry: Geometry, block: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Weights (k_width, n_width) as memory words: word r has row r of every sub-array row."""
-    split = block.reshape(geometry.rows, geometry.tile_rows, geometry.n_width)
-    words = split.transpose(1, 0, 2).reshape(geometry.tile_rows, -1)
+def _weight_words(shape: Shape, block: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Weights (k_width, n_width) as rows: number r has row r of every sub-array."""
+    split = block.reshape(shape.rows, shape.k_width // shape.rows, shape.n_width)
+    words = split.transpose(1, 0, 2).reshape(split.shape[1], -1)
     return np.ascontiguousarray(words).view(np.uint8)
 
 
 def _params(
-    geometry: Geometry, layer: QuantisedLayer, channels: slice, columns: slice
+    shape: Shape, layer: QuantisedLayer, channels: slice, columns: slice
 ) -> NDArray[np.uint8]:
-    """One PARAM structure a column; columns that are not written are zero."""
+    """One PARAM structure a column of the chunk; columns that are not written are zero."""
     at = {f.name: abi.PARAM.offset(f.name) for f in abi.PARAM}
     bias = layer.bias[channels].astype(np.int64) & 0xFFFFFFFF
     word = bias.astype(np.uint64) << np.uint64(at["bias"])
     word |= layer.mantissa[channels].astype(np.uint64) << np.uint64(at["mantissa"])
     word |= layer.shift[channels].astype(np.uint64) << np.uint64(at["shift"])
-    words = np.zeros(geometry.n_width, "<u8")
+    tile_cols = shape.n_width // shape.cols
+    words = np.zeros(-(-columns.stop // tile_cols) * tile_cols, "<u8")
     words[columns] = word
-    return words.view(np.uint8)
+    return words.view(np.uint8).reshape(-1, tile_cols * abi.PARAM.bytes)
 
 
 def check(place: PlacedLayer) -> None:

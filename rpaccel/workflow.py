@@ -348,7 +348,7 @@ def measurements(config: Config, counts: Mapping[str, int], cycles: list[int]) -
         }
     useful = 0
     for number, group in enumerate(hardware.groups):
-        size = hardware.k_width(number) * hardware.n_width(number)
+        size = group.rows * group.cols * hardware.tile_rows * hardware.tile_cols
         macs = counts[f"group{number}.macs"]
         useful += macs
         report["groups"][f"{number} ({group.rows}x{group.cols} sub-arrays)"] = {

@@ -1,8 +1,5 @@
 """The epilogue of a column of sub-arrays: accumulators, bias, requantisation, clamp."""
 
-from functools import reduce
-from operator import or_
-
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -22,30 +19,16 @@ PRODUCT = 48
 """Bits of a biased sum times a mantissa."""
 
 
-def control_layout(*, depth: int, params: int, lanes: int) -> data.StructLayout:
-    """What an epilogue must know of an item; travels from column to column, a cycle each.
+def control_layout(*, depth: int) -> data.StructLayout:
+    """What an epilogue must know of an item.
 
     Parameters
     ----------
     depth : int
         Accumulators a channel.
-    params : int
-        Words of parameters.
-    lanes : int
-        Output channels of all columns together.
     """
     return data.StructLayout(
-        {
-            "valid": 1,
-            "start": 1,
-            "first": 1,
-            "final": 1,
-            "relu": 1,
-            "item": ceil_log2(depth),
-            "params": ceil_log2(params),
-            # One bit more than a lane number needs: lanes to the west wrap to large numbers.
-            "lane": ceil_log2(lanes) + 1,
-        }
+        {"valid": 1, "start": 1, "first": 1, "final": 1, "relu": 1, "item": ceil_log2(depth)}
     )
 
 
@@ -62,10 +45,6 @@ class Epilogue(wiring.Component):
         Output channels.
     depth : int, positive
         Accumulators a channel: items of a pass.
-    params : int, positive
-        Words of parameters, one a final pass.
-    lanes : int, positive
-        Output channels of the group.
     sum_bits : int
         Significant bits of a sum.
     macro_bits : int
@@ -73,46 +52,29 @@ class Epilogue(wiring.Component):
 
     Members
     -------
-    c : In(control_layout(...))
-        Control of the item whose sums arrive one cycle later. ``start`` marks the first item of a
-        pass, ``lane`` is the channel of the score counted from this column's first.
-    c_east : Out(control_layout(...))
-        The same one cycle later, ``lane`` counted from the next column's first.
+    control : In(control_layout(...))
+        Of the item whose sums arrive one cycle later. ``start`` marks the first item of a pass.
     sums : In(32 * cols)
         Sums of the sub-array north, ``sum_bits`` significant bits a lane of 32.
-    load_en : In(1), load_addr : In(ceil_log2(params)), load_data : In(64 * cols)
-        Writes a word of parameters: ``cols`` PARAM structures.
+    param : In(64 * cols)
+        A PARAM structure a channel, two cycles after the ``control`` that starts a final pass.
     data : Out(8 * cols)
         Activations.
     score : Out(signed(16)), saturated : Out(1)
-        Logit of the chosen lane and whether it was clamped; zero in other columns.
+        Logit of the first channel and whether it was clamped.
     """
 
-    def __init__(
-        self,
-        *,
-        cols: int,
-        depth: int,
-        params: int,
-        lanes: int,
-        sum_bits: int,
-        macro_bits: int = MACRO_BITS,
-    ):
+    def __init__(self, *, cols: int, depth: int, sum_bits: int, macro_bits: int = MACRO_BITS):
         self.cols = cols
         self.depth = depth
-        self.params = params
         self.sum_bits = sum_bits
         self.macro_bits = macro_bits
-        self.module_name = f"epilogue_{cols}_{depth}_{params}_{lanes}_{sum_bits}_{macro_bits}"
-        control = control_layout(depth=depth, params=params, lanes=lanes)
+        self.module_name = f"epilogue_{cols}_{depth}_{sum_bits}_{macro_bits}"
         super().__init__(
             {
-                "c": In(control),
-                "c_east": Out(control),
+                "control": In(control_layout(depth=depth)),
                 "sums": In(LANE * cols),
-                "load_en": In(1),
-                "load_addr": In(ceil_log2(params)),
-                "load_data": In(abi.PARAM.bits * cols),
+                "param": In(abi.PARAM.bits * cols),
                 "data": Out(8 * cols),
                 "score": Out(16),
                 "saturated": Out(1),
@@ -121,22 +83,20 @@ class Epilogue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.d.sync += [self.c_east.eq(self.c), self.c_east.lane.eq(self.c.lane - self.cols)]
-
-        # Control of the item at each stage; stage 0 is the cycle in which its sums are here. Lanes
-        # are those meant for the next column.
-        stages = [self.c_east]
-        for number in range(1, EPILOGUE_LATENCY):
-            stage = Signal(self.c.shape(), name=f"stage_{number}")
+        # Control of the item at each stage; stage 0 is the cycle in which its sums are here.
+        stages = [self.control]
+        for number in range(EPILOGUE_LATENCY):
+            stage = Signal(self.control.shape(), name=f"stage_{number}")
             m.d.sync += stage.eq(stages[-1])
             stages.append(stage)
+        stages.pop(0)
         finals = [Signal(name=f"final_{number}") for number in range(EPILOGUE_LATENCY)]
         starts = [Signal(name=f"start_{number}") for number in range(EPILOGUE_LATENCY)]
         for stage, final, start in zip(stages, finals, starts):
             m.d.comb += [final.eq(stage.valid & stage.final), start.eq(final & stage.start)]
 
         totals = self._accumulate(m, stages[0], finals[0])
-        products, shifts = self._scale(m, stages[0], finals, starts, totals)
+        products, shifts = self._scale(m, finals, starts, totals)
         self._clamp(m, stages[4], finals, products, shifts)
         return m
 
@@ -158,8 +118,8 @@ class Epilogue(wiring.Component):
             m.d.comb += old.eq(ram.read.data)
         m.d.comb += [
             new.eq(Cat(self._sum(col, old)[:LANE] for col in range(self.cols))),
-            ram.read.en.eq(self.c.valid & ~self.c.first),
-            ram.read.addr.eq(self.c.item),
+            ram.read.en.eq(self.control.valid & ~self.control.first),
+            ram.read.addr.eq(self.control.item),
             ram.write.en.eq(control.valid & ~control.final),
             ram.write.addr.eq(control.item),
             ram.write.data.eq(new),
@@ -170,21 +130,11 @@ class Epilogue(wiring.Component):
         here = self.sums[LANE * col :][: self.sum_bits].as_signed()
         return here + old.word_select(col, LANE).as_signed()
 
-    def _scale(self, m, control, finals, starts, totals):
+    def _scale(self, m, finals, starts, totals):
         """Stages 1 and 2: add the bias and multiply. Returns products and shifts of stage 3."""
-        m.submodules.params = ram = Ram(
-            width=abi.PARAM.bits * self.cols, depth=self.params, macro_bits=self.macro_bits
-        )
-        m.d.comb += [
-            ram.write.en.eq(self.load_en),
-            ram.write.addr.eq(self.load_addr),
-            ram.write.data.eq(self.load_data),
-            ram.read.en.eq(starts[0]),
-            ram.read.addr.eq(control.params),
-        ]
         param = struct(abi.PARAM)
         params = [
-            data.View(param, ram.read.data.word_select(col, abi.PARAM.bits))
+            data.View(param, self.param.word_select(col, abi.PARAM.bits))
             for col in range(self.cols)
         ]
 
@@ -196,7 +146,7 @@ class Epilogue(wiring.Component):
             return factor * mantissas.word_select(col, 16)
 
         biased = self._vector(m, "biased", LANE, finals[1], biased_lane)
-        # The memory shows the next pass's parameters while this pass's last item is under way.
+        # The next pass's parameters are here while this pass's last item is under way.
         mantissas = self._vector(m, "mantissas", 16, starts[1], lambda col: params[col].mantissa)
         early = self._vector(
             m, "early", 8, starts[1], lambda col: Cat(params[col].shift, Const(0, 2))
@@ -207,7 +157,7 @@ class Epilogue(wiring.Component):
 
     def _clamp(self, m, control, finals, products, shifts):
         """Stages 3 and 4: rounding shift, clamp to a logit, clamp to an activation."""
-        logits, clamps = [], []
+        logits, overs = [], []
         for col in range(self.cols):
             # ((2 v >> s) + 1) >> 1 is rshift_round(v, s), s = 0 included.
             double = Cat(Const(0, 1), products.word_select(col, PRODUCT)).as_signed()
@@ -221,15 +171,12 @@ class Epilogue(wiring.Component):
             ]
             limit = Cat((~rounded[-1]).replicate(15), rounded[-1])
             logits.append(Mux(over, limit, rounded[:16]))
-            clamps.append(over)
-        clamped = Signal(self.cols, reset_less=True)
+            overs.append(over)
+        clamped = Signal(reset_less=True)
         with m.If(finals[3]):
-            m.d.sync += clamped.eq(Cat(clamps))
+            m.d.sync += clamped.eq(overs[0])
         logit = self._vector(m, "logits", 16, finals[3], lambda col: logits[col])
 
-        chosen = [
-            control.lane == (col - self.cols) % (1 << len(control.lane)) for col in range(self.cols)
-        ]
         with m.If(finals[4]):
             m.d.sync += [
                 self.data.eq(
@@ -238,16 +185,8 @@ class Epilogue(wiring.Component):
                         for col in range(self.cols)
                     )
                 ),
-                self.score.eq(
-                    reduce(
-                        or_,
-                        (
-                            Mux(chosen[col], logit.word_select(col, 16), 0)
-                            for col in range(self.cols)
-                        ),
-                    )
-                ),
-                self.saturated.eq((Cat(chosen) & clamped).any()),
+                self.score.eq(logit[:16]),
+                self.saturated.eq(clamped),
             ]
 
     @staticmethod

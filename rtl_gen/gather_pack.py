@@ -40,7 +40,7 @@ class Packer(wiring.Component):
         self.shape = shape
         group = shape.hardware.group_of(shape.stage)
         self.part_layout = data.StructLayout(
-            {"chunk": 16, "mask": shape.n_width, "data": 8 * shape.n_width}
+            {"chunk": 16, "mask": shape.chunk_bytes, "data": 8 * shape.chunk_bytes}
         )
         super().__init__(
             {
@@ -54,7 +54,7 @@ class Packer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         group = self.group
-        width = self.shape.n_width
+        width = self.shape.chunk_bytes
 
         # The word, the place of its first byte, and the part of it that lies in that chunk.
         valid, done = Signal(), Signal()
@@ -172,7 +172,7 @@ class Packer(wiring.Component):
 
     def _take(self, m, valid, done, word, chunk, column):
         """Take the next word and find its place: a division by a constant, exact for 16 bits."""
-        width = self.shape.n_width
+        width = self.shape.chunk_bytes
         fraction = 16 + ceil_log2(width)
         reciprocal = -(-(1 << fraction) // width)
         quotient = Signal(16)

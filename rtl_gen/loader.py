@@ -32,11 +32,11 @@ def target_bytes(hardware: HardwareConfig) -> dict[int, int]:
     for stage in range(hardware.stages):
         sizes[abi.target_id(Target.FIELDS, stage)] = abi.FIELD.bytes
         sizes[abi.target_id(Target.STATIC, stage)] = hardware.memory.bus_bytes
-    for group, shape in enumerate(hardware.groups):
-        n_width = hardware.n_width(group)
+    for group in range(len(hardware.groups)):
+        tiles = hardware.geometry(group).weight_tiles
         sizes[abi.target_id(Target.PROGRAM, group)] = abi.PASS.bytes
-        sizes[abi.target_id(Target.WEIGHTS, group)] = shape.rows * n_width
-        sizes[abi.target_id(Target.PARAMS, group)] = n_width * abi.PARAM.bytes
+        sizes[abi.target_id(Target.WEIGHTS, group)] = tiles * hardware.tile_cols
+        sizes[abi.target_id(Target.PARAMS, group)] = hardware.tile_cols * abi.PARAM.bytes
     return sizes
 
 

@@ -1,4 +1,4 @@
-"""The sequencer of a group: turns tokens into passes, and passes into items a cycle."""
+"""The sequencer of a group: turns tokens into passes, and passes into rows of items a cycle."""
 
 from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
@@ -6,15 +6,31 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from rpaccel import abi
-from rtl_gen.activations import Place
+from rpaccel.geometry import GroupGeometry
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import struct
 
-__all__ = ["Issuer", "ProgramWalker", "load_layout", "pass_layout", "token_layout"]
+__all__ = ["Issuer", "ProgramWalker", "entry_layout", "load_layout", "pass_layout", "token_layout"]
 
 
-def token_layout(*, stages: int, slot: int) -> data.StructLayout:
-    """A token in a group: served stage, token buffer, query slot (``slot`` bits), items."""
+def entry_layout(geometry: GroupGeometry) -> data.StructLayout:
+    """What a group must know of a stage: first pass, shape, words that an item takes."""
+    return data.StructLayout(
+        {
+            "program": 16,
+            "form": ceil_log2(len(geometry.shapes)),
+            "words": ceil_log2(geometry.hardware.activation_rows + 1),
+        }
+    )
+
+
+def token_layout(geometry: GroupGeometry, *, slot: int) -> data.StructLayout:
+    """A token in a group.
+
+    Served stage, token buffer, query slot (``slot`` bits), items, ``rows`` of items in each part,
+    and ``rest``, the parts that have an item in the last row.
+    """
+    stages = len(geometry.hardware.groups[geometry.group].stages)
     return data.StructLayout(
         {
             "stage": ceil_log2(stages),
@@ -22,30 +38,33 @@ def token_layout(*, stages: int, slot: int) -> data.StructLayout:
             "slot": slot,
             "query_last": 1,
             "items": abi.ITEM_BITS,
+            "rows": abi.ITEM_BITS,
+            "rest": range(geometry.max_parts + 1),
         }
     )
 
 
-def pass_layout(*, stages: int, slot: int, banks: int, depth: int, macs: int) -> data.StructLayout:
-    """A pass ready to run: a PASS of a token with its addresses worked out.
+def pass_layout(geometry: GroupGeometry, *, slot: int) -> data.StructLayout:
+    """A pass ready to run: a PASS of a token with what it needs of its stage.
 
-    Parameters
-    ----------
-    stages, slot : int
-        As for :func:`token_layout`.
-    banks, depth : int
-        Of the activation memory.
-    macs : int
-        Multiply-accumulate units of the group.
+    ``macs`` and ``macs_last`` are useful multiply-accumulates of a row of items, and of the last.
     """
-    at = data.StructLayout({"bank": ceil_log2(banks), "address": ceil_log2(depth)})
+    macs = max(s.k_width * s.n_width * s.parts for s in geometry.shapes)
+    entry = entry_layout(geometry)
+    address = ceil_log2(geometry.hardware.activation_rows)
     return data.StructLayout(
         {
-            "token": token_layout(stages=stages, slot=slot),
+            "token": token_layout(geometry, slot=slot),
+            "form": entry["form"].shape,
+            "words": entry["words"].shape,
             "weights": 20,
-            "slice": at,
-            "chunk": at,
+            "tile": ceil_log2(geometry.weight_tiles),
+            "source": address,
+            "slice": max(ceil_log2(s.slices) for s in geometry.shapes),
+            "target": address,
+            "chunk": max(ceil_log2(s.chunks) for s in geometry.shapes),
             "macs": range(macs + 1),
+            "macs_last": range(macs + 1),
             "first": 1,
             "final": 1,
             "score": 1,
@@ -68,20 +87,15 @@ class ProgramWalker(wiring.Component):
 
     Parameters
     ----------
+    geometry : GroupGeometry
     token, work : StructLayout
         See :func:`token_layout` and :func:`pass_layout`.
-    slices, chunks : Place
-        Where slices and chunks lie.
-    depth : int
-        Words of the program memory.
-    stages : int
-        Stages that the group serves.
 
     Members
     -------
     tokens : In(stream.Signature(token))
-    program : In(16).array(stages)
-        First pass of each stage's program.
+    entry : In(entry_layout(...)).array(stages)
+        Of each stage that the group serves.
     memory : Out(en, addr, data)
         Read port of the program memory, one cycle of latency.
     o : Out(stream.Signature(work))
@@ -90,22 +104,21 @@ class ProgramWalker(wiring.Component):
         All passes that left at ``o`` are over.
     """
 
-    def __init__(self, *, token, work, slices: Place, chunks: Place, depth: int, stages: int):
-        self.slices = slices
-        self.chunks = chunks
+    def __init__(self, geometry: GroupGeometry, *, token, work):
+        self.geometry = geometry
+        self.work = work
+        hardware = geometry.hardware
+        stages = len(hardware.groups[geometry.group].stages)
+        memory = {
+            "en": Out(1),
+            "addr": Out(ceil_log2(hardware.program_depth)),
+            "data": In(abi.PASS.bits),
+        }
         super().__init__(
             {
                 "tokens": In(stream.Signature(token)),
-                "program": In(16).array(stages),
-                "memory": Out(
-                    wiring.Signature(
-                        {
-                            "en": Out(1),
-                            "addr": Out(ceil_log2(depth)),
-                            "data": In(abi.PASS.bits),
-                        }
-                    )
-                ),
+                "entry": In(entry_layout(geometry)).array(stages),
+                "memory": Out(wiring.Signature(memory)),
                 "o": Out(stream.Signature(work)),
                 "empty": Out(stream.Signature(token)),
                 "idle": In(1),
@@ -117,8 +130,15 @@ class ProgramWalker(wiring.Component):
         counter = Signal(16)
         command = data.View(struct(abi.PASS), self.memory.data)
         work = self.o.p
-        rows = {"slice": Signal(16), "chunk": Signal(16)}
-        places = {"slice": self.slices, "chunk": self.chunks}
+        product = Signal(range(self.geometry.hardware.macs + 1))
+        entry = data.View(
+            self.entry[0].shape(), Array(e.as_value() for e in self.entry)[self.tokens.p.stage]
+        )
+        parts = Array(shape.parts for shape in self.geometry.shapes)[work.form]
+        same = (
+            *("weights", "tile", "source", "slice", "target", "chunk", "first", "final", "relu"),
+            *("column", "columns", "params", "wait_input", "wait_write", "last"),
+        )
         m.d.comb += [
             self.empty.p.eq(self.tokens.p),
             self.memory.addr.eq(counter),
@@ -127,7 +147,9 @@ class ProgramWalker(wiring.Component):
             with m.State("IDLE"):
                 m.d.sync += [
                     work.token.eq(self.tokens.p),
-                    counter.eq(Array(self.program)[self.tokens.p.stage]),
+                    work.form.eq(entry.form),
+                    work.words.eq(entry.words),
+                    counter.eq(entry.program),
                 ]
                 with m.If(self.tokens.valid):
                     with m.If(self.tokens.p.items == 0):
@@ -139,19 +161,17 @@ class ProgramWalker(wiring.Component):
                 m.d.sync += counter.eq(counter + 1)
                 m.next = "DECODE"
             with m.State("DECODE"):
-                for name, place in places.items():
-                    bank, row = place.locate(command[name])
-                    m.d.sync += [work[name].bank.eq(bank), rows[name].eq(row)]
-                m.d.sync += work.score.eq(command.destination)
-                for name in ("weights", "first", "final", "relu", "column", "columns"):
-                    m.d.sync += work[name].eq(command[name])
-                for name in ("params", "wait_input", "wait_write", "last"):
-                    m.d.sync += work[name].eq(command[name])
+                m.d.sync += [work[name].eq(command[name]) for name in same]
+                m.d.sync += [
+                    work.score.eq(command.destination),
+                    product.eq(command.rows * command.cols),
+                ]
                 m.next = "MULTIPLY"
             with m.State("MULTIPLY"):
-                for name in places:
-                    m.d.sync += work[name].address.eq(rows[name] * work.token.items)
-                m.d.sync += work.macs.eq(command.rows * command.cols)
+                m.d.sync += [
+                    work.macs.eq(product * parts),
+                    work.macs_last.eq(product * work.token.rest),
+                ]
                 m.next = "SEND"
             with m.State("SEND"):
                 m.d.comb += self.o.valid.eq(1)
@@ -168,74 +188,80 @@ class ProgramWalker(wiring.Component):
         return m
 
 
-def load_layout(*, depth: int, rows: int) -> data.StructLayout:
+def load_layout(geometry: GroupGeometry) -> data.StructLayout:
     """A row of weights to be read from the weight memory and put into a set of a tile's row."""
     return data.StructLayout(
-        {"en": 1, "address": ceil_log2(depth), "row": ceil_log2(rows), "set": 1}
+        {
+            "en": 1,
+            "address": ceil_log2(geometry.hardware.weight_rows),
+            "tile": ceil_log2(geometry.weight_tiles),
+            "row": ceil_log2(geometry.hardware.tile_rows),
+            "set": 1,
+        }
     )
 
 
 class Issuer(wiring.Component):
-    """Run passes in order: load their weights, and send their items into the array, one a cycle.
+    """Run passes in order: load their weights, and send their items into the array, a row a cycle.
 
     The weights of a pass are loaded into the set that the pass before does not use, as soon as the
     pass before that has left it; the items follow the weights as a wave. A pass needs
-    ``tile_rows`` cycles, or one an item if that is more; with enough items there is no pause.
+    ``tile_rows`` cycles, or one a row of items if that is more; with enough of them there is no
+    pause. A pass in another shape than the one before waits until that has left the array.
 
     Parameters
     ----------
+    geometry : GroupGeometry
     work : StructLayout
         See :func:`pass_layout`.
-    stages : int
-        Stages that the group serves.
-    tile_rows : int
-        Rows of weights that a pass loads.
-    cols : int
-        Sub-arrays side by side.
-    weights : int
-        Words of the weight memory.
 
     Members
     -------
     i : In(stream.Signature(work))
         Passes.
+    shape : Out
+        Number of the shape of all passes in the array.
     load : Out(load_layout(...))
         Read of the weight memory in this cycle.
     o : Out(stream.Signature(work))
-        The pass that an item belongs to; ``ready`` high for the last item.
-    issue : Out(valid, start, end, set, item)
-        An item enters in this cycle: first or last of its pass, which set of weights.
+        The pass that a row of items belongs to.
+    issue : Out(valid, start, end, set, row)
+        A row of items, one in each part, enters in this cycle: first or last of its pass, which set
+        of weights, its number.
     arrived : In(15).array(stages, 2)
-        Items in each token buffer that the gather unit has finished.
+        Rows in each token buffer that the gather unit has finished.
     room : In(stages)
-        Whether another score can be taken.
+        Whether another row of scores can be taken.
     take : In(1)
         Whether the pass can be taken by those that follow it to the end.
     written, write_end : In(1)
-        An item, and with it its pass, was written to the activation memory.
+        A row, and with it its pass, was written to the activation memory.
+    ended : In(1)
+        The last row of a pass has left the array.
     busy, stall_input, stall_write, stall_weights : Out(1)
         Counter increments of this cycle.
     """
 
-    def __init__(self, *, work, stages: int, tile_rows: int, cols: int, weights: int):
+    def __init__(self, geometry: GroupGeometry, *, work):
+        self.geometry = geometry
         self.work = work
-        self.tile_rows = tile_rows
-        self.cols = cols
-        item = data.StructLayout(
-            {"valid": 1, "start": 1, "end": 1, "set": 1, "item": abi.ITEM_BITS}
-        )
+        self.tile_rows = geometry.hardware.tile_rows
+        stages = len(geometry.hardware.groups[geometry.group].stages)
+        row = data.StructLayout({"valid": 1, "start": 1, "end": 1, "set": 1, "row": abi.ITEM_BITS})
         super().__init__(
             {
                 "i": In(stream.Signature(work)),
+                "shape": Out(work["form"].shape),
                 # Sets take turns; the first pass turns this to set 0, where the items begin.
-                "load": Out(load_layout(depth=weights, rows=tile_rows), init={"set": 1}),
+                "load": Out(load_layout(geometry), init={"set": 1}),
                 "o": Out(work),
-                "issue": Out(item),
+                "issue": Out(row),
                 "arrived": In(abi.ITEM_BITS).array(stages, 2),
                 "room": In(stages),
                 "take": In(1),
                 "written": In(1),
                 "write_end": In(1),
+                "ended": In(1),
                 "busy": Out(1),
                 "stall_input": Out(1),
                 "stall_write": Out(1),
@@ -254,20 +280,27 @@ class Issuer(wiring.Component):
 
     def _load(self, m, loaded, end):
         # Columns to the east use a set longer: it is free again cols - 1 cycles later.
-        late = Signal(max(1, self.cols - 2))
+        late = Signal(max(1, self.geometry.max_cols - 2))
         m.d.sync += late.eq(late << 1 | end)
-        freed = late[-1] if self.cols > 2 else end
+        freed = Array(
+            late[shape.cols - 3] if shape.cols > 2 else end for shape in self.geometry.shapes
+        )[self.shape]
         free = Signal(2, init=2)
         left = Signal(range(self.tile_rows + 1))
-        start = Signal()
+        active = Signal(8)  # passes that were begun and are not over
+        start, may_start = Signal(), Signal()
+        same = self.i.p.form == self.shape
         m.d.comb += [
-            start.eq((left <= 1) & self.i.valid & (free != 0) & loaded.i.ready),
-            self.i.ready.eq((left <= 1) & (free != 0) & loaded.i.ready),
+            may_start.eq((left <= 1) & (free != 0) & loaded.i.ready & same),
+            start.eq(may_start & self.i.valid),
+            self.i.ready.eq(may_start),
             loaded.i.valid.eq(start),
             loaded.i.p.eq(self.i.p),
             self.load.en.eq(left != 0),
         ]
-        m.d.sync += free.eq(free - start + freed)
+        m.d.sync += [free.eq(free - start + freed), active.eq(active + start - self.ended)]
+        with m.If(self.i.valid & ~same & (active == 0)):
+            m.d.sync += self.shape.eq(self.i.p.form)
         with m.If(self.load.en):
             m.d.sync += [
                 left.eq(left - 1),
@@ -278,16 +311,17 @@ class Issuer(wiring.Component):
             m.d.sync += [
                 left.eq(self.tile_rows),
                 self.load.address.eq(self.i.p.weights),
+                self.load.tile.eq(self.i.p.tile),
                 self.load.row.eq(0),
                 self.load.set.eq(~self.load.set),
             ]
 
     def _issue(self, m, loaded):
         work = loaded.o.p
-        item, now = Signal(abi.ITEM_BITS), self.issue
-        single = Signal()  # the last cycle's item was all of its pass
+        row, now = Signal(abi.ITEM_BITS), self.issue
+        single = Signal()  # the last cycle's row was all of its pass
         outstanding = Signal(8)  # writing passes that have been issued but not all written
-        written = Signal(abi.ITEM_BITS)  # items written of the oldest of them
+        written = Signal(abi.ITEM_BITS)  # rows written of the oldest of them
         input_ok, write_ok, room_ok = Signal(), Signal(), Signal()
         arrived = Array(self.arrived[s][b] for s in range(len(self.arrived)) for b in range(2))
         waiting = loaded.o.valid & ~single & self.take
@@ -295,16 +329,16 @@ class Issuer(wiring.Component):
         m.d.comb += [
             self.o.eq(work),
             input_ok.eq(
-                ~work.wait_input | (item < arrived[(work.token.stage << 1) | work.token.buffer])
+                ~work.wait_input | (row < arrived[(work.token.stage << 1) | work.token.buffer])
             ),
             write_ok.eq(
-                ~work.wait_write | (outstanding == 0) | ((outstanding == 1) & (item < written))
+                ~work.wait_write | (outstanding == 0) | ((outstanding == 1) & (row < written))
             ),
             room_ok.eq(~(work.final & work.score) | self.room.bit_select(work.token.stage, 1)),
             now.valid.eq(waiting & input_ok & write_ok & room_ok),
-            now.start.eq(item == 0),
-            now.end.eq(item == work.token.items - 1),
-            now.item.eq(item),
+            now.start.eq(row == 0),
+            now.end.eq(row == work.token.rows - 1),
+            now.row.eq(row),
             loaded.o.ready.eq(now.valid & now.end),
             self.busy.eq(now.valid),
             self.stall_input.eq(waiting & ~input_ok),
@@ -314,7 +348,7 @@ class Issuer(wiring.Component):
         # An accumulator is read one cycle before it is written.
         m.d.sync += single.eq(now.valid & now.start & now.end)
         with m.If(now.valid):
-            m.d.sync += item.eq(Mux(now.end, 0, item + 1))
+            m.d.sync += row.eq(Mux(now.end, 0, row + 1))
             with m.If(now.end):
                 m.d.sync += now.set.eq(~now.set)
 

@@ -94,11 +94,9 @@ def ranked_layout(hardware: HardwareConfig) -> data.StructLayout:
     )
 
 
-def write_layout(n_width: int) -> data.StructLayout:
-    """A write of up to ``n_width`` bytes of one item into a group's activation memory."""
-    return data.StructLayout(
-        {"chunk": 16, "item": abi.ITEM_BITS, "mask": n_width, "data": 8 * n_width}
-    )
+def write_layout(width: int) -> data.StructLayout:
+    """A write of up to ``width`` bytes of one item into a group's activation memory."""
+    return data.StructLayout({"chunk": 16, "item": abi.ITEM_BITS, "mask": width, "data": 8 * width})
 
 
 def group_input_signature(hardware: HardwareConfig, group: int) -> wiring.Signature:
@@ -109,7 +107,7 @@ def group_input_signature(hardware: HardwareConfig, group: int) -> wiring.Signat
     return wiring.Signature(
         {
             "start": Out(stream.Signature(start)),
-            "write": Out(stream.Signature(write_layout(hardware.n_width(group)))),
+            "write": Out(stream.Signature(write_layout(hardware.geometry(group).gather_bytes))),
             "item_valid": Out(1),
             "item_position": Out(abi.POSITION_BITS),
         }

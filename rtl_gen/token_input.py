@@ -1,18 +1,35 @@
 """The input side of a group for one stage: starts tokens and takes what the gather unit writes."""
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from rpaccel import abi
-from rtl_gen.activations import Place
+from rpaccel.geometry import GroupGeometry
 from rtl_gen.ram import Ram
+from rtl_gen.sequencer import entry_layout
 
-__all__ = ["WRITE_LATENCY", "TokenInput"]
+__all__ = ["WRITE_LATENCY", "TokenInput", "fill_layout"]
 
 #: Cycles from the acceptance of a write to the cycle in which it is at the memory's port.
-WRITE_LATENCY = 2
+WRITE_LATENCY = 1
+
+
+def fill_layout(geometry: GroupGeometry) -> data.StructLayout:
+    """What the gather unit writes in a cycle: to which buffer, part, word and place in it."""
+    return data.StructLayout(
+        {
+            "en": 1,
+            "form": entry_layout(geometry)["form"].shape,
+            "buffer": 1,
+            "part": range(geometry.max_parts),
+            "address": ceil_log2(geometry.hardware.activation_rows),
+            "place": max(ceil_log2(s.word_bytes // geometry.gather_bytes) for s in geometry.shapes),
+            "mask": geometry.gather_bytes,
+            "data": 8 * geometry.gather_bytes,
+        }
+    )
 
 
 class TokenInput(wiring.Component):
@@ -24,56 +41,52 @@ class TokenInput(wiring.Component):
 
     Parameters
     ----------
+    geometry : GroupGeometry
     port : Signature
         See :func:`rtl_gen.signatures.group_input_signature`.
     token : StructLayout
         See :func:`rtl_gen.sequencer.token_layout`.
     stage : int
         Number of the stage among those of the group.
-    write : StructLayout
-        Of the write port of a token buffer.
-    chunks : Place
-        Where chunks lie in a token buffer.
-    items : int
-        Most items of a token.
-    macro_bits : int
-        See :class:`rtl_gen.ram.Ram`.
 
     Members
     -------
     i : In(port)
+        Items come in order, each with at least one write.
+    entry : In(entry_layout(...))
+        Of the stage.
     token : Out(stream.Signature(token))
         Accepted tokens.
     arrived : Out(15).array(2)
-        Items of each buffer that have been written.
+        Rows of items of each buffer that have been written in all parts.
     reserved : In(2)
-    write : Out(write), write_buffer : Out(1)
-        What is written in this cycle, to which buffer.
+    fill : Out(fill_layout(...))
+        What is written in this cycle.
     free : In(2)
         Pulse: a buffer is not needed any more.
-    read : In(en, buffer, item)
-        Asks for the position of an item.
-    position : Out(16)
-        It, one cycle later.
+    read : In(en, buffer, row)
+        Asks for the positions of a row of items.
+    positions : Out(16).array(parts)
+        They, one cycle later.
     """
 
-    def __init__(self, *, port, token, stage: int, write, chunks: Place, items: int, macro_bits):
+    def __init__(self, geometry: GroupGeometry, *, port, token, stage: int):
+        self.geometry = geometry
         self.stage = stage
-        self.chunks = chunks
-        self.items = items
-        self.macro_bits = macro_bits
-        read = {"en": 1, "buffer": 1, "item": abi.ITEM_BITS}
+        self.parts = geometry.max_parts
+        self.rows = geometry.hardware.accumulator_depth
+        read = {"en": 1, "buffer": 1, "row": abi.ITEM_BITS}
         super().__init__(
             {
                 "i": In(port),
+                "entry": In(entry_layout(geometry)),
                 "token": Out(stream.Signature(token)),
                 "arrived": Out(abi.ITEM_BITS).array(2),
                 "reserved": In(2),
-                "write": Out(write),
-                "write_buffer": Out(1),
+                "fill": Out(fill_layout(geometry)),
                 "free": In(2),
                 "read": In(data.StructLayout(read)),
-                "position": Out(abi.POSITION_BITS),
+                "positions": Out(abi.POSITION_BITS).array(self.parts),
             }
         )
 
@@ -81,11 +94,11 @@ class TokenInput(wiring.Component):
         m = Module()
         current = Signal(init=1)  # buffer that is being filled
         busy = Signal(2)
-        items = [Signal(abi.ITEM_BITS, name=f"items_{b}") for b in range(2)]
 
         start = self.i.start
         available = Signal()
         started = Signal()
+        items = start.p.items
         m.d.comb += [
             available.eq(~busy.bit_select(~current, 1)),
             self.token.valid.eq(start.valid & available),
@@ -93,7 +106,9 @@ class TokenInput(wiring.Component):
             self.token.p.buffer.eq(~current),
             self.token.p.slot.eq(start.p.slot),
             self.token.p.query_last.eq(start.p.last),
-            self.token.p.items.eq(start.p.items),
+            self.token.p.items.eq(items),
+            self.token.p.rows.eq(self._by_shape(lambda s: (items + s.parts - 1) // s.parts)),
+            self.token.p.rest.eq(self._by_shape(lambda s: (items - 1)[:15] % s.parts + 1)),
             start.ready.eq(available & self.token.ready),
             started.eq(start.valid & start.ready),
         ]
@@ -101,79 +116,90 @@ class TokenInput(wiring.Component):
             m.d.sync += current.eq(~current)
         for buffer in range(2):
             with m.If(started & (current != buffer)):
-                m.d.sync += [
-                    busy[buffer].eq(1),
-                    items[buffer].eq(start.p.items),
-                    self.arrived[buffer].eq(0),
-                ]
+                m.d.sync += [busy[buffer].eq(1), self.arrived[buffer].eq(0)]
             with m.If(self.free[buffer]):
                 m.d.sync += busy[buffer].eq(0)
 
-        self._write(m, current, items)
-        self._finish(m, current, started)
+        last_part = Signal(range(self.parts))
+        m.d.comb += last_part.eq(self._by_shape(lambda s: s.parts - 1))
+        self._write(m, current, started, last_part)
+        self._finish(m, current, started, last_part)
         return m
 
-    def _write(self, m, current, items):
-        """Two stages: find the chunk's bank and row; multiply the row by the items of the token."""
-        given = self.i.write
-        m.d.comb += given.ready.eq(~self.reserved.bit_select(current, 1))
-        bank, row = self.chunks.locate(given.p.chunk)
-        found = {
-            "en": Signal(),
-            "buffer": Signal(),
-            "bank": Signal.like(self.write.bank),
-            "row": Signal.like(row, name="found_row"),
-            "item": Signal(abi.ITEM_BITS),
-            "mask": Signal.like(self.write.mask),
-            "data": Signal.like(self.write.data),
-        }
-        m.d.sync += [
-            found["en"].eq(given.valid & given.ready),
-            found["buffer"].eq(current),
-            found["bank"].eq(bank),
-            found["row"].eq(row),
-            found["item"].eq(given.p.item),
-            found["mask"].eq(given.p.mask),
-            found["data"].eq(given.p.data),
-        ]
-        count = Array(items)[found["buffer"]]
-        address = found["row"] * count + found["item"]
-        m.d.sync += [
-            self.write.address.eq(address),
-            self.write.next_address.eq(address + count),
-            self.write_buffer.eq(found["buffer"]),
-        ]
-        for name in ("en", "bank", "mask", "data"):
-            m.d.sync += self.write[name].eq(found[name])
+    def _by_shape(self, value) -> Value:
+        """Choose what ``value`` gives for the shape of the stage."""
+        return Array(value(shape) for shape in self.geometry.shapes)[self.entry.form]
 
-    def _finish(self, m, current, started):
-        """Count finished items once their writes are in the memory, and keep their positions."""
-        bits = ceil_log2(self.items)
-        m.submodules.positions = positions = Ram(
-            width=abi.POSITION_BITS, depth=2 << bits, macro_bits=self.macro_bits
-        )
-        count = Signal(bits)
-        with m.If(self.i.item_valid):
-            m.d.sync += count.eq(count + 1)
-        with m.If(started):
-            m.d.sync += count.eq(0)
+    def _write(self, m, current, started, last_part):
+        """Send each item to its part, and its bytes to their place in a word."""
+        given = self.i.write
+        ratios = [s.word_bytes // self.geometry.gather_bytes for s in self.geometry.shapes]
+        part = Signal(range(self.parts))
+        base = Signal.like(self.fill.address)  # first word of the row
+        odd = Signal()  # lowest bit of the item seen last
+        here, row = Signal.like(part), Signal.like(base)
+        taken = given.valid & given.ready
         m.d.comb += [
-            positions.write.en.eq(self.i.item_valid),
-            positions.write.addr.eq(Mux(current, count | (1 << bits), count)),
-            positions.write.data.eq(self.i.item_position),
+            given.ready.eq(~self.reserved.bit_select(current, 1)),
+            here.eq(part),
+            row.eq(base),
+        ]
+        with m.If(given.p.item[0] != odd):
+            m.d.comb += here.eq(Mux(part == last_part, 0, part + 1))
+            with m.If(part == last_part):
+                m.d.comb += row.eq(base + self.entry.words)
+        word = Array(given.p.chunk // ratio for ratio in ratios)[self.entry.form]
+        place = Array(given.p.chunk % ratio for ratio in ratios)[self.entry.form]
+        m.d.sync += [
+            self.fill.en.eq(taken),
+            self.fill.form.eq(self.entry.form),
+            self.fill.buffer.eq(current),
+            self.fill.part.eq(here),
+            self.fill.address.eq(row + word),
+            self.fill.place.eq(place),
+            self.fill.mask.eq(given.p.mask),
+            self.fill.data.eq(given.p.data),
+        ]
+        with m.If(taken):
+            m.d.sync += [part.eq(here), base.eq(row), odd.eq(given.p.item[0])]
+        with m.If(started):
+            m.d.sync += [part.eq(0), base.eq(0), odd.eq(0)]
+
+    def _finish(self, m, current, started, last_part):
+        """Count rows that are finished once their writes are in the memory; keep positions."""
+        bits = ceil_log2(self.rows)
+        m.submodules.positions = positions = Ram(
+            width=abi.POSITION_BITS * self.parts,
+            depth=2 << bits,
+            granularity=abi.POSITION_BITS,
+            macro_bits=self.geometry.hardware.sram_macro_bits,
+        )
+        part = Signal(range(self.parts))
+        row = Signal(bits)
+        left = Signal(abi.ITEM_BITS)
+        complete = Signal()
+        m.d.comb += complete.eq(self.i.item_valid & ((part == last_part) | (left == 1)))
+        with m.If(self.i.item_valid):
+            m.d.sync += [left.eq(left - 1), part.eq(part + 1)]
+            with m.If(complete):
+                m.d.sync += [part.eq(0), row.eq(row + 1)]
+        with m.If(started):
+            m.d.sync += [left.eq(self.i.start.p.items), part.eq(0), row.eq(0)]
+        m.d.comb += [
+            positions.write.en.eq(self.i.item_valid << part),
+            positions.write.addr.eq(Mux(current, row | (1 << bits), row)),
+            positions.write.data.eq(self.i.item_position.replicate(self.parts)),
             positions.read.en.eq(self.read.en),
             positions.read.addr.eq(
-                Mux(self.read.buffer, self.read.item[:bits] | (1 << bits), self.read.item[:bits])
+                Mux(self.read.buffer, self.read.row[:bits] | (1 << bits), self.read.row[:bits])
             ),
-            self.position.eq(positions.read.data),
         ]
+        for number, position in enumerate(self.positions):
+            m.d.comb += position.eq(positions.read.data.word_select(number, abi.POSITION_BITS))
 
         # As late as a write that was accepted in the same cycle.
-        events = [Signal(2, name=f"finished_{i}") for i in range(WRITE_LATENCY)]
-        now = Signal(2)
-        m.d.comb += now.eq(self.i.item_valid << current)
-        for before, event in zip([now, *events], events):
-            m.d.sync += event.eq(before)
+        finished = Signal(2)
+        m.d.sync += finished.eq(complete << current)
         for buffer in range(2):
-            with m.If(events[-1][buffer]):
+            with m.If(finished[buffer]):
                 m.d.sync += self.arrived[buffer].eq(self.arrived[buffer] + 1)

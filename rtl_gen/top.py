@@ -104,7 +104,9 @@ class RPAccel(wiring.Component):
                 gather.load.eq(loader.load),
                 gather.flush.eq(loader.flush),
                 gather.stage_entry.eq(loader.stages[s]),
-                array.program[place].eq(loader.stages[s].program),
+                array.entry[place].program.eq(loader.stages[s].program),
+                array.entry[place].form.eq(loader.stages[s].form),
+                array.entry[place].words.eq(loader.stages[s].words),
                 controller.bad_index[s].eq(gather.bad_index),
                 controller.saturated[s].eq(topk.saturation),
             ]

@@ -11,8 +11,11 @@ __all__ = ["PassTracker", "flow_layout"]
 
 
 def flow_layout() -> data.StructLayout:
-    """What travels beside an item: whether there is one, and if it is first or last of its pass."""
-    return data.StructLayout({"valid": 1, "start": 1, "end": 1})
+    """What travels beside a row of items.
+
+    Whether there is one, if it is first or last of its pass, and which set of weights it meets.
+    """
+    return data.StructLayout({"valid": 1, "start": 1, "end": 1, "set": 1})
 
 
 class PassTracker(wiring.Component):

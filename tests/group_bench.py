@@ -6,21 +6,28 @@ import numpy as np
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
-from rpaccel.tiling import Geometry, Space, tiles
+from rpaccel.tiling import Space, tiles
 from rtl_gen.group import Group
 from sim.pysim import idle, simulate, stream_get, stream_put
 from sw_model.group import score
 from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedTable
 
 
-def hardware(tile, fused, stages=1, **values):
-    """A machine with one group of ``fused`` tiles that serves all stages."""
+def hardware(tile, size, stages=1, *, shapes=None, **values):
+    """A machine with one group of ``size`` tiles that serves all stages."""
     gather = {"static_lines": 4, "cache_lines": 4}
     return HardwareConfig.model_validate(
         {
             "tile_rows": tile[0],
             "tile_cols": tile[1],
-            "groups": [{"rows": fused[0], "cols": fused[1], "stages": list(range(stages))}],
+            "groups": [
+                {
+                    "rows": size[0],
+                    "cols": size[1],
+                    "shapes": shapes and [list(shape) for shape in shapes],
+                    "stages": list(range(stages)),
+                }
+            ],
             "gather": [gather] * stages,
             "topk_depth": [4] * stages,
             "accumulator_depth": 64,
@@ -95,10 +102,11 @@ class Token:
 
 @dataclass
 class Bench:
-    """A group with the programs of a model a stage."""
+    """A group with the programs of a model a stage, for the shape numbered ``uses[stage]``."""
 
     hardware: HardwareConfig
     models: list
+    uses: list | None = None
     spaces: list = field(default_factory=list)
     programs: list = field(default_factory=list)
     counts: dict = field(default_factory=dict)
@@ -106,25 +114,33 @@ class Bench:
 
     def __post_init__(self):
         self.dut = Group(hardware=self.hardware, group=0)
-        geometry = Geometry.of(self.hardware, 0)
+        geometry = self.hardware.geometry(0)
+        self.shapes = [geometry.shapes[use] for use in self.uses or [0] * len(self.models)]
+        self.width = geometry.weight_tiles * self.hardware.tile_cols
+        self.gather_bytes = geometry.gather_bytes
         self.program, self.weights, self.params, self.starts = [], [], [], []
-        for model in self.models:
+        for model, shape in zip(self.models, self.shapes):
             dense = model.bottom[0].weights.shape[1] if model.bottom else 0
-            space = Space.plan(geometry, model, dense, 1024 // 64)
+            space = Space.plan(shape, model, dense, 1024 // 64)
             self.spaces.append(space)
             self.starts.append(len(self.program))
             for place in space.layers:
-                for tile in tiles(geometry, place):
+                for tile in tiles(shape, place):
                     self._add(tile)
             self.program[-1]["last"] = 1
             self.programs.append(self.program[self.starts[-1] :])
 
     def _add(self, tile):
-        command = {**tile.command, "weights": len(self.weights), "params": 0}
-        self.weights += [word.tobytes() for word in tile.weights]
+        """Append a pass, its weights anywhere in words that it has for itself."""
+        size = tile.weights.shape[1]
+        place = len(self.program) % (self.width // size)
+        command = {**tile.command, "weights": len(self.weights), "tile": place, "params": 0}
+        self.weights += [
+            (bytes(size * place) + w.tobytes()).ljust(self.width, b"\x55") for w in tile.weights
+        ]
         if tile.params is not None:
             command["params"] = len(self.params)
-            self.params.append(tile.params.tobytes())
+            self.params += [word.tobytes() for word in tile.params]
         self.program.append(command)
 
     def token(self, rng, stage, items, *, extreme=False, last=False):
@@ -180,8 +196,12 @@ class Bench:
                     ctx.set(bus, {**at, "first": 0, "address": 0, "data": part})
                     await ctx.tick()
         ctx.set(bus.valid, 0)
-        for signal, start in zip(self.dut.program, self.starts):
-            ctx.set(signal, start)
+        for entry, start, shape, space in zip(
+            self.dut.entry, self.starts, self.shapes, self.spaces
+        ):
+            ctx.set(entry.program, start)
+            ctx.set(entry.form, shape.index)
+            ctx.set(entry.words, space.words)
 
     def _writes(self, rng, token, item):
         """The chunk writes of an item, in random order, some chunks in two parts."""
@@ -190,7 +210,7 @@ class Bench:
         chunks = {}
         for offset, values in parts:
             for number, value in enumerate(values[item].tolist()):
-                chunk, byte = divmod(offset + number, self.dut.n_width)
+                chunk, byte = divmod(offset + number, self.gather_bytes)
                 chunks.setdefault(chunk, {})[byte] = value & 255
         writes = []
         for chunk, values in chunks.items():
@@ -239,6 +259,7 @@ class Bench:
         self.counts = dict.fromkeys(names, 0)
         self.scores = {stage: [] for stage in stages}
         self.cycles = {}
+        self.starts_seen = {stage: [] for stage in stages}  # token: its start, its items' ends
         expected = {
             s: [beat for t in tokens if t.stage == s for beat in self.expected(t)] for s in stages
         }
@@ -272,7 +293,20 @@ class Bench:
 
         async def monitor(ctx):
             cycle = 0
-            async for values in ctx.tick().sample(*(self.dut.counters[n] for n in names)):
+            ports = [
+                signal
+                for s in stages
+                for port in [self.dut.i[s]]
+                for signal in (port.start.valid & port.start.ready, port.item_valid)
+            ]
+            counters = [self.dut.counters[n] for n in names]
+            async for values in ctx.tick().sample(*counters, *ports):
+                for s in stages:
+                    started, finished = values[2 + len(names) + 2 * s :][:2]
+                    if started:
+                        self.starts_seen[s].append((cycle, []))
+                    if finished:
+                        self.starts_seen[s][-1][1].append(cycle)
                 for name, value in zip(names, values[2:]):
                     self.counts[name] += value
                     if value:
@@ -296,5 +330,7 @@ class Bench:
             p["rows"] * p["cols"] * t.items for t in tokens for p in self.programs[t.stage]
         )
         assert self.counts["macs"] == useful
-        assert self.counts["busy"] == sum(t.items * len(self.programs[t.stage]) for t in tokens)
+        assert self.counts["busy"] == sum(
+            self.shapes[t.stage].item_rows(t.items) * len(self.programs[t.stage]) for t in tokens
+        )
         assert self.counts["passes"] == sum(len(self.programs[t.stage]) for t in tokens if t.items)

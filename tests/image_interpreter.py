@@ -60,8 +60,8 @@ class LoadedImage:
         if kind == abi.Target.PROGRAM:
             return 32, hw.program_depth
         if kind == abi.Target.WEIGHTS:
-            return hw.groups[index].rows * hw.n_width(index), hw.weight_rows
-        return 8 * hw.n_width(index), hw.param_rows
+            return hw.geometry(index).weight_tiles * hw.tile_cols, hw.weight_rows
+        return 8 * hw.tile_cols, hw.param_rows
 
     def words(self, kind: abi.Target, index: int) -> list[bytes]:
         """Content of an on-chip memory."""
@@ -109,15 +109,17 @@ class LoadedImage:
 
 
 class StageRun:
-    """One token in one stage: a banked activation memory full of garbage, then passes."""
+    """One token in one stage: activation memories full of garbage, then passes."""
 
     def __init__(self, image: LoadedImage, stage: int, items: int, rng: np.random.Generator):
         hw = image.hardware
         self.image, self.stage, self.items = image, stage, items
         self.group = hw.group_of(stage)
-        self.k, self.n = hw.k_width(self.group), hw.n_width(self.group)
-        self.unit, self.banks = hw.block_bytes(self.group), hw.banks(self.group)
-        shape = self.banks, hw.activation_rows, self.unit
+        entry = image.stage(stage)
+        self.words = entry["words"]
+        self.shape = hw.geometry(self.group).shapes[entry["form"]]
+        self.k, self.n = self.shape.k_width, self.shape.n_width
+        shape = self.shape.parts, hw.activation_rows, self.shape.word_bytes
         self.memory = rng.integers(-128, 128, shape).astype(np.int8)
         self.writer = np.zeros(shape, np.int8)
         self.scores = np.full(items, 1 << 20)
@@ -125,11 +127,14 @@ class StageRun:
         assert items <= image.stage(stage)["max_items"]
 
     def place(self, byte: int, item: int) -> tuple[int, int, int]:
-        """Bank, address and byte of a feature byte of an item."""
-        block = byte // self.unit
-        address = block // self.banks * self.items + item
+        """Part, address and byte in the word of a feature byte of an item."""
+        word, byte = divmod(byte, self.shape.word_bytes)
+        assert word < self.words
+        row, part = divmod(item, self.shape.parts)
+        assert row < self.image.hardware.accumulator_depth
+        address = row * self.words + word
         assert address < self.image.hardware.activation_rows
-        return block % self.banks, address, byte % self.unit
+        return part, address, byte
 
     def write(self, byte: int, item: int, value: int, writer: int) -> None:
         """Write one activation byte."""
@@ -169,8 +174,8 @@ class StageRun:
         """Run the program; checks of wait bits included. Returns scores, shape (items,)."""
         acc = np.zeros((self.items, self.n), np.int64)
         for command in self.image.program(self.stage):
-            weights = self.tile(command["weights"])
-            x, writers = self.slice(command["slice"])
+            weights = self.tile(command["weights"], command["tile"])
+            x, writers = self.slice(command["source"] * self.shape.slices + command["slice"])
             used = weights.any(axis=1)
             assert used.sum() <= command["rows"] <= self.k
             assert (writers[:, used] != NOT_WRITTEN).all(), "a pass reads what nobody wrote"
@@ -184,15 +189,16 @@ class StageRun:
         assert (self.scores < 1 << 20).all(), "no score was made"
         return self.scores
 
-    def tile(self, first: int) -> np.ndarray:
-        """Weights of a tile, (k_width, n_width)."""
+    def tile(self, first: int, number: int) -> np.ndarray:
+        """Weights of a tile, (k_width, n_width): of several in the words, the one of a number."""
         hw = self.image.hardware
-        rows = hw.groups[self.group].rows
+        size = self.shape.rows * self.n
         words = self.image.words(abi.Target.WEIGHTS, self.group)[first : first + hw.tile_rows]
         tile = np.zeros((self.k, self.n), np.int64)
         for r, word in enumerate(words):
-            for row in range(rows):
-                part = word[row * self.n : (row + 1) * self.n]
+            for row in range(self.shape.rows):
+                part = word[number * size + row * self.n :][: self.n]
+                assert len(part) == self.n
                 tile[row * hw.tile_rows + r] = np.frombuffer(part, np.int8)
         return tile
 
@@ -207,7 +213,8 @@ class StageRun:
 
     def epilogue(self, command: dict[str, int], acc: np.ndarray) -> None:
         """Requantise and write columns."""
-        word = self.image.words(abi.Target.PARAMS, self.group)[command["params"]]
+        words = self.image.words(abi.Target.PARAMS, self.group)[command["params"] :]
+        word = b"".join(words[: self.shape.cols])
         score = command["destination"] == abi.Destination.SCORE
         assert 1 <= command["columns"] == command["cols"]
         assert command["column"] + command["columns"] <= self.n
@@ -224,4 +231,5 @@ class StageRun:
                 else:
                     low = 0 if command["relu"] else -128
                     value = min(max(v, low), 127)
-                    self.write(command["chunk"] * self.n + column, item, value, PASS)
+                    at = command["target"] * self.shape.word_bytes + command["chunk"] * self.n
+                    self.write(at + column, item, value, PASS)

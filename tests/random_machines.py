@@ -24,13 +24,18 @@ def random_hardware(rng: np.random.Generator) -> dict[str, Any]:
     stages = _between(rng, 1, 2)
     together = stages == 1 or rng.random() < 0.4
     served = [list(range(stages))] if together else [[0], [1]]
+
+    def group(stages: list[int]) -> dict[str, Any]:
+        rows, cols = _between(rng, 1, 2), _between(rng, 1, 2)
+        fusions = [[r, c] for r in {1, rows} for c in {1, cols}]
+        shapes = [fusions[i] for i in rng.permutation(len(fusions))[: _between(rng, 1, 3)]]
+        return {"rows": rows, "cols": cols, "shapes": shapes, "stages": stages}
+
     bus = _power(rng, 3, 5)
     return {
         "tile_rows": _between(rng, 4, 16),
         "tile_cols": _between(rng, 4, 16),
-        "groups": [
-            {"rows": _between(rng, 1, 2), "cols": _between(rng, 1, 2), "stages": s} for s in served
-        ],
+        "groups": [group(s) for s in served],
         "accumulator_depth": _between(rng, 16, 128),
         "activation_rows": _between(rng, 3000, 8000),
         "weight_rows": 32768,

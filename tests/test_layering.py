@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = {"rpaccel", "rtl_gen", "sim", "sw_model", "tests"}
-CONTRACT = {"rpaccel.abi", "rpaccel.config", "rpaccel.errors"}
+CONTRACT = {"rpaccel.abi", "rpaccel.config", "rpaccel.errors", "rpaccel.geometry"}
 GATEWARE_TOOLS = {"amaranth", "amaranth_boards", "cocotb", "cocotb_tools", "cocotbext"}
 
 

@@ -51,7 +51,7 @@ def test_an_item_a_cycle(rng, shape):
     """With as many items as the array is deep, no cycle is lost between passes or tokens."""
     model = random_model(rng, tables=[8], dense=0, bottom=[], top=[24, 16, 1])
     bench = Bench(hardware(*SHAPES[shape]), [model])
-    items = bench.dut.latency + 1
+    items = bench.dut.latency[0] + 1
     bench.run(rng, [bench.token(rng, 0, items) for _ in range(4)])
     steady = bench.cycles["busy"][-3 * items * len(bench.programs[0]) :]
     assert steady[-1] - steady[0] + 1 == len(steady)
@@ -65,6 +65,40 @@ def test_a_pass_takes_a_tile_of_weights(rng, items):
     bench.run(rng, [bench.token(rng, 0, items) for _ in range(5)])
     begun = np.array(bench.cycles["passes"]).reshape(5, 10)
     assert (np.diff(begun[2:].ravel()) == 8).all()
+
+
+SHARED = {
+    "2x2 of 4x4": ((4, 4), (2, 2), [(1, 1), (2, 1), (2, 2)]),
+    "3x4 of 4x5": ((4, 5), (3, 4), [(3, 4), (1, 1), (3, 2)]),
+    "2x4 of 6x3": ((6, 3), (2, 4), [(1, 2), (2, 4)]),
+}
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+@pytest.mark.parametrize("shape", SHARED)
+def test_shapes_change_between_tokens(rng, shape, stall):
+    """A group fuses its tiles for tokens of one stage and shares items out for another's."""
+    tile, size, shapes = SHARED[shape]
+    models = [
+        random_model(rng, tables=[3, 5, 2], dense=7, bottom=[9, 4], top=[11, 6, 1]),
+        random_model(rng, tables=[6], dense=0, bottom=[], top=[13, 1]),
+    ]
+    first, second = rng.permutation(len(shapes))[:2]
+    bench = Bench(hardware(tile, size, stages=2, shapes=shapes), models, [first, second])
+    sizes = [1, 30, 2, 0, 17, int(rng.integers(3, 40)), 7, 0]
+    tokens = [bench.token(rng, number % 2, n) for number, n in enumerate(sizes)]
+    bench.run(rng, [*tokens, bench.token(rng, 0, 9)], stall=stall)
+
+
+def test_parts_share_items(rng):
+    """Four tiles side by side need a quarter of the cycles of one, if there are items enough."""
+    model = random_model(rng, tables=[8], dense=0, bottom=[], top=[16, 8, 1])
+    busy = []
+    for size, shapes in ((1, 1), None), ((2, 2), [(1, 1)]):
+        bench = Bench(hardware((8, 8), size, shapes=shapes), [model])
+        bench.run(rng, [bench.token(rng, 0, 60) for _ in range(3)])
+        busy.append(bench.counts["busy"])
+    assert busy[0] == 4 * busy[1]
 
 
 @pytest.mark.slow
@@ -92,7 +126,10 @@ def test_random_groups(rng, number):
                 extreme=rng.random() < 0.2,
             )
         )
-    tile, fused = (between(2, 9), between(2, 9)), (between(1, 3), between(1, 3))
-    bench = Bench(hardware(tile, fused, stages=stages, program_depth=2048), models)
+    tile, size = (between(2, 9), between(2, 9)), (between(1, 4), between(1, 4))
+    fusions = [(r, c) for r in (1, 2, 3, 4) for c in (1, 2, 3, 4) if not size[0] % r + size[1] % c]
+    shapes = [fusions[i] for i in rng.permutation(len(fusions))[: between(1, 3)]]
+    machine = hardware(tile, size, stages=stages, shapes=shapes, program_depth=2048)
+    bench = Bench(machine, models, [between(0, len(shapes) - 1) for _ in range(stages)])
     tokens = [bench.token(rng, between(0, stages - 1), between(0, 40)) for _ in range(10)]
     bench.run(rng, tokens, stall=rng.choice([0.0, 0.3]), score_stall=rng.choice([0.0, 0.5, 0.95]))

@@ -1,0 +1,34 @@
+"""The array's figures at the size of the paper's Table 3 stay what was promised of them."""
+
+import pytest
+
+from rpaccel.bench_array import bench, draw, table
+
+
+@pytest.fixture(scope="module")
+def report():
+    return bench()
+
+
+def test_fixed_arrays_stay_near_the_tile_bound(report):
+    cycles = {(row["array"], row["model"]): row for row in report["fixed"]}
+    assert [cycles[128, name]["tiles"] for name in ("RM-small", "RM-med", "RM-large")] == [4, 7, 24]
+    assert all(row["bound"] == row["tiles"] * 4096 for row in report["fixed"])
+    assert all(0 < row["over_bound"] <= 0.03 for row in report["fixed"])
+
+
+def test_funnel_in_steady_state(report):
+    fused, shared, static = report["funnel"]
+    # Tile bounds: 10,896 cycles of 16x16 for RM-small and 32x32 for RM-large make 94 %.
+    assert 0.85 <= fused["utilisation"] <= 0.942
+    assert 0.80 <= shared["utilisation"] <= 0.839
+    assert 0.76 <= static["utilisation"] <= 0.816
+    assert 263_776 * 512 / 16_384 <= report["alone"]["cycles"] <= 9_600
+
+
+def test_shown(report, tmp_path):
+    text = table(report)
+    for row in (*report["fixed"], *report["funnel"]):
+        assert f"{row['cycles']:,.0f}" in text
+    draw(report, tmp_path / "array.png")
+    assert (tmp_path / "array.png").stat().st_size > 10_000
