@@ -121,7 +121,8 @@ class Bench:
         self.program, self.weights, self.params, self.starts = [], [], [], []
         for model, shape in zip(self.models, self.shapes):
             dense = model.bottom[0].weights.shape[1] if model.bottom else 0
-            space = Space.plan(shape, model, dense, 1024 // 64)
+            words = self.hardware.activation_rows // self.hardware.accumulator_depth
+            space = Space.plan(shape, model, dense, words)
             self.spaces.append(space)
             self.starts.append(len(self.program))
             for place in space.layers:

@@ -1,0 +1,134 @@
+"""A group of 128x128 multiply-accumulate units on RecPipe's models, in Verilator.
+
+Scores against the golden model, and every cycle against the cycle model. Building takes minutes.
+"""
+
+import pickle
+
+import numpy as np
+import pytest
+from amaranth.hdl import Value
+
+from rpaccel import abi
+from rtl_gen.emit import emit
+from rtl_gen.signatures import score_layout
+from sim.build import build
+from sw_model.group_cycles import GroupCycles
+from tests.group_bench import Bench, hardware, random_model
+
+
+def packed(layout, values):
+    """A structure as an integer."""
+    return Value.cast(layout.const(values)).value
+
+
+def load_words(bench):
+    """Beats of the load bus that fill the group's memories."""
+    layout, beat = bench.dut.load.shape(), bench.hardware.memory.bus_bytes
+    words = {
+        abi.Target.PROGRAM: [abi.PASS.pack(**command) for command in bench.program],
+        abi.Target.WEIGHTS: bench.weights,
+        abi.Target.PARAMS: bench.params,
+    }
+    for target, content in words.items():
+        at = {"valid": 1, "target": abi.target_id(target, 0)}
+        yield packed(layout, {**at, "first": 1})
+        for word in content:
+            for offset in range(0, len(word), beat):
+                data = int.from_bytes(word[offset : offset + beat], "little")
+                yield packed(layout, {**at, "data": data})
+
+
+def fed(bench, token):
+    """A token's start and its items' writes, with the position of the item that a write ends."""
+    space, width = bench.spaces[token.stage], bench.gather_bytes
+    values = [*zip(space.tables, token.pooled), (space.dense, token.dense)]
+    size = -(-max(at + part.shape[1] for at, part in values) // width) * width
+    bytes_ = np.zeros((token.items, size), np.uint8)
+    used = np.zeros(size, bool)
+    for at, part in values:
+        bytes_[:, at : at + part.shape[1]] = part.view(np.uint8)
+        used[at : at + part.shape[1]] = True
+    chunks = [c for c in range(size // width) if used[c * width :][:width].any()]
+    masks = {
+        c: int(sum(1 << int(b) for b in np.flatnonzero(used[c * width :][:width]))) for c in chunks
+    }
+    port = bench.dut.i[token.stage]
+    writes = []
+    for item in range(token.items):
+        for chunk in chunks:
+            data = bytes_[item, chunk * width :][:width].tobytes()
+            payload = {"chunk": chunk, "item": item, "mask": masks[chunk]}
+            payload["data"] = int.from_bytes(data, "little")
+            ends = int(token.positions[item]) if chunk == chunks[-1] else None
+            writes.append((packed(port.write.p.shape(), payload), ends))
+    start = {"slot": token.slot, "last": token.last, "items": token.items}
+    return packed(port.start.p.shape(), start), writes
+
+
+def play(bench, tokens, folder):
+    """Run tokens in Verilator; returns what the testbench saw."""
+    stages = range(bench.dut.stages)
+    entry = bench.dut.entry[0].shape()
+    expected = [[b for t in tokens if t.stage == s for b in bench.expected(t)] for s in stages]
+    stimuli = {
+        "load": list(load_words(bench)),
+        "entries": [
+            packed(entry, {"program": start, "form": shape.index, "words": space.words})
+            for start, shape, space in zip(bench.starts, bench.shapes, bench.spaces)
+        ],
+        "tokens": [[fed(bench, t) for t in tokens if t.stage == s] for s in stages],
+        "expected": [len(beats) for beats in expected],
+        "limit": 200_000,
+    }
+    (folder / "stimuli").write_bytes(pickle.dumps(stimuli))
+    files, shared = emit(bench.dut, "group")
+    simulator = build(files, "group", no_inline=shared)
+    places = {"STIMULI": str(folder / "stimuli"), "SEEN": str(folder / "seen")}
+    simulator.run("tests.tb_group", work=folder, env=places)
+    seen = pickle.loads((folder / "seen").read_bytes())
+    layout = score_layout(bench.hardware)
+    fields = ("position", "score", "keep", "last", "slot", "query_last", "saturated")
+    for stage in stages:
+        got = [layout.from_bits(payload) for _, payload in seen["scores"][stage]]
+        assert [tuple(int(getattr(b, f)) for f in fields) for b in got] == expected[stage]
+    return seen
+
+
+@pytest.mark.slow
+def test_funnel_on_the_whole_array(rng, tmp_path):
+    """RM-small on 4,096 items with 64 tiles side by side, RM-large on 512 with 16 of 2x2 tiles."""
+    models = [
+        random_model(rng, tables=[4] * 26, dense=13, bottom=[64, 4], top=[64, 1]),
+        random_model(rng, tables=[32] * 26, dense=13, bottom=[512, 256, 128, 64, 32], top=[96, 1]),
+    ]
+    machine = hardware(
+        (16, 16),
+        (8, 8),
+        stages=2,
+        shapes=[(1, 1), (2, 2)],
+        activation_rows=2048,
+        weight_rows=8192,
+        program_depth=512,
+        sram_macro_bits=1 << 16,
+    )
+    bench = Bench(machine, models, [0, 1])
+    tokens = [bench.token(rng, stage, (4096, 512)[stage]) for stage in (0, 1)]
+    seen = play(bench, tokens, tmp_path)
+
+    model = GroupCycles(machine.geometry(0))
+    order = sorted((0, 1), key=lambda stage: seen["seen"][stage][0][0])
+    busy = []
+    for stage in order:
+        started, finished = seen["seen"][stage][0]
+        made = model.run(
+            bench.programs[stage],
+            bench.shapes[stage],
+            tokens[stage].items,
+            stage=stage,
+            started=started,
+            arrived=finished,
+        )
+        busy += [cycle for done in made.passes for cycle in done.rows.tolist()]
+    assert busy == seen["busy"]
+    assert made.end == seen["scores"][order[-1]][-1][0]
