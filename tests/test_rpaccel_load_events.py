@@ -62,9 +62,10 @@ def test_deadline_is_over_after_its_last_moment():
 
 
 def test_deadline_in_a_later_stage_frees_its_place():
-    departures, outcomes = run([0, 0, 0, 21], [Stage(1), Stage(10)], deadline=9, limit=3)
-    assert outcomes == [DONE, EXPIRED, EXPIRED, DONE]
-    assert departures == [11, 11, 11, 32]
+    arrivals, stages = [0, 0, 0, 21, 21, 21, 21], [Stage(1), Stage(10)]
+    departures, outcomes = run(arrivals, stages, deadline=9, limit=3)
+    assert outcomes == [DONE, EXPIRED, EXPIRED, DONE, EXPIRED, EXPIRED, SHED]
+    assert departures == [11, 11, 11, 32, 32, 32, 21]
 
 
 def test_faster_from_a_time_on():

@@ -98,8 +98,12 @@ def test_failed_queries_are_counted(world, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize("call", ["wait", "host_write"])
-def test_a_device_that_dies_ends_the_run(world, tmp_path, call, monkeypatch):
+@pytest.mark.parametrize(
+    ("call", "qps"),
+    # The last: all queries wait already when it dies, none comes after.
+    [("wait", 200.0), ("host_write", 200.0), ("host_write", 1e6)],
+)
+def test_a_device_that_dies_ends_the_run(world, tmp_path, call, qps, monkeypatch):
     works = getattr(world.transport, call)
     calls = []
 
@@ -112,7 +116,7 @@ def test_a_device_that_dies_ends_the_run(world, tmp_path, call, monkeypatch):
     monkeypatch.setattr(world.transport, call, dies)
     before = threading.active_count()
     with pytest.raises(DeviceError, match="the cable is loose"):
-        world.run(tmp_path, qps=200.0, min_queries=200)
+        world.run(tmp_path, qps=qps, min_queries=200, min_seconds=0.001)
     assert threading.active_count() == before
 
 
@@ -127,6 +131,19 @@ def test_each_query_must_be_accounted_for(world, tmp_path, monkeypatch):
     monkeypatch.setattr(loadgen, "_read_trace", one_less)
     with pytest.raises(DeviceError, match=r"LoadGen logged (\d+) queries; (\d+) were handed over"):
         world.run(tmp_path, min_queries=10)
+
+
+@pytest.mark.usefixtures("installed")
+def test_each_completion_must_be_accounted_for(world, tmp_path, monkeypatch):
+    completes = loadgen._Serving._complete
+
+    def forgets(self, sample, number, handle):
+        completes(self, sample, number, handle)
+        self.completed -= number == 0
+
+    monkeypatch.setattr(loadgen._Serving, "_complete", forgets)
+    with pytest.raises(DeviceError, match=r"were handed over and \d+ completed"):
+        world.run(tmp_path, min_queries=30)
 
 
 def test_empty_log(tmp_path):
