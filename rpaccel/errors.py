@@ -5,6 +5,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DeviceError",
+    "LoadError",
     "MismatchError",
     "QueryError",
     "RPAccelError",
@@ -50,6 +51,12 @@ class MismatchError(RPAccelError):
 
 class BuildError(RPAccelError):
     """A simulator build or a simulation failed: names the step and where its log is."""
+
+    exit_code = 5
+
+
+class LoadError(RPAccelError):
+    """A load generator did not keep to its schedule: nothing measured under it may be reported."""
 
     exit_code = 5
 
