@@ -12,7 +12,8 @@ import json
 import sys
 
 from rpaccel.config import load
-from rpaccel.errors import RPAccelError
+from rpaccel.errors import ConfigError, RPAccelError
+from rpaccel.report import quality_tables
 from rpaccel.workflow import Workflow
 
 
@@ -23,24 +24,16 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         work = Workflow(load(arguments.config))
-        quality = work.quality()
-        queries = len(work.candidates) if quality else 0
+        if work.dataset is None:
+            raise ConfigError(f"{arguments.config}: data.source = 'random' has no labels")
+        found = {"quality_queries": len(work.candidates), **work.quality()}
     except RPAccelError as error:
         print(f"quality: error: {error}", file=sys.stderr)
         return error.exit_code
     if arguments.json:
-        print(json.dumps({"queries": queries, "quality": quality}, indent=2))
-        return 0
-    k = work.config.funnel.keep[-1]
-    print(f"{queries} queries of {work.config.funnel.items} items, held-out movies, k = {k}")
-    print(f"{'':24}{'NDCG':>8}{'recall':>8}{'constant-ideal NDCG':>21}{'int8 - float':>14}")
-    for name, values in quality.items():
-        base = quality.get(name.replace("int8", "float"), values)["ndcg"]
-        loss = f"{values['ndcg'] / base - 1:+.2%}" if "int8" in name else ""
-        print(
-            f"{name:24}{values['ndcg']:8.4f}{values['recall']:8.4f}"
-            f"{values['ndcg_constant']:21.4f}{loss:>14}"
-        )
+        print(json.dumps(found, indent=2))
+    else:
+        print("\n\n".join(quality_tables(found, work.config.funnel.keep[-1])))
     return 0
 
 
