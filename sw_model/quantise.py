@@ -12,7 +12,7 @@ from rpaccel.errors import ConfigError
 from sw_model.dlrm import FloatLayer, FloatModel, Inputs
 from sw_model.equalise import equalise
 from sw_model.numerics import INT8, multiplier, rshift_round
-from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedTable
+from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedProduct, QuantisedTable
 
 __all__ = ["quantise", "quantise_layer", "quantise_values", "search_scale"]
 
@@ -68,22 +68,31 @@ def quantise(model: FloatModel, calibration: Inputs, *, dense_scale: float) -> Q
         inputs = np.full(len(layer.weight), scales[name])
     tables = []
     parts = []
-    for name, rows in model.tables.items():
-        table, pooled_scale = _quantise_table(
-            name, rows, calibration.indices[name], observed[f"table.{name}"]
-        )
+    multiplied = {}
+    for name in model.tables:
+        table, pooled_scales = _quantise_table(model, name, calibration.indices[name], observed)
         tables.append(table)
-        scales[f"table.{name}"] = pooled_scale
-        parts.append(np.full(rows.shape[1], pooled_scale))
+        width = model.tables[name].shape[1]
+        multiplied[name], part = np.split(pooled_scales, [len(pooled_scales) - width])
+        if width:
+            scales[f"table.{name}"] = float(part[0])
+        parts.append(part)
     inputs = np.concatenate([*parts, inputs])
+    product = None
+    if model.factors:
+        scales["product"] = search_scale(observed["product"])
+        product = _quantise_product(model, multiplied, scales["product"])
     top = []
     for i, layer in enumerate(model.top):
         name = f"top.{i}"
         last = i + 1 == len(model.top)
+        if last and product is not None:
+            joined = np.full(len(product.mantissa), scales["product"])
+            inputs = np.concatenate([joined, inputs])
         scales[name] = LOGIT_SCALE if last else search_scale(observed[name])
         top.append(_named(model, name, layer, inputs, scales[name], logit=last))
         inputs = np.full(len(layer.weight), scales[name])
-    return QuantisedModel(model.name, tables, bottom, top, scales)
+    return QuantisedModel(model.name, tables, bottom, top, scales, product)
 
 
 def quantise_values(values: NDArray, scale: float | NDArray, low: int, high: int) -> NDArray:
@@ -168,11 +177,24 @@ def _named(
 
 
 def _quantise_table(
-    name: str, rows: NDArray[np.float32], indices: NDArray[np.int64], pooled: NDArray[np.float32]
-) -> tuple[QuantisedTable, float]:
-    """Rows that use the whole int8 range, and the shift that keeps most of the pooled sums."""
-    largest = float(np.abs(rows).max())
-    scale = largest / 127 if largest else 1.0
+    model: FloatModel,
+    name: str,
+    indices: NDArray[np.int64],
+    observed: dict[str, NDArray[np.float32]],
+) -> tuple[QuantisedTable, NDArray[np.float64]]:
+    """Rows that use the whole int8 range, and the shift that keeps most of the pooled sums.
+
+    Elements of the product's part have a scale each: they meet no others in a sum, and the
+    product's multipliers undo the scales. Returns the scale of each pooled element besides.
+    """
+    rows, pooled = model.tables[name], observed[f"table.{name}"]
+    scale = np.full(rows.shape[1], float(np.abs(rows).max(initial=0.0)) / 127)
+    if name in model.factors:
+        factors = model.factors[name]
+        rows = np.concatenate([factors, rows], axis=1)
+        pooled = np.concatenate([observed[f"factors.{name}"], pooled], axis=1)
+        scale = np.concatenate([np.abs(factors).max(axis=0).astype(np.float64) / 127, scale])
+    scale = np.where(scale > 0, scale, 1.0)
     whole = quantise_values(rows, scale, *INT8)
     if indices.shape[1] == 1:
         return QuantisedTable(name, whole.astype(np.int8)), scale
@@ -180,11 +202,24 @@ def _quantise_table(
     sums = padded[np.minimum(indices, len(whole))].sum(axis=1)
 
     def error(shift: float) -> float:
-        kept = np.clip(rshift_round(sums, int(shift)), *INT8) * (scale * 2.0**shift)
-        return float(np.square(kept - pooled).sum())
+        kept = np.clip(rshift_round(sums, int(shift)), *INT8) * 2.0**shift
+        return float(np.square(kept - pooled / scale).sum())
 
     shift = int(_best(range(MAX_SHIFT + 1), error))
     return QuantisedTable(name, whole.astype(np.int8), shift), scale * 2.0**shift
+
+
+def _quantise_product(
+    model: FloatModel, scales: dict[str, NDArray[np.float64]], output_scale: float
+) -> QuantisedProduct:
+    """Multipliers of the product of two parts whose elements have ``scales``."""
+    first, second = model.factors
+    try:
+        pairs = [multiplier(s / output_scale) for s in (scales[first] * scales[second]).tolist()]
+    except ConfigError as error:
+        raise ConfigError(f"model {model.name!r}, product: {error}") from None
+    mantissa, shift = np.array(pairs, dtype=np.int32).T
+    return QuantisedProduct((first, second), mantissa, shift)
 
 
 def _best(choices: Iterable[float], error: Callable[[float], float]) -> float:
