@@ -103,6 +103,29 @@ def train(config: ConfigPath, output: OutputDir) -> None:
         print(path)
 
 
+@app.command(name="import")
+def import_(
+    config: ConfigPath,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of one of its models.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="WEIGHTS", help=".h5 of Neural Collaborative Filtering, .pt of DLRM."
+        ),
+    ],
+    output: OutputDir,
+) -> None:
+    """Turn another project's trained weights into MODEL.safetensors, or say what does not fit."""
+    from rpaccel.config import load
+    from rpaccel.importer import import_model
+
+    imported = import_model(load(config), model, source)
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / f"{model}.safetensors"
+    imported.save(path)
+    print(path)
+
+
 @app.command()
 def quantise(config: ConfigPath, output: OutputDir, as_json: AsJson = False) -> None:
     """Quantise the models to int8 with the calibration data and write them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,18 +142,44 @@ class FloatModel:
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
             raise DataError(f"{path}: cannot be read: {error}") from None
+        return cls.of_tensors(tensors, model, features, origin=str(path))
+
+    @classmethod
+    def of_tensors(
+        cls,
+        tensors: Mapping[str, NDArray],
+        model: ModelConfig,
+        features: FeaturesConfig,
+        *,
+        origin: str,
+    ) -> FloatModel:
+        """Make a model of tensors by the names of :meth:`save`, and check them.
+
+        Parameters
+        ----------
+        tensors : mapping of float arrays
+        model : ModelConfig
+        features : FeaturesConfig
+        origin : str
+            Where they come from, for messages.
+
+        Raises
+        ------
+        DataError
+            As for :meth:`load`.
+        """
         shapes = tensor_shapes(model, features)
         for name in sorted(set(shapes) ^ set(tensors)):
             what = "is missing" if name in shapes else "belongs to no part of the model"
-            raise DataError(f"{path}: tensor {name} {what} (model {model.name!r})")
+            raise DataError(f"{origin}: tensor {name} {what} (model {model.name!r})")
         for name, shape in shapes.items():
             if tensors[name].shape != shape:
                 raise DataError(
-                    f"{path}: tensor {name} must have shape {shape} for model {model.name!r}, "
+                    f"{origin}: tensor {name} must have shape {shape} for model {model.name!r}, "
                     f"not {tensors[name].shape}"
                 )
             if not np.isfinite(tensors[name]).all():
-                raise DataError(f"{path}: tensor {name} has values that are no finite numbers")
+                raise DataError(f"{origin}: tensor {name} has values that are no finite numbers")
         values = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
         bottom, top = (
             [
