@@ -128,19 +128,22 @@ def import_(
 
 @app.command()
 def quantise(config: ConfigPath, output: OutputDir, as_json: AsJson = False) -> None:
-    """Quantise the models to int8 with the calibration data and write them."""
+    """Quantise the models to int8, write them, and tell what each tensor loses."""
     from rpaccel.config import load
+    from rpaccel.report import error_table
     from rpaccel.workflow import Workflow
 
     work = Workflow(load(config))
     output.mkdir(parents=True, exist_ok=True)
-    report = {}
-    files = []
+    report: dict[str, Any] = {}
+    errors = work.tensor_errors()
     for model in work.quantised:
-        files.append(str(output / f"{model.name}.npz"))
-        model.save(files[-1])
-        report[model.name] = {"file": files[-1], "scales": model.scales}
-    show(report, "\n".join(files), as_json)
+        file = str(output / f"{model.name}.npz")
+        model.save(file)
+        each = {name: error._asdict() for name, error in errors.get(model.name, {}).items()}
+        report[model.name] = {"file": file, "scales": model.scales, "errors": each}
+    files = [str(entry["file"]) for entry in report.values()]
+    show(report, "\n".join(files) + (f"\n\n{error_table(errors)}" if errors else ""), as_json)
 
 
 @app.command(name="compile")

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rpaccel.errors import ConfigError
 
 __all__ = [
+    "Calibration",
     "Config",
     "DataConfig",
     "FeaturesConfig",
@@ -35,6 +36,9 @@ __all__ = [
 MAX_ITEMS = 16_384
 MAX_STAGES = 4
 MAX_DIMENSION = 512
+
+Calibration = Literal["mse", "min-max", "percentile"]
+"""How an int8 tensor gets its scale (``sw_model.calibration``)."""
 
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -209,6 +213,7 @@ class DataConfig(Section):
 
     source: Literal["movielens-latest-small", "random"] = "random"
     weights: str | None = None
+    calibration: Calibration = "mse"
     seed: Natural = 0
     queries: Positive = 16
 

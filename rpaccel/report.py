@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rpaccel.quality import METRICS
 from sw_model.bootstrap import LEVEL
+from sw_model.quantisation_error import TensorError
 
-__all__ = ["draw", "quality_tables", "table"]
+__all__ = ["draw", "error_table", "grid", "quality_tables", "table"]
 
 Report = dict[str, Any]
 
 CACHE_PARTS = {"static": "static region", "lookahead": "look-ahead cache", "miss": "memory"}
 
 
-def _grid(title: str, header: list[str], rows: Iterable[list[str]]) -> str:
+def grid(title: str, header: list[str], rows: Iterable[list[str]]) -> str:
     """Lay out a small table as plain text."""
     lines = [header, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
@@ -40,7 +41,7 @@ def quality_tables(report: Report, k: int) -> list[str]:
     k : int
         Length of the served lists.
     """
-    means = _grid(
+    means = grid(
         f"Quality on held-out ratings ({report['quality_queries']} queries), "
         f"NDCG with its {LEVEL:.0%} interval",
         ["", f"NDCG@{k}", "from", "to", *(METRICS[m] for m in METRICS if m != "ndcg")],
@@ -53,7 +54,7 @@ def quality_tables(report: Report, k: int) -> list[str]:
             for name, q in report["quality"].items()
         ],
     )
-    gaps = _grid(
+    gaps = grid(
         f"NDCG@{k}, difference query by query, with its {LEVEL:.0%} interval",
         ["", "difference", "from", "to", "relative"],
         [
@@ -66,6 +67,19 @@ def quality_tables(report: Report, k: int) -> list[str]:
         ],
     )
     return [means, gaps]
+
+
+def error_table(errors: Mapping[str, Mapping[str, TensorError]]) -> str:
+    """Lay the errors of quantisation out as text, by model and tensor."""
+    return grid(
+        "Errors of int8 tensors, relative to the float tensor (root mean squares)",
+        ["", "added here", "in total", "clamped"],
+        [
+            [f"{model}.{name}", f"{e.added:.2%}", f"{e.total:.2%}", f"{e.clamped:.2%}"]
+            for model, tensors in errors.items()
+            for name, e in tensors.items()
+        ],
+    )
 
 
 def table(report: Report) -> str:
@@ -84,7 +98,7 @@ def table(report: Report) -> str:
     )
     if report.get("stages"):
         parts.append(
-            _grid(
+            grid(
                 "Embedding rows",
                 ["stage", "lookups", "static", "look-ahead", "missed", "evictions"],
                 [
@@ -101,7 +115,7 @@ def table(report: Report) -> str:
             )
         )
         parts.append(
-            _grid(
+            grid(
                 "Array",
                 ["group", "MACs", "useful MACs", "utilisation", "busy"],
                 [

@@ -30,7 +30,8 @@ from sw_model.random_models import random_models, random_query
 
 if TYPE_CHECKING:
     from sw_model.dataset import Candidates, Dataset
-    from sw_model.dlrm import FloatModel
+    from sw_model.dlrm import FloatModel, Inputs
+    from sw_model.quantisation_error import TensorError
 
 __all__ = ["Workflow", "open_transport"]
 
@@ -138,15 +139,42 @@ class Workflow:
         if self.dataset is None:
             return random_models(self.config, np.random.default_rng(self.config.data.seed))
         from sw_model.dataset import DENSE_SCALE
+
+        data = self.config.data
+        log.info("quantising %s (%s)", ", ".join(self.config.funnel.stages), data.calibration)
+        inputs = self._inputs(self._calibration)
+        return [
+            quantise(model, inputs, dense_scale=DENSE_SCALE, kind=data.calibration)
+            for model in self.float_models
+        ]
+
+    def _inputs(self, queries: Sequence[Candidates]) -> Inputs:
+        """Real inputs of all candidates of some queries."""
         from sw_model.dlrm import Inputs
 
-        log.info("quantising %s", ", ".join(self.config.funnel.stages))
-        parts = [self.dataset.candidate_inputs(c) for c in self._calibration]
-        inputs = Inputs(
+        assert self.dataset is not None
+        parts = [self.dataset.candidate_inputs(c) for c in queries]
+        return Inputs(
             np.concatenate([p.dense for p in parts]),
             {name: np.concatenate([p.indices[name] for p in parts]) for name in parts[0].indices},
         )
-        return [quantise(model, inputs, dense_scale=DENSE_SCALE) for model in self.float_models]
+
+    def tensor_errors(self) -> dict[str, dict[str, TensorError]]:
+        """What quantisation costs each tensor of each model, on the queries that a device runs.
+
+        Empty where models are random.
+        """
+        if self.dataset is None:
+            return {}
+        from sw_model.equalise import equalise
+        from sw_model.quantisation_error import tensor_errors
+
+        calibration = self._inputs(self._calibration)
+        shown = self._inputs(self.candidates[: self.config.data.queries])
+        return {
+            model.name: tensor_errors(equalise(model, calibration), int8, shown)
+            for model, int8 in zip(self.float_models, self.quantised, strict=True)
+        }
 
     @cached_property
     def hotness(self) -> list[Mapping[str, NDArray]] | None:
