@@ -200,6 +200,32 @@ def verify(
 
 
 @app.command()
+def quality(
+    config: ConfigPath,
+    sub_batches: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Number of sub-batches; may be repeated (default: 1, 2, 4, 8)."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="For quality.json, quality.png.")
+    ] = Path("build/quality"),
+    as_json: AsJson = False,
+) -> None:
+    """Measure ranking quality over items a stage and sub-batches, in float and int8."""
+    from rpaccel.config import load
+    from rpaccel.sweep import SUB_BATCHES
+    from rpaccel.sweep_report import draw_sweep, sweep_table
+    from rpaccel.workflow import Workflow
+
+    report = Workflow(load(config)).sweep(sub_batches or SUB_BATCHES)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "quality.json").write_text(json.dumps(report, indent=2) + "\n")
+    draw_sweep(report, output / "quality.png")
+    show(report, sweep_table(report), as_json)
+    logging.getLogger(__name__).info("wrote quality.json and quality.png in %s", output)
+
+
+@app.command()
 def run(
     config: ConfigPath,
     device: Annotated[DeviceKind, typer.Option(help="What runs it.")] = DeviceKind.verilator,

@@ -45,7 +45,13 @@ class ScoredQueries:
     logits: Mapping[str, Sequence[NDArray]]
 
     def values(
-        self, kind: str, stages: Sequence[int], keep: Sequence[int], sub_batch: int
+        self,
+        kind: str,
+        stages: Sequence[int],
+        keep: Sequence[int],
+        sub_batch: int,
+        *,
+        items: int | None = None,
     ) -> Values:
         """Qualities of what a funnel serves, query by query.
 
@@ -58,8 +64,11 @@ class ScoredQueries:
             Items kept by each of them.
         sub_batch : int
             Items in a sub-batch of the first.
+        items : int, optional
+            Rank only so many candidates, the first ones, of each query; relevant ones that are
+            not among them count as not served. All of them by default.
         """
-        logits = [self.logits[kind][stage] for stage in stages]
+        logits = [self.logits[kind][stage][:, :items] for stage in stages]
         served = np.array(
             [
                 relevant[rank_scores(scores, keep, sub_batch)]

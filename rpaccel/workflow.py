@@ -17,9 +17,10 @@ from rich.progress import Progress
 from rpaccel.compiler import compile_image
 from rpaccel.config import Config
 from rpaccel.driver import Device
-from rpaccel.errors import MismatchError
+from rpaccel.errors import ConfigError, MismatchError
 from rpaccel.image import Image
 from rpaccel.quality import KINDS, ScoredQueries, differences, measure, summary
+from rpaccel.sweep import sweep
 from rpaccel.transport import Transport
 from rpaccel.verify import compare
 from sw_model.funnel import rank, score_items
@@ -260,6 +261,24 @@ class Workflow:
             "quality": summary(measured),
             "quality_differences": differences(measured, self.config.funnel),
         }
+
+    def sweep(self, sub_batches: Sequence[int]) -> dict[str, Any]:
+        """Quality over items a stage and sub-batches; see :func:`rpaccel.sweep.sweep`.
+
+        Raises
+        ------
+        ConfigError
+            There are no labelled queries, or a number of sub-batches is not positive.
+        """
+        if self.scored is None:
+            raise ConfigError("data.source = 'random' has no labels, so there is no quality")
+        with progress_bar() as bar:
+            return sweep(
+                self.config,
+                self.scored,
+                sub_batches=sub_batches,
+                progress=lambda every: iter(bar.track(every, description="settings")),
+            )
 
     def run(
         self,

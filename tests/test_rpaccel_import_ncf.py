@@ -1,6 +1,7 @@
 """Keras weights of Neural Collaborative Filtering."""
 
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ from rpaccel.importer import import_model
 from sw_model.dlrm import FloatModel, Inputs
 from tests.workloads import workload
 
+NCF = Path(__file__).parents[1] / "examples" / "ncf.toml"
 USERS, ITEMS = 7, 11
 TABLES = [
     {"name": "film", "rows": ITEMS},
@@ -115,10 +117,10 @@ def test_command(rng, tmp_path):
               "prediction": [(8, 1), (1,)]}  # fmt: skip
     layers = {k: [rng.normal(size=s).astype("f4") for s in v] for k, v in layers.items()}
     path = write(tmp_path / "gmf.h5", layers)
-    call = ["import", "examples/ncf.toml", "gmf", str(path), "-o", str(tmp_path / "out")]
+    call = ["import", str(NCF), "gmf", str(path), "-o", str(tmp_path / "out")]
     result = CliRunner().invoke(app, call)
     assert result.exit_code == 0, result.stderr
-    settings = load("examples/ncf.toml")
+    settings = load(NCF)
     model = FloatModel.load(result.stdout.strip(), settings.models[0], settings.features)
     assert (model.factors["item"] == layers["item_embedding"][0]).all()
     call[2] = "mlp"
