@@ -103,21 +103,47 @@ def train(config: ConfigPath, output: OutputDir) -> None:
         print(path)
 
 
+@app.command(name="import")
+def import_(
+    config: ConfigPath,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of one of its models.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="WEIGHTS", help=".h5 of Neural Collaborative Filtering, .pt of DLRM."
+        ),
+    ],
+    output: OutputDir,
+) -> None:
+    """Turn another project's trained weights into MODEL.safetensors, or say what does not fit."""
+    from rpaccel.config import load
+    from rpaccel.importer import import_model
+
+    imported = import_model(load(config), model, source)
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / f"{model}.safetensors"
+    imported.save(path)
+    print(path)
+
+
 @app.command()
 def quantise(config: ConfigPath, output: OutputDir, as_json: AsJson = False) -> None:
-    """Quantise the models to int8 with the calibration data and write them."""
+    """Quantise the models to int8, write them, and tell what each tensor loses."""
     from rpaccel.config import load
+    from rpaccel.report import error_table
     from rpaccel.workflow import Workflow
 
     work = Workflow(load(config))
     output.mkdir(parents=True, exist_ok=True)
-    report = {}
-    files = []
+    report: dict[str, Any] = {}
+    errors = work.tensor_errors()
     for model in work.quantised:
-        files.append(str(output / f"{model.name}.npz"))
-        model.save(files[-1])
-        report[model.name] = {"file": files[-1], "scales": model.scales}
-    show(report, "\n".join(files), as_json)
+        file = str(output / f"{model.name}.npz")
+        model.save(file)
+        each = {name: error._asdict() for name, error in errors.get(model.name, {}).items()}
+        report[model.name] = {"file": file, "scales": model.scales, "errors": each}
+    files = [str(entry["file"]) for entry in report.values()]
+    show(report, "\n".join(files) + (f"\n\n{error_table(errors)}" if errors else ""), as_json)
 
 
 @app.command(name="compile")
@@ -171,6 +197,32 @@ def verify(
         f"({report['results']} results, {report['cycles']} cycles, seed {report['seed']})"
     )
     show(report, text, as_json)
+
+
+@app.command()
+def quality(
+    config: ConfigPath,
+    sub_batches: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Number of sub-batches; may be repeated (default: 1, 2, 4, 8)."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="For quality.json, quality.png.")
+    ] = Path("build/quality"),
+    as_json: AsJson = False,
+) -> None:
+    """Measure ranking quality over items a stage and sub-batches, in float and int8."""
+    from rpaccel.config import load
+    from rpaccel.sweep import SUB_BATCHES
+    from rpaccel.sweep_report import draw_sweep, sweep_table
+    from rpaccel.workflow import Workflow
+
+    report = Workflow(load(config)).sweep(sub_batches or SUB_BATCHES)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "quality.json").write_text(json.dumps(report, indent=2) + "\n")
+    draw_sweep(report, output / "quality.png")
+    show(report, sweep_table(report), as_json)
+    logging.getLogger(__name__).info("wrote quality.json and quality.png in %s", output)
 
 
 @app.command()

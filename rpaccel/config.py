@@ -17,6 +17,7 @@ from rpaccel.errors import ConfigError
 from rpaccel.geometry import GroupGeometry
 
 __all__ = [
+    "Calibration",
     "Config",
     "DataConfig",
     "FeaturesConfig",
@@ -35,6 +36,9 @@ __all__ = [
 MAX_ITEMS = 16_384
 MAX_STAGES = 4
 MAX_DIMENSION = 512
+
+Calibration = Literal["mse", "min-max", "percentile"]
+"""How an int8 tensor gets its scale (``sw_model.calibration``)."""
 
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -120,17 +124,62 @@ class ModelConfig(Section):
     ``dimensions`` gives each table's embedding dimension: one number for all, or a number for
     each table by name. ``bottom`` and ``top`` are layer widths without the input; the last of
     ``top`` is 1, the logit. ``bottom`` is empty exactly when there are no dense inputs.
+
+    A NeuMF (``kind = "neumf"``) has besides, for the two tables named in ``product``, embeddings
+    of ``factors`` elements whose elementwise product goes into the last layer of ``top`` beside
+    the outputs of the layer before it (He et al. 2017). ``dimensions = 0`` and ``top = [1]`` make
+    a GMF; an MLP without the product is a DLRM.
     """
 
     name: str
-    dimensions: Positive | dict[str, Positive]
+    kind: Literal["dlrm", "neumf"] = "dlrm"
+    dimensions: Natural | dict[str, Natural]
+    factors: Natural = 0
+    product: list[str] = []
     bottom: list[Positive] = []
     top: Annotated[list[Positive], Field(min_length=1)]
     interaction: Literal["concat"] = "concat"
 
+    @model_validator(mode="after")
+    def _product(self) -> ModelConfig:
+        if self.kind == "dlrm" and (self.factors or self.product):
+            raise ValueError(
+                f"model {self.name!r}: factors = {self.factors} and product = {self.product} need "
+                f'kind = "neumf", not "dlrm"'
+            )
+        if self.kind == "neumf" and not self.factors:
+            raise ValueError(
+                f'model {self.name!r}: kind = "neumf" needs factors of at least 1, not 0; '
+                f"without a product it is a dlrm"
+            )
+        if self.kind == "neumf" and (len(self.product) != 2 or len(set(self.product)) != 2):
+            raise ValueError(
+                f"model {self.name!r}: product must name two different tables, not {self.product}"
+            )
+        return self
+
     def dimension(self, table: str) -> int:
-        """Embedding dimension of a table in this model."""
+        """Embedding dimension of a table in this model, without the product's part."""
         return self.dimensions if isinstance(self.dimensions, int) else self.dimensions[table]
+
+    def row_elements(self, table: str) -> int:
+        """Elements of a table's row: the product's part, then the embedding."""
+        return (self.factors if table in self.product else 0) + self.dimension(table)
+
+    def layers(self, features: FeaturesConfig) -> dict[str, tuple[int, int]]:
+        """Outputs and inputs of each layer, by its name: ``bottom.0``, ..., ``top.0``, ..."""
+        joined = sum(self.dimension(t.name) for t in features.tables)
+        found = {}
+        width = features.dense
+        for part, widths in ("bottom", self.bottom), ("top", self.top):
+            if part == "top":
+                width = joined + (self.bottom[-1] if self.bottom else 0)
+            for i, out in enumerate(widths):
+                if part == "top" and i + 1 == len(widths):
+                    width += self.factors
+                found[f"{part}.{i}"] = (out, width)
+                width = out
+        return found
 
 
 class FunnelConfig(Section):
@@ -164,6 +213,7 @@ class DataConfig(Section):
 
     source: Literal["movielens-latest-small", "random"] = "random"
     weights: str | None = None
+    calibration: Calibration = "mse"
     seed: Natural = 0
     queries: Positive = 16
 
@@ -367,8 +417,21 @@ class Config(Section):
                     f"model {model.name!r} gives dimensions for {sorted(model.dimensions)}, "
                     f"but the tables are {sorted(tables)}"
                 )
-            if max(model.dimension(t) for t in tables) > MAX_DIMENSION:
-                raise ValueError(f"model {model.name!r}: dimensions go up to {MAX_DIMENSION}")
+            for table in model.product:
+                if table not in tables:
+                    raise ValueError(
+                        f"model {model.name!r}: product names {table!r}, "
+                        f"but the tables are {sorted(tables)}"
+                    )
+            for table in sorted(tables):
+                if not 1 <= model.row_elements(table) <= MAX_DIMENSION:
+                    raise ValueError(
+                        f"model {model.name!r}: a row of table {table!r} must have "
+                        f"1..{MAX_DIMENSION} elements, not {model.row_elements(table)}"
+                    )
+            for name, (_, inputs) in model.layers(self.features).items():
+                if not inputs:
+                    raise ValueError(f"model {model.name!r}: layer {name} has no inputs")
             if bool(model.bottom) != bool(self.features.dense):
                 raise ValueError(
                     f"model {model.name!r}: bottom = {model.bottom}, but there are "

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["draw", "table"]
+from rpaccel.quality import METRICS
+from sw_model.bootstrap import LEVEL
+from sw_model.quantisation_error import TensorError
+
+__all__ = ["draw", "error_table", "grid", "quality_tables", "table"]
 
 Report = dict[str, Any]
 
 CACHE_PARTS = {"static": "static region", "lookahead": "look-ahead cache", "miss": "memory"}
 
 
-def _grid(title: str, header: list[str], rows: Iterable[list[str]]) -> str:
+def grid(title: str, header: list[str], rows: Iterable[list[str]]) -> str:
     """Lay out a small table as plain text."""
     lines = [header, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
@@ -27,6 +31,57 @@ def _grid(title: str, header: list[str], rows: Iterable[list[str]]) -> str:
     return "\n".join([title, show(header), rule, *map(show, lines[1:])])
 
 
+def quality_tables(report: Report, k: int) -> list[str]:
+    """Lay ``quality`` and ``quality_differences`` of a report out as text: two tables.
+
+    Parameters
+    ----------
+    report : dict
+        Also with ``quality_queries``.
+    k : int
+        Length of the served lists.
+    """
+    means = grid(
+        f"Quality on held-out ratings ({report['quality_queries']} queries), "
+        f"NDCG with its {LEVEL:.0%} interval",
+        ["", f"NDCG@{k}", "from", "to", *(METRICS[m] for m in METRICS if m != "ndcg")],
+        [
+            [
+                name,
+                *(f"{value:.4f}" for value in q["ndcg"].values()),
+                *(f"{q[m]['mean']:.4f}" for m in METRICS if m != "ndcg"),
+            ]
+            for name, q in report["quality"].items()
+        ],
+    )
+    gaps = grid(
+        f"NDCG@{k}, difference query by query, with its {LEVEL:.0%} interval",
+        ["", "difference", "from", "to", "relative"],
+        [
+            [
+                f"{d['of']} - {d['against']}",
+                *(f"{d[key]:+.4f}" for key in ("mean", "low", "high")),
+                f"{d['mean'] / report['quality'][d['against']]['ndcg']['mean']:+.2%}",
+            ]
+            for d in report["quality_differences"]
+        ],
+    )
+    return [means, gaps]
+
+
+def error_table(errors: Mapping[str, Mapping[str, TensorError]]) -> str:
+    """Lay the errors of quantisation out as text, by model and tensor."""
+    return grid(
+        "Errors of int8 tensors, relative to the float tensor (root mean squares)",
+        ["", "added here", "in total", "clamped"],
+        [
+            [f"{model}.{name}", f"{e.added:.2%}", f"{e.total:.2%}", f"{e.clamped:.2%}"]
+            for model, tensors in errors.items()
+            for name, e in tensors.items()
+        ],
+    )
+
+
 def table(report: Report) -> str:
     """Lay a report of :meth:`rpaccel.workflow.Workflow.run` out as text."""
     queries, k = report["queries"], report["quality_k"]
@@ -37,22 +92,13 @@ def table(report: Report) -> str:
         f"{report['outstanding']} queries outstanding"
     ]
     if report["quality"]:
-        parts.append(
-            _grid(
-                f"Quality on held-out ratings ({report['quality_queries']} queries)",
-                ["", f"NDCG@{k}", f"recall@{k}", "NDCG (constant ideal)"],
-                [
-                    [name, f"{q['ndcg']:.4f}", f"{q['recall']:.4f}", f"{q['ndcg_constant']:.4f}"]
-                    for name, q in report["quality"].items()
-                ],
-            )
-        )
+        parts += quality_tables(report, k)
     parts.append(
         f"Results: {report['compared']} ids and scores equal to the golden model's, to the bit"
     )
     if report.get("stages"):
         parts.append(
-            _grid(
+            grid(
                 "Embedding rows",
                 ["stage", "lookups", "static", "look-ahead", "missed", "evictions"],
                 [
@@ -69,7 +115,7 @@ def table(report: Report) -> str:
             )
         )
         parts.append(
-            _grid(
+            grid(
                 "Array",
                 ["group", "MACs", "useful MACs", "utilisation", "busy"],
                 [
@@ -132,13 +178,18 @@ def draw(report: Report, path: str | Path) -> bool:
 
 def _draw_quality(axis: Any, report: Report) -> None:
     names = list(report["quality"])
-    values = [report["quality"][name]["ndcg"] for name in names]
+    ndcg = [report["quality"][name]["ndcg"] for name in names]
+    values = [value["mean"] for value in ndcg]
+    error = [
+        [value["mean"] - value["low"] for value in ndcg],
+        [value["high"] - value["mean"] for value in ndcg],
+    ]
     colours = ["#7f7f7f" if "alone" in name else "#1f77b4" for name in names]
-    bars = axis.barh(names, values, color=colours)
+    bars = axis.barh(names, values, color=colours, xerr=error, error_kw={"capsize": 2})
     axis.bar_label(bars, fmt="%.4f", padding=3)
     axis.invert_yaxis()
-    axis.set_xlim(0, max(values) * 1.25 or 1)
-    axis.set_xlabel(f"NDCG@{report['quality_k']}, held-out ratings")
+    axis.set_xlim(0, max(value["high"] for value in ndcg) * 1.25 or 1)
+    axis.set_xlabel(f"NDCG@{report['quality_k']}, held-out ratings, {LEVEL:.0%} intervals")
     axis.set_title("Quality")
 
 

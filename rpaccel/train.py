@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,13 +151,19 @@ class _Trainer:
         for t in self.features.tables:
             # One more row, of zeros, for the empty slots of a bag.
             table = torch.nn.EmbeddingBag(
-                t.rows + 1, model.dimension(t.name), mode="sum", padding_idx=t.rows
+                t.rows + 1, model.row_elements(t.name), mode="sum", padding_idx=t.rows
             )
             torch.nn.init.normal_(table.weight, std=0.05)
             self.tables[t.name] = table
-        joined = sum(model.dimension(t.name) for t in self.features.tables)
-        self.bottom = self._mlp([self.features.dense, *model.bottom])
-        self.top = self._mlp([joined + (model.bottom or [0])[-1], *model.top])
+        layers = model.layers(self.features)
+        self.bottom, self.top = (
+            torch.nn.ModuleList(
+                torch.nn.Linear(inputs, outputs)
+                for name, (outputs, inputs) in layers.items()
+                if name.startswith(part)
+            )
+            for part in ("bottom.", "top.")
+        )
         self.dense_query = torch.from_numpy(dataset.dense_query)
         self.dense_item = torch.from_numpy(dataset.dense_item)
         self.bags = {
@@ -166,19 +171,17 @@ class _Trainer:
             for t in self.features.tables
         }
 
-    def _mlp(self, widths: list[int]) -> Any:
-        layers = (self.torch.nn.Linear(a, b) for a, b in pairwise(widths))
-        return self.torch.nn.ModuleList(layers)
-
     def logits(self, users: torch.Tensor, movies: torch.Tensor) -> torch.Tensor:
         """Logits of pairs, with dropout: the float model's formula in PyTorch."""
         torch, relu = self.torch, self.torch.relu
         parts = []
+        multiplied = {}
         for t in self.features.tables:
             pooled = self.tables[t.name](self.bags[t.name][users if t.scope == "query" else movies])
             if t.name in ("user", "movie"):
                 pooled = torch.nn.functional.dropout(pooled, self.recipe.dropout)
-            parts.append(pooled)
+            multiplied[t.name], part = self._split(t.name, pooled)
+            parts.append(part)
         if self.bottom:
             x = torch.cat([self.dense_query[users], self.dense_item[movies]], dim=1)
             for layer in self.bottom:
@@ -187,7 +190,15 @@ class _Trainer:
         x = torch.cat(parts, dim=1)
         for layer in self.top[:-1]:
             x = relu(layer(x))
+        if self.model.product:
+            first, second = (multiplied[name] for name in self.model.product)
+            x = torch.cat([first * second, x], dim=1)
         return self.top[-1](x)[:, 0]
+
+    def _split(self, table: str, rows: Any) -> tuple[Any, Any]:
+        """The product's part of rows or pooled vectors of a table, and the rest."""
+        at = self.model.row_elements(table) - self.model.dimension(table)
+        return rows[:, :at], rows[:, at:]
 
     def examples(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         """Users, movies and targets of an epoch, shuffled, with newly drawn negatives."""
@@ -264,5 +275,13 @@ class _Trainer:
         def layers(mlp: Any) -> list[FloatLayer]:
             return [FloatLayer(array(layer.weight), array(layer.bias)) for layer in mlp]
 
-        tables = {name: array(table.weight)[:-1] for name, table in self.tables.items()}
-        return FloatModel(self.model.name, tables, layers(self.bottom), layers(self.top))
+        split = {
+            name: self._split(name, array(table.weight)[:-1]) for name, table in self.tables.items()
+        }
+        return FloatModel(
+            self.model.name,
+            {name: rows for name, (_, rows) in split.items()},
+            layers(self.bottom),
+            layers(self.top),
+            {name: split[name][0] for name in self.model.product},
+        )

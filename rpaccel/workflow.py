@@ -17,12 +17,13 @@ from rich.progress import Progress
 from rpaccel.compiler import compile_image
 from rpaccel.config import Config
 from rpaccel.driver import Device
-from rpaccel.errors import MismatchError
+from rpaccel.errors import ConfigError, MismatchError
 from rpaccel.image import Image
+from rpaccel.quality import KINDS, ScoredQueries, differences, measure, summary
+from rpaccel.sweep import sweep
 from rpaccel.transport import Transport
 from rpaccel.verify import compare
-from sw_model.funnel import rank, rank_scores, score_items
-from sw_model.metrics import constant_ndcg, ndcg, recall
+from sw_model.funnel import rank, score_items
 from sw_model.quantise import quantise
 from sw_model.quantised import QuantisedModel
 from sw_model.query import Query, Ranking
@@ -30,7 +31,8 @@ from sw_model.random_models import random_models, random_query
 
 if TYPE_CHECKING:
     from sw_model.dataset import Candidates, Dataset
-    from sw_model.dlrm import FloatModel
+    from sw_model.dlrm import FloatModel, Inputs
+    from sw_model.quantisation_error import TensorError
 
 __all__ = ["Workflow", "open_transport"]
 
@@ -138,15 +140,42 @@ class Workflow:
         if self.dataset is None:
             return random_models(self.config, np.random.default_rng(self.config.data.seed))
         from sw_model.dataset import DENSE_SCALE
+
+        data = self.config.data
+        log.info("quantising %s (%s)", ", ".join(self.config.funnel.stages), data.calibration)
+        inputs = self._inputs(self._calibration)
+        return [
+            quantise(model, inputs, dense_scale=DENSE_SCALE, kind=data.calibration)
+            for model in self.float_models
+        ]
+
+    def _inputs(self, queries: Sequence[Candidates]) -> Inputs:
+        """Real inputs of all candidates of some queries."""
         from sw_model.dlrm import Inputs
 
-        log.info("quantising %s", ", ".join(self.config.funnel.stages))
-        parts = [self.dataset.candidate_inputs(c) for c in self._calibration]
-        inputs = Inputs(
+        assert self.dataset is not None
+        parts = [self.dataset.candidate_inputs(c) for c in queries]
+        return Inputs(
             np.concatenate([p.dense for p in parts]),
             {name: np.concatenate([p.indices[name] for p in parts]) for name in parts[0].indices},
         )
-        return [quantise(model, inputs, dense_scale=DENSE_SCALE) for model in self.float_models]
+
+    def tensor_errors(self) -> dict[str, dict[str, TensorError]]:
+        """What quantisation costs each tensor of each model, on the queries that a device runs.
+
+        Empty where models are random.
+        """
+        if self.dataset is None:
+            return {}
+        from sw_model.equalise import equalise
+        from sw_model.quantisation_error import tensor_errors
+
+        calibration = self._inputs(self._calibration)
+        shown = self._inputs(self.candidates[: self.config.data.queries])
+        return {
+            model.name: tensor_errors(equalise(model, calibration), int8, shown)
+            for model, int8 in zip(self.float_models, self.quantised, strict=True)
+        }
 
     @cached_property
     def hotness(self) -> list[Mapping[str, NDArray]] | None:
@@ -191,54 +220,65 @@ class Workflow:
             sub_batch=funnel.sub_batch_items,
         )
 
-    def quality(self) -> dict[str, dict[str, float]]:
+    @cached_property
+    def scored(self) -> ScoredQueries | None:
+        """Logits of the labelled queries by every model, float and int8; None without labels."""
+        if self.dataset is None:
+            return None
+        log.info("scoring %d queries", len(self.candidates))
+        logits: dict[str, list[list[NDArray]]] = {
+            kind: [[] for _ in self.config.funnel.stages] for kind in KINDS
+        }
+        with progress_bar() as bar:
+            for candidates in bar.track(self.candidates, description="quality"):
+                inputs = self.dataset.candidate_inputs(candidates)
+                query = self.dataset.query(candidates)
+                for stage, (real, int8) in enumerate(
+                    zip(self.float_models, self.quantised, strict=True)
+                ):
+                    logits["float"][stage].append(real(inputs))
+                    logits["int8"][stage].append(
+                        score_items(int8, self.config.features, query).logits
+                    )
+        return ScoredQueries(
+            np.array([c.relevant for c in self.candidates]),
+            {kind: [np.array(stage) for stage in stages] for kind, stages in logits.items()},
+        )
+
+    def quality(self) -> dict[str, Any]:
         """Quality on all labelled queries: each model alone and the funnel, float and int8.
 
         Returns
         -------
-        dict of dict
-            ``ndcg``, ``ndcg_constant`` (RecPipe's constant ideal) and ``recall``, means over
-            queries, by what ranked.
+        dict
+            ``quality`` and ``quality_differences``, empty without labels: see
+            :func:`rpaccel.quality.summary` and :func:`rpaccel.quality.differences`.
         """
-        if self.dataset is None:
-            return {}
-        log.info("measuring quality on %d queries", len(self.candidates))
-        served: dict[str, list[NDArray]] = {}
-        with progress_bar() as bar:
-            for candidates in bar.track(self.candidates, description="quality"):
-                for name, positions in self._ranked(candidates).items():
-                    served.setdefault(name, []).append(candidates.relevant[positions])
-        relevant = np.array([c.relevant.sum() for c in self.candidates])
+        if self.scored is None:
+            return {"quality": {}, "quality_differences": []}
+        measured = measure(self.scored, self.config.funnel)
         return {
-            name: {
-                "ndcg": float(ndcg(np.array(hits), relevant).mean()),
-                "ndcg_constant": float(constant_ndcg(np.array(hits)).mean()),
-                "recall": float(recall(np.array(hits), relevant).mean()),
-            }
-            for name, hits in sorted(served.items())
+            "quality": summary(measured),
+            "quality_differences": differences(measured, self.config.funnel),
         }
 
-    def _ranked(self, candidates: Candidates) -> dict[str, NDArray[np.int64]]:
-        """Positions that each way of ranking serves for one query, best first."""
-        assert self.dataset is not None
-        funnel = self.config.funnel
-        inputs = self.dataset.candidate_inputs(candidates)
-        query = self.dataset.query(candidates)
-        kinds: dict[str, list[NDArray]] = {
-            "float": [model(inputs) for model in self.float_models],
-            "int8": [
-                score_items(model, self.config.features, query).logits for model in self.quantised
-            ],
-        }
-        ranked = {}
-        for kind, scores in kinds.items():
-            for name, alone in zip(funnel.stages, scores, strict=True):
-                ranked[f"{name} alone, {kind}"] = rank_scores(
-                    [alone], [funnel.keep[-1]], query.items
-                )
-            if len(scores) > 1:
-                ranked[f"funnel, {kind}"] = rank_scores(scores, funnel.keep, funnel.sub_batch_items)
-        return ranked
+    def sweep(self, sub_batches: Sequence[int]) -> dict[str, Any]:
+        """Quality over items a stage and sub-batches; see :func:`rpaccel.sweep.sweep`.
+
+        Raises
+        ------
+        ConfigError
+            There are no labelled queries, or a number of sub-batches is not positive.
+        """
+        if self.scored is None:
+            raise ConfigError("data.source = 'random' has no labels, so there is no quality")
+        with progress_bar() as bar:
+            return sweep(
+                self.config,
+                self.scored,
+                sub_batches=sub_batches,
+                progress=lambda every: iter(bar.track(every, description="settings")),
+            )
 
     def run(
         self,
@@ -297,7 +337,7 @@ class Workflow:
             "compared": compared,
             "quality_k": funnel.keep[-1],
             "quality_queries": len(self.candidates) if self.dataset else 0,
-            "quality": self.quality(),
+            **self.quality(),
             "seconds": seconds,
         }
         if device != "golden":

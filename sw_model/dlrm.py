@@ -1,10 +1,10 @@
-"""DLRM in float32: the reference that quantisation is measured against."""
+"""DLRM and NeuMF in float32: the reference that quantisation is measured against."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -63,18 +63,20 @@ class FloatModel:
     tables : dict of float32 arrays by table name, shape (rows, dimension)
     bottom, top : list of FloatLayer
         ReLU behind every layer but the last of ``top``, which gives the logit.
+    factors : dict of float32 arrays by table name, shape (rows, factors)
+        Of a NeuMF, embeddings of two tables whose elementwise product goes into the last layer of
+        ``top``, before the outputs of the layer before; a DLRM has none.
     """
 
     name: str
     tables: dict[str, NDArray[np.float32]]
     bottom: list[FloatLayer]
     top: list[FloatLayer]
+    factors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def pool(self, table: str, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """Sum the rows of each bag: indices (n, lookups) to float32 (n, dimension)."""
-        rows = self.tables[table]
-        padded = np.concatenate([rows, np.zeros_like(rows[:1])])
-        return padded[np.minimum(indices, len(rows))].sum(axis=1)
+        return _pool(self.tables[table], indices)
 
     def activations(self, inputs: Inputs) -> Iterator[tuple[str, NDArray[np.float32]]]:
         """Every tensor that quantisation gives a scale to, in the order of computation.
@@ -82,8 +84,8 @@ class FloatModel:
         Yields
         ------
         name : str
-            ``dense``, ``table.NAME`` (pooled), ``bottom.I`` and ``top.I`` (outputs of a layer).
-            The last is the logit.
+            ``dense``, ``table.NAME`` and ``factors.NAME`` (pooled), ``product``, ``bottom.I`` and
+            ``top.I`` (outputs of a layer). The last is the logit.
         values : float32, shape (n, width)
         """
         x = inputs.dense
@@ -97,7 +99,16 @@ class FloatModel:
             parts.append(self.pool(table, inputs.indices[table]))
             yield f"table.{table}", parts[-1]
         x = np.concatenate([*parts, x] if self.bottom else parts, axis=1)
+        product = None
+        for table, rows in self.factors.items():
+            pooled = _pool(rows, inputs.indices[table])
+            yield f"factors.{table}", pooled
+            product = pooled if product is None else product * pooled
+        if product is not None:
+            yield "product", product
         for i, layer in enumerate(self.top):
+            if product is not None and i + 1 == len(self.top):
+                x = np.concatenate([product, x], axis=1)
             x = layer(x)
             if i + 1 < len(self.top):
                 x = np.maximum(x, 0)
@@ -110,6 +121,7 @@ class FloatModel:
     def save(self, path: str | Path) -> None:
         """Write the weights as safetensors: ``tables.NAME``, ``bottom.0.weight``, ..."""
         tensors = {f"tables.{name}": rows for name, rows in self.tables.items()}
+        tensors |= {f"factors.{name}": rows for name, rows in self.factors.items()}
         for part, layers in (("bottom", self.bottom), ("top", self.top)):
             for i, layer in enumerate(layers):
                 tensors[f"{part}.{i}.weight"] = layer.weight
@@ -130,18 +142,44 @@ class FloatModel:
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
             raise DataError(f"{path}: cannot be read: {error}") from None
+        return cls.of_tensors(tensors, model, features, origin=str(path))
+
+    @classmethod
+    def of_tensors(
+        cls,
+        tensors: Mapping[str, NDArray],
+        model: ModelConfig,
+        features: FeaturesConfig,
+        *,
+        origin: str,
+    ) -> FloatModel:
+        """Make a model of tensors by the names of :meth:`save`, and check them.
+
+        Parameters
+        ----------
+        tensors : mapping of float arrays
+        model : ModelConfig
+        features : FeaturesConfig
+        origin : str
+            Where they come from, for messages.
+
+        Raises
+        ------
+        DataError
+            As for :meth:`load`.
+        """
         shapes = tensor_shapes(model, features)
         for name in sorted(set(shapes) ^ set(tensors)):
             what = "is missing" if name in shapes else "belongs to no part of the model"
-            raise DataError(f"{path}: tensor {name} {what} (model {model.name!r})")
+            raise DataError(f"{origin}: tensor {name} {what} (model {model.name!r})")
         for name, shape in shapes.items():
             if tensors[name].shape != shape:
                 raise DataError(
-                    f"{path}: tensor {name} must have shape {shape} for model {model.name!r}, "
+                    f"{origin}: tensor {name} must have shape {shape} for model {model.name!r}, "
                     f"not {tensors[name].shape}"
                 )
             if not np.isfinite(tensors[name]).all():
-                raise DataError(f"{path}: tensor {name} has values that are no finite numbers")
+                raise DataError(f"{origin}: tensor {name} has values that are no finite numbers")
         values = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
         bottom, top = (
             [
@@ -151,7 +189,8 @@ class FloatModel:
             for part, widths in (("bottom", model.bottom), ("top", model.top))
         )
         tables = {t.name: values[f"tables.{t.name}"] for t in features.tables}
-        return cls(model.name, tables, bottom, top)
+        factors = {name: values[f"factors.{name}"] for name in model.product}
+        return cls(model.name, tables, bottom, top, factors)
 
 
 def tensor_shapes(model: ModelConfig, features: FeaturesConfig) -> dict[str, tuple[int, ...]]:
@@ -159,12 +198,14 @@ def tensor_shapes(model: ModelConfig, features: FeaturesConfig) -> dict[str, tup
     shapes: dict[str, tuple[int, ...]] = {
         f"tables.{t.name}": (t.rows, model.dimension(t.name)) for t in features.tables
     }
-    joined = sum(model.dimension(t.name) for t in features.tables)
-    inputs = {"bottom": features.dense, "top": joined + (model.bottom[-1] if model.bottom else 0)}
-    for part, widths in (("bottom", model.bottom), ("top", model.top)):
-        width = inputs[part]
-        for i, out in enumerate(widths):
-            shapes[f"{part}.{i}.weight"] = (out, width)
-            shapes[f"{part}.{i}.bias"] = (out,)
-            width = out
+    rows = {t.name: t.rows for t in features.tables}
+    shapes |= {f"factors.{name}": (rows[name], model.factors) for name in model.product}
+    for name, (out, width) in model.layers(features).items():
+        shapes[f"{name}.weight"] = (out, width)
+        shapes[f"{name}.bias"] = (out,)
     return shapes
+
+
+def _pool(rows: NDArray[np.float32], indices: NDArray[np.int64]) -> NDArray[np.float32]:
+    padded = np.concatenate([rows, np.zeros_like(rows[:1])])
+    return padded[np.minimum(indices, len(rows))].sum(axis=1)

@@ -17,10 +17,10 @@ def equalise(model: FloatModel, calibration: Inputs) -> FloatModel:
     """Raise the small elements of every int8 tensor, and lower the weights that read them.
 
     A positive factor on an output channel passes through ReLU, and a factor on a column of a table
-    through its sum, so the logits stay the same (cross-layer equalisation, Nagel et al. 2019).
-    The factor is the square root of what would give each element the range of the largest one:
-    steps get finer for small elements without making the next layer's weights as uneven as the
-    activations were.
+    through its sum (and a product has the factors of both), so the logits stay the same
+    (cross-layer equalisation, Nagel et al. 2019). The factor is the square root of what would give
+    each element the range of the largest one: steps get finer for small elements without making
+    the next layer's weights as uneven as the activations were.
 
     Parameters
     ----------
@@ -53,9 +53,15 @@ def equalise(model: FloatModel, calibration: Inputs) -> FloatModel:
     top = []
     for i, layer in enumerate(model.top):
         written = factors.get(f"top.{i}", one)
+        if model.factors and i + 1 == len(model.top):
+            read = np.concatenate([factors["product"], read])
         top.append(_rescaled(layer, read, written))
         read = written
-    return FloatModel(model.name, tables, bottom, top)
+    multiplied = {
+        name: (rows * np.sqrt(factors["product"])).astype(np.float32)
+        for name, rows in model.factors.items()
+    }
+    return FloatModel(model.name, tables, bottom, top, multiplied)
 
 
 def _factors(values: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Golden model of a group: a stage's bottom MLP, concatenation and top MLP, item by item."""
+"""Golden model of a group: a stage's MLPs, concatenations and product, item by item."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sw_model.numerics import INT16, accumulate, layer, requantise
+from sw_model.numerics import INT16, accumulate, layer, multiply, requantise
 from sw_model.quantised import QuantisedLayer, QuantisedModel
 
-__all__ = ["Scores", "concat", "score"]
+__all__ = ["Scores", "concat", "join", "score"]
 
 _UNCLAMPED = (-(1 << 62), 1 << 62)
 
@@ -47,12 +47,44 @@ def concat(
     -------
     int8, shape (n, K)
     """
+    parts = pooled
+    if model.product is not None:
+        width = len(model.product.mantissa)
+        parts = [
+            vector[:, width:] if table.name in model.product.tables else vector
+            for table, vector in zip(model.tables, pooled, strict=True)
+        ]
     if not model.bottom:
-        return np.concatenate(pooled, axis=1)
+        return np.concatenate(parts, axis=1)
     x = dense
     for bottom in model.bottom:
         x = layer(x, bottom)
-    return np.concatenate([*pooled, x], axis=1)
+    return np.concatenate([*parts, x], axis=1)
+
+
+def join(
+    model: QuantisedModel, pooled: list[NDArray[np.int8]], x: NDArray[np.int8]
+) -> NDArray[np.int8]:
+    """Inputs of the last top layer: the product, where there is one, then the layer's before.
+
+    Parameters
+    ----------
+    model : QuantisedModel
+    pooled : list of int8
+        As for :func:`concat`.
+    x : int8, shape (n, width)
+        Outputs of the top layer before, or of :func:`concat`.
+
+    Returns
+    -------
+    int8, shape (n, factors + width)
+    """
+    if model.product is None:
+        return x
+    width = len(model.product.mantissa)
+    by_name = {table.name: vector for table, vector in zip(model.tables, pooled, strict=True)}
+    first, second = (by_name[name][:, :width] for name in model.product.tables)
+    return np.concatenate([multiply(first, second, model.product), x], axis=1)
 
 
 def score(model: QuantisedModel, dense: NDArray[np.int8], pooled: list[NDArray[np.int8]]) -> Scores:
@@ -60,7 +92,7 @@ def score(model: QuantisedModel, dense: NDArray[np.int8], pooled: list[NDArray[n
     x = concat(model, dense, pooled)
     for hidden in model.top[:-1]:
         x = layer(x, hidden)
-    return _logits(x, model.top[-1])
+    return _logits(join(model, pooled, x), model.top[-1])
 
 
 def _logits(x: NDArray[np.int8], last: QuantisedLayer) -> Scores:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rpaccel.abi import CTR_BITS, LOGIT_FRACTION_BITS
 from rpaccel.errors import ConfigError
-from sw_model.quantised import QuantisedLayer
+from sw_model.quantised import QuantisedLayer, QuantisedProduct
 
 __all__ = [
     "INT8",
@@ -23,6 +23,7 @@ __all__ = [
     "ctr_table",
     "layer",
     "multiplier",
+    "multiply",
     "output_range",
     "requantise",
     "rshift_round",
@@ -116,6 +117,15 @@ def layer(x: NDArray[np.int8], layer: QuantisedLayer) -> NDArray:
     acc = accumulate(x, layer.weights)
     out = requantise(acc, layer.bias, layer.mantissa, layer.shift, *output_range(layer))
     return out.astype(np.int16 if layer.logit else np.int8)
+
+
+def multiply(
+    x: NDArray[np.int8], y: NDArray[np.int8], product: QuantisedProduct
+) -> NDArray[np.int8]:
+    """Elementwise product of two parts of pooled vectors, int8 of shape (n, factors)."""
+    wide = x.astype(np.int64) * y
+    none = np.zeros(wide.shape[-1], dtype=np.int64)
+    return requantise(wide, none, product.mantissa, product.shift, *INT8).astype(np.int8)
 
 
 def multiplier(value: float) -> tuple[int, int]:

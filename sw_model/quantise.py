@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel.abi import LOGIT_FRACTION_BITS
+from rpaccel.config import Calibration
 from rpaccel.errors import ConfigError
+from sw_model.calibration import quantise_values, tensor_scale
 from sw_model.dlrm import FloatLayer, FloatModel, Inputs
 from sw_model.equalise import equalise
 from sw_model.numerics import INT8, multiplier, rshift_round
-from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedTable
+from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedProduct, QuantisedTable
 
-__all__ = ["quantise", "quantise_layer", "quantise_values", "search_scale"]
+__all__ = ["quantise", "quantise_layer"]
 
 MAX_SHIFT = 15
 """Largest right shift of a pooled sum."""
@@ -22,19 +22,18 @@ MAX_SHIFT = 15
 BIAS_LIMIT = 2**30
 """Largest bias that quantisation makes: the products have as much of the accumulator again."""
 
-CANDIDATE_SCALES = np.linspace(0.3, 1.0, 71)
-"""Scales tried for a tensor, relative to the one that clips nothing."""
-
 LOGIT_SCALE = 2.0**-LOGIT_FRACTION_BITS
 
 PRODUCT_LIMIT = 2**31 - 1
 
 
-def quantise(model: FloatModel, calibration: Inputs, *, dense_scale: float) -> QuantisedModel:
+def quantise(
+    model: FloatModel, calibration: Inputs, *, dense_scale: float, kind: Calibration = "mse"
+) -> QuantisedModel:
     """Quantise a model as docs/numerics.md defines it.
 
-    The model is equalised first. Scales of activations minimise the squared error on the
-    calibration inputs; weights use the whole range of each output channel.
+    The model is equalised first. Scales of activations come from the calibration inputs; weights
+    use the whole range of each output channel, and rows that of their table.
 
     Parameters
     ----------
@@ -43,6 +42,8 @@ def quantise(model: FloatModel, calibration: Inputs, *, dense_scale: float) -> Q
         Real inputs to observe ranges on; never those that quality is measured on.
     dense_scale : float
         Real value of one step of the int8 dense inputs, shared by all models.
+    kind : {"mse", "min-max", "percentile"}
+        How activations get their scales (:mod:`sw_model.calibration`).
 
     Returns
     -------
@@ -63,50 +64,36 @@ def quantise(model: FloatModel, calibration: Inputs, *, dense_scale: float) -> Q
     inputs = np.full(width, dense_scale)
     for i, layer in enumerate(model.bottom):
         name = f"bottom.{i}"
-        scales[name] = search_scale(observed[name])
+        scales[name] = tensor_scale(observed[name], kind)
         bottom.append(_named(model, name, layer, inputs, scales[name]))
         inputs = np.full(len(layer.weight), scales[name])
     tables = []
     parts = []
-    for name, rows in model.tables.items():
-        table, pooled_scale = _quantise_table(
-            name, rows, calibration.indices[name], observed[f"table.{name}"]
-        )
+    multiplied = {}
+    for name in model.tables:
+        table, pooled_scales = _quantise_table(model, name, calibration.indices[name], observed)
         tables.append(table)
-        scales[f"table.{name}"] = pooled_scale
-        parts.append(np.full(rows.shape[1], pooled_scale))
+        width = model.tables[name].shape[1]
+        multiplied[name], part = np.split(pooled_scales, [len(pooled_scales) - width])
+        if width:
+            scales[f"table.{name}"] = float(part[0])
+        parts.append(part)
     inputs = np.concatenate([*parts, inputs])
+    product = None
+    if model.factors:
+        scales["product"] = tensor_scale(observed["product"], kind)
+        product = _quantise_product(model, multiplied, scales["product"])
     top = []
     for i, layer in enumerate(model.top):
         name = f"top.{i}"
         last = i + 1 == len(model.top)
-        scales[name] = LOGIT_SCALE if last else search_scale(observed[name])
+        if last and product is not None:
+            joined = np.full(len(product.mantissa), scales["product"])
+            inputs = np.concatenate([joined, inputs])
+        scales[name] = LOGIT_SCALE if last else tensor_scale(observed[name], kind)
         top.append(_named(model, name, layer, inputs, scales[name], logit=last))
         inputs = np.full(len(layer.weight), scales[name])
-    return QuantisedModel(model.name, tables, bottom, top, scales)
-
-
-def quantise_values(values: NDArray, scale: float | NDArray, low: int, high: int) -> NDArray:
-    """Quantise real values: ``clamp(floor(values / scale + 0.5))``, as int64."""
-    whole = np.floor(np.asarray(values, dtype=np.float64) / scale + 0.5)
-    return np.clip(whole, low, high).astype(np.int64)
-
-
-def search_scale(values: NDArray) -> float:
-    """Scale of an int8 tensor with the least squared error on observed values.
-
-    Clipping a few outliers can cost less than coarser steps for all the others.
-    """
-    values = np.asarray(values, dtype=np.float64).ravel()
-    largest = float(np.abs(values).max(initial=0.0))
-    if largest == 0:
-        return 1.0  # a tensor that is always zero
-    values = _thinned(values)
-
-    def error(scale: float) -> float:
-        return float(np.square(quantise_values(values, scale, *INT8) * scale - values).sum())
-
-    return _best(CANDIDATE_SCALES * (largest / 127), error)
+    return QuantisedModel(model.name, tables, bottom, top, scales, product)
 
 
 def quantise_layer(
@@ -168,31 +155,46 @@ def _named(
 
 
 def _quantise_table(
-    name: str, rows: NDArray[np.float32], indices: NDArray[np.int64], pooled: NDArray[np.float32]
-) -> tuple[QuantisedTable, float]:
-    """Rows that use the whole int8 range, and the shift that keeps most of the pooled sums."""
-    largest = float(np.abs(rows).max())
-    scale = largest / 127 if largest else 1.0
+    model: FloatModel,
+    name: str,
+    indices: NDArray[np.int64],
+    observed: dict[str, NDArray[np.float32]],
+) -> tuple[QuantisedTable, NDArray[np.float64]]:
+    """Rows that use the whole int8 range, and the shift that keeps most of the pooled sums.
+
+    Elements of the product's part have a scale each: they meet no others in a sum, and the
+    product's multipliers undo the scales. Returns the scale of each pooled element besides.
+    """
+    rows, pooled = model.tables[name], observed[f"table.{name}"]
+    scale = np.full(rows.shape[1], float(np.abs(rows).max(initial=0.0)) / 127)
+    if name in model.factors:
+        factors = model.factors[name]
+        rows = np.concatenate([factors, rows], axis=1)
+        pooled = np.concatenate([observed[f"factors.{name}"], pooled], axis=1)
+        scale = np.concatenate([np.abs(factors).max(axis=0).astype(np.float64) / 127, scale])
+    scale = np.where(scale > 0, scale, 1.0)
     whole = quantise_values(rows, scale, *INT8)
     if indices.shape[1] == 1:
         return QuantisedTable(name, whole.astype(np.int8)), scale
     padded = np.concatenate([whole, np.zeros_like(whole[:1])])
     sums = padded[np.minimum(indices, len(whole))].sum(axis=1)
 
-    def error(shift: float) -> float:
-        kept = np.clip(rshift_round(sums, int(shift)), *INT8) * (scale * 2.0**shift)
-        return float(np.square(kept - pooled).sum())
+    def error(shift: int) -> float:
+        kept = np.clip(rshift_round(sums, shift), *INT8) * 2.0**shift
+        return float(np.square(kept - pooled / scale).sum())
 
-    shift = int(_best(range(MAX_SHIFT + 1), error))
+    shift = min(range(MAX_SHIFT + 1), key=error)
     return QuantisedTable(name, whole.astype(np.int8), shift), scale * 2.0**shift
 
 
-def _best(choices: Iterable[float], error: Callable[[float], float]) -> float:
-    return float(min(choices, key=error))
-
-
-def _thinned(values: NDArray[np.float64], most: int = 200_000) -> NDArray[np.float64]:
-    """Every n-th value of a long tensor: the error needs no more."""
-    step = -(-len(values) // most)
-    step += step % 2 == 0  # odd, so that it meets all columns of a tensor of even width
-    return values[::step]
+def _quantise_product(
+    model: FloatModel, scales: dict[str, NDArray[np.float64]], output_scale: float
+) -> QuantisedProduct:
+    """Multipliers of the product of two parts whose elements have ``scales``."""
+    first, second = model.factors
+    try:
+        pairs = [multiplier(s / output_scale) for s in (scales[first] * scales[second]).tolist()]
+    except ConfigError as error:
+        raise ConfigError(f"model {model.name!r}, product: {error}") from None
+    mantissa, shift = np.array(pairs, dtype=np.int32).T
+    return QuantisedProduct((first, second), mantissa, shift)

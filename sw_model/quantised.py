@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rpaccel.errors import DataError
 
-__all__ = ["QuantisedLayer", "QuantisedModel", "QuantisedTable"]
+__all__ = ["QuantisedLayer", "QuantisedModel", "QuantisedProduct", "QuantisedTable"]
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,29 @@ class QuantisedTable:
 
 
 @dataclass(frozen=True)
-class QuantisedModel:
-    """A DLRM in int8: tables in the order of the configuration, bottom MLP, top MLP.
+class QuantisedProduct:
+    """The elementwise product of a NeuMF, as docs/numerics.md defines it.
 
-    The first top layer's inputs are the pooled tables in order, then the bottom MLP's outputs.
-    ``scales`` keeps the real scale of each tensor by name, for reports only.
+    Attributes
+    ----------
+    tables : tuple of two str
+        Tables of which the first elements of the pooled vectors are multiplied.
+    mantissa : int32 (0..65535), shape (factors,)
+    shift : int32 (0..47), shape (factors,)
+    """
+
+    tables: tuple[str, str]
+    mantissa: NDArray[np.int32]
+    shift: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class QuantisedModel:
+    """A DLRM or NeuMF in int8: tables in the order of the configuration, bottom MLP, top MLP.
+
+    The first top layer's inputs are the pooled tables in order (without the product's parts), then
+    the bottom MLP's outputs; the last one's begin with the product, where there is one.
+    ``scales`` keeps the real scale of each tensor that has one by name, for reports only.
     """
 
     name: str
@@ -58,6 +76,7 @@ class QuantisedModel:
     bottom: list[QuantisedLayer]
     top: list[QuantisedLayer]
     scales: dict[str, float] = field(default_factory=dict)
+    product: QuantisedProduct | None = None
 
     def save(self, path: str | Path) -> None:
         """Write the model as a NumPy archive."""
@@ -69,6 +88,9 @@ class QuantisedModel:
             for i, layer in enumerate(layers):
                 for key in ("weights", "bias", "mantissa", "shift", "relu", "logit"):
                     arrays[f"{part}.{i}.{key}"] = np.asarray(getattr(layer, key))
+        if self.product is not None:
+            for key in ("tables", "mantissa", "shift"):
+                arrays[f"product.{key}"] = np.asarray(getattr(self.product, key))
         arrays["scales.names"] = np.array(list(self.scales), dtype=np.str_)
         arrays["scales.values"] = np.array(list(self.scales.values()), dtype=np.float64)
         # NumPy's stub takes the arrays' names for its option allow_pickle.
@@ -109,6 +131,13 @@ class QuantisedModel:
             scales = dict(
                 zip(arrays["scales.names"].tolist(), arrays["scales.values"].tolist(), strict=True)
             )
-            return cls(str(arrays["name"]), tables, parts["bottom"], parts["top"], scales)
+            product = None
+            if "product.tables" in arrays:
+                first, second = arrays["product.tables"].tolist()
+                product = QuantisedProduct(
+                    (first, second), arrays["product.mantissa"], arrays["product.shift"]
+                )
+            name = str(arrays["name"])
+            return cls(name, tables, parts["bottom"], parts["top"], scales, product)
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise DataError(f"{path}: not a quantised model: {error}") from None

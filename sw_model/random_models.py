@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from rpaccel.config import Config, FeaturesConfig, ModelConfig
 from sw_model.gather import pool
-from sw_model.group import concat
+from sw_model.group import concat, join
 from sw_model.numerics import INT8, INT16, accumulate, layer, multiplier
-from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedTable
+from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedProduct, QuantisedTable
 from sw_model.query import Query
 
 __all__ = ["random_model", "random_models", "random_query"]
@@ -40,12 +40,13 @@ def random_model(
     tables = [
         QuantisedTable(
             t.name,
-            _int8(rng, (t.rows, config.dimension(t.name))),
+            _int8(rng, (t.rows, config.row_elements(t.name))),
             int(rng.integers(0, t.lookups.bit_length() + 1)),
         )
         for t in features.tables
     ]
-    model = QuantisedModel(config.name, tables, [], [])
+    product = _product(rng, config) if config.product else None
+    model = QuantisedModel(config.name, tables, [], [], product=product)
     dense = _int8(rng, (SAMPLES, features.dense))
     query = random_query(features, SAMPLES, rng)
     pooled = []
@@ -62,8 +63,18 @@ def random_model(
         drawn = _layer(rng, x, width, relu=bool(rng.random() < 0.8))
         model.top.append(drawn)
         x = layer(x, drawn)
+    x = join(model, pooled, x)
     model.top.append(_layer(rng, x, config.top[-1], relu=False, logit=True))
     return model
+
+
+def _product(rng: np.random.Generator, config: ModelConfig) -> QuantisedProduct:
+    """Draw multipliers that clamp some products of random rows, each with any shift."""
+    pairs = [multiplier(value) for value in rng.uniform(1 / 128, 1 / 32, config.factors)]
+    mantissa, shift = np.array(pairs, np.int32).T
+    cut = rng.integers(0, 16, config.factors)
+    first, second = config.product
+    return QuantisedProduct((first, second), mantissa >> cut, shift - cut.astype(np.int32))
 
 
 def _int8(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int8]:

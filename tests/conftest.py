@@ -2,6 +2,7 @@
 
 import os
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,3 +14,12 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     seed = int(os.environ.get("RPACCEL_SEED", zlib.crc32(request.node.nodeid.encode())))
     print(f"RPACCEL_SEED={seed}")
     return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def data_folder() -> Path:
+    """Folder of data that may not be distributed, named by ``RPACCEL_DATA``; skips without it."""
+    folder = os.environ.get("RPACCEL_DATA")
+    if not folder:
+        pytest.skip("RPACCEL_DATA does not name the folder of the MovieLens-1M data")
+    return Path(folder)

@@ -73,6 +73,21 @@ def test_compile_explains_and_writes(tmp_path: Path) -> None:
     assert json.loads(out)["bytes"] > 1000
 
 
+def test_quantise_reports_errors(tmp_path: Path) -> None:
+    code, out, _ = call("quantise", RANDOM, "-o", tmp_path, "--json")
+    assert code == 0
+    assert json.loads(out)["front"]["errors"] == {}  # random models have no float ones
+    text = 'calibration = "percentile"\nseed = 1 '
+    code, out, _ = call("quantise", changed(tmp_path, "seed = 1 ", text, DEMO), "-o", tmp_path)
+    assert code == 0
+    assert "back.top.2" in out
+    assert (tmp_path / "back.npz").exists()
+    code, _, error = call("compile", changed(tmp_path, "seed = 1 ", "calibration = 3\n#", DEMO))
+    assert code == 2
+    assert "data.calibration" in error
+    assert "min-max" in error
+
+
 def test_generate_writes_the_same_twice(tmp_path: Path) -> None:
     for name in ("a", "b"):
         code, out, _ = call("generate", RANDOM, "-o", tmp_path / name)

@@ -14,7 +14,16 @@ from sw_model.movielens import MovieLens
 USERS, MOVIES = 40, 120
 
 
-def config(source: str = "movielens-latest-small") -> Config:
+MODELS = {
+    "dlrm": {"name": "m", "dimensions": 4, "bottom": [6], "top": [8, 1]},
+    "neumf": {
+        "name": "m", "kind": "neumf", "factors": 3, "product": ["movie", "user"],
+        "dimensions": {"user": 4, "genres": 2, "movie": 0}, "bottom": [6], "top": [8, 1],
+    },
+}  # fmt: skip
+
+
+def config(source: str = "movielens-latest-small", kind: str = "dlrm") -> Config:
     gather = {"static_lines": 8, "cache_lines": 8}
     return parse(
         {
@@ -29,7 +38,7 @@ def config(source: str = "movielens-latest-small") -> Config:
                     {"name": "movie", "rows": MOVIES},
                 ],
             },
-            "models": [{"name": "m", "dimensions": 4, "bottom": [6], "top": [8, 1]}],
+            "models": [MODELS[kind]],
             "funnel": {"stages": ["m"], "items": 64, "keep": [16]},
             "hardware": {
                 "groups": [{"stages": [0]}], "topk_depth": [16], "gather": [gather],
@@ -72,10 +81,11 @@ def test_random_data(monkeypatch, tmp_path):
         train(config("random"), tmp_path)
 
 
-def test_training(dataset, tmp_path):
+@pytest.mark.parametrize("kind", MODELS)
+def test_training(dataset, tmp_path, kind):
     pytest.importorskip("torch", reason="training needs the extra 'train'")
     recipe = Recipe(epochs=4, batch=256, learning_rate=0.02, validation_items=60)
-    settings = config()
+    settings = config(kind=kind)
     paths = [
         train(settings, tmp_path / run, recipe=recipe, dataset=dataset)[0] for run in ("a", "b")
     ]
@@ -88,9 +98,10 @@ def test_training(dataset, tmp_path):
     assert logits[even].mean() > logits[~even].mean() + 1
 
 
-def test_float_model_is_what_was_trained(dataset):
+@pytest.mark.parametrize("kind", MODELS)
+def test_float_model_is_what_was_trained(dataset, kind):
     torch = pytest.importorskip("torch", reason="training needs the extra 'train'")
-    settings = config()
+    settings = config(kind=kind)
     trainer = training._Trainer(
         torch, settings, settings.models[0], dataset, Recipe(dropout=0.0, validation_items=60)
     )

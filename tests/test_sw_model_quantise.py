@@ -4,12 +4,13 @@ import pytest
 from rpaccel.abi import LOGIT_FRACTION_BITS
 from rpaccel.config import FeaturesConfig, ModelConfig, TableConfig
 from rpaccel.errors import ConfigError
+from sw_model.calibration import quantise_values
 from sw_model.dlrm import FloatLayer, FloatModel, Inputs, tensor_shapes
 from sw_model.equalise import equalise
 from sw_model.gather import pool
 from sw_model.group import score
 from sw_model.numerics import layer as run_layer
-from sw_model.quantise import quantise, quantise_layer, quantise_values, search_scale
+from sw_model.quantise import quantise, quantise_layer
 from sw_model.quantised import QuantisedModel
 
 FEATURES = FeaturesConfig(
@@ -149,17 +150,6 @@ def test_pooling_shift_keeps_full_bags(rng):
     expected = equalise(model, x).pool("genres", x.indices["genres"])
     assert np.abs(pooled - expected).max() < 0.03
     assert quantised.tables[0].shift == 0
-
-
-def test_search_scale(rng):
-    values = rng.normal(size=100_000)
-    scale = search_scale(values)
-    assert scale < np.abs(values).max() / 127  # clipping rare outliers pays
-    assert search_scale(np.linspace(-1, 1, 1001)) == pytest.approx(1 / 127, rel=0.02)
-    assert search_scale(np.zeros(5)) == 1.0
-    assert quantise_values(np.array([0.5, -0.5, 1.49, 99]), 1.0, -128, 127).tolist() == [
-        1, 0, 1, 99,
-    ]  # fmt: skip
 
 
 def test_bad_arguments(rng):

@@ -1,0 +1,131 @@
+"""PyTorch checkpoints of DLRM with the parameter names of facebookresearch/dlrm.
+
+``emb_l.T.weight`` is table T in the configuration's order; ``bot_l.0``, ``bot_l.2``, ... and
+``top_l.0``, ``top_l.2``, ... are the layers (odd numbers are activation functions, which have no
+parameters). Nothing in the file is executed: only tensors and plain values are read.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rpaccel.config import FeaturesConfig, ModelConfig
+from rpaccel.errors import ConfigError, DataError, ToolError
+from rpaccel.importer import Source, map_tensors
+from sw_model.dlrm import FloatModel
+
+__all__ = ["read"]
+
+_REASONS = {
+    r"emb_l\.\d+\.weight_[qr]": "is a quotient-remainder table, which has no counterpart",
+    r"emb_l\.\d+\.(embs|proj)\..*": "is a mixed-dimension table, which has no counterpart",
+    r"v_W_l\..*": "is a weight of a pooled row, and pooling is a plain sum",
+    r"(emb|bot|top)_l\..*": "is beyond what the configuration's model has",
+}
+
+
+def read(path: Path, model: ModelConfig, features: FeaturesConfig) -> FloatModel:
+    """Read a model; see :func:`rpaccel.importer.import_model`."""
+    if model.kind != "dlrm":
+        raise ConfigError(
+            f'{path}: a DLRM checkpoint needs a model of kind = "dlrm", '
+            f"and {model.name!r} is {model.kind!r}"
+        )
+    tensors = _tensors(path)
+    sources = _sources(model, features)
+    _refuse_dot(path, tensors, sources, model, features)
+    return map_tensors(path, tensors, sources, model, features, reasons=_reason)
+
+
+def _tensors(path: Path) -> dict[str, NDArray]:
+    """All parameters by name."""
+    try:
+        import torch
+    except ImportError:
+        raise ToolError(
+            "reading a checkpoint needs PyTorch, which is not installed: "
+            "pip install 'rpaccel[train]'"
+        ) from None
+    try:
+        with torch.serialization.safe_globals(_plain_numpy()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong with a file, the exception says
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can make the unpickler raise anything
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise DataError(
+            f"{path}: not a checkpoint of tensors and plain values: {reason[0]}"
+        ) from None
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{path}: has no parameters by name, but a {type(content).__name__}")
+    found = {}
+    for name, value in content.items():
+        if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+            raise DataError(f"{path}: {name} is no dense tensor")
+        if value.dtype == torch.bfloat16:
+            value = value.float()
+        # wrappers for several devices put "module." somewhere into the name
+        found[str(name).replace("module.", "")] = value.detach().numpy()
+    return found
+
+
+def _plain_numpy() -> list[Any]:
+    """What NumPy scalars are pickled as: the training script keeps its accuracies as such."""
+    scalar = np.float64(0).__reduce__()[0]
+    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    kinds = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "u1", "?")]
+    return [*names, np.dtype, *kinds]
+
+
+def _sources(model: ModelConfig, features: FeaturesConfig) -> dict[str, Source]:
+    """Our tensors in terms of the file's."""
+    sources = {
+        f"tables.{t.name}": Source(f"emb_l.{i}.weight", (t.rows, model.dimension(t.name)))
+        for i, t in enumerate(features.tables)
+    }
+    dense = model.bottom[-1] if model.bottom else 0
+    for name, (out, width) in model.layers(features).items():
+        part, number = name.split(".")
+        theirs = f"{'bot' if part == 'bottom' else 'top'}_l.{2 * int(number)}"
+        # theirs: the bottom MLP's output, then the tables; ours: the other way round
+        turn = -dense if name == "top.0" else 0
+        sources[f"{name}.weight"] = Source(
+            f"{theirs}.weight", (out, width), partial(np.roll, shift=turn, axis=1)
+        )
+        sources[f"{name}.bias"] = Source(f"{theirs}.bias", (out,))
+    return sources
+
+
+def _refuse_dot(
+    path: Path,
+    tensors: dict[str, NDArray],
+    sources: dict[str, Source],
+    model: ModelConfig,
+    features: FeaturesConfig,
+) -> None:
+    """Tell dot interaction, the default of the training script, from a wrong configuration."""
+    wanted, found = sources["top.0.weight"], tensors.get("top_l.0.weight")
+    vectors = len(features.tables) + bool(model.bottom)
+    dense = model.bottom[-1] if model.bottom else 0
+    dot = dense + vectors * (vectors - 1) // 2
+    if found is not None and found.shape != wanted.shape and found.shape[1:] == (dot,):
+        raise DataError(
+            f"{path}: top_l.0.weight has {dot} inputs, those of a dot interaction of {vectors} "
+            f"vectors; model {model.name!r} has interaction = {model.interaction!r}, with "
+            f"{wanted.shape[1]} inputs, and 'dot' is not supported yet"
+        )
+
+
+def _reason(name: str) -> str:
+    for pattern, reason in _REASONS.items():
+        if re.fullmatch(pattern, name):
+            return reason
+    return "belongs to no part of a DLRM"

@@ -1,0 +1,157 @@
+"""Quality of a funnel over items a stage and sub-batches, in float and int8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from typing import Any
+
+from rpaccel.config import Config, FunnelConfig
+from rpaccel.errors import ConfigError
+from rpaccel.quality import KINDS, ScoredQueries, Values, summary
+from sw_model.bootstrap import bootstrap_difference
+
+__all__ = ["SUB_BATCHES", "Setting", "settings", "sweep"]
+
+SUB_BATCHES = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A way to serve a query.
+
+    Attributes
+    ----------
+    stages : tuple of int
+        Stages of the configuration's funnel that rank, by number.
+    items : int
+        Candidates that the first of them ranks.
+    keep : tuple of int
+        Items that each of them keeps.
+    sub_batches : int
+    """
+
+    stages: tuple[int, ...]
+    items: int
+    keep: tuple[int, ...]
+    sub_batches: int = 1
+
+    @property
+    def sub_batch(self) -> int:
+        """Items in a sub-batch of the first stage."""
+        return -(-self.items // self.sub_batches)
+
+
+def settings(funnel: FunnelConfig, sub_batches: Sequence[int] = SUB_BATCHES) -> list[Setting]:
+    """Each stage alone and the whole funnel, over items a stage and sub-batches.
+
+    The first stage ranks all items, a half, a quarter, ... of them, and inner stages keep the
+    length of the served list, twice that, four times, ..., less than they get. What the
+    configuration says is among them.
+
+    Raises
+    ------
+    ConfigError
+        A number of sub-batches is not positive.
+    """
+    if min(sub_batches, default=0) < 1:
+        raise ConfigError(f"sub-batches must be numbers from 1 on, not {list(sub_batches)}")
+    k = funnel.keep[-1]
+    count = len(funnel.stages)
+    sizes = [funnel.items]
+    while sizes[-1] // 2 > k:
+        sizes.append(sizes[-1] // 2)
+    found = [Setting((stage,), items, (k,)) for stage in range(count) for items in sizes]
+    if count > 1:
+        for items in sizes:
+            choices = [k << i for i in range(items.bit_length()) if k << i < items] or [k]
+            for inner in combinations_with_replacement(reversed(choices), count - 1):
+                for number in sorted({1, *sub_batches}):
+                    found.append(Setting(tuple(range(count)), items, (*inner, k), number))
+        own = Setting(tuple(range(count)), funnel.items, tuple(funnel.keep), funnel.sub_batches)
+        for setting in (Setting(own.stages, own.items, own.keep), own):
+            if setting not in found:
+                found.append(setting)
+    return found
+
+
+def sweep(
+    config: Config,
+    scored: ScoredQueries,
+    *,
+    sub_batches: Sequence[int] = SUB_BATCHES,
+    progress: Callable[[list[Setting]], Iterator[Setting]] = iter,
+) -> dict[str, Any]:
+    """Measure every setting of :func:`settings`.
+
+    Parameters
+    ----------
+    config : Config
+    scored : ScoredQueries
+        Of the configuration's funnel.
+    sub_batches : sequence of int
+    progress : callable
+        Goes through the settings and shows how far it is.
+
+    Returns
+    -------
+    dict
+        ``name``, ``queries``, ``k``, ``stages`` (names) and ``settings``: of each, what
+        :class:`Setting` says, ``macs`` of a query, whether it is the ``configured`` one, and for
+        ``float`` and ``int8`` the metrics of :mod:`rpaccel.quality`, and besides paired
+        differences of NDCG as ``mean``, ``low``, ``high``: ``against_last``, to the last stage
+        ranking all items alone; ``against_unbatched``, to the same with one sub-batch; int8 has
+        ``against_float``.
+    """
+    funnel = config.funnel
+    measured: dict[tuple[str, Setting], Values] = {}
+    every = settings(funnel, sub_batches)
+    for setting in progress(every):
+        for kind in KINDS:
+            measured[kind, setting] = scored.values(
+                kind, setting.stages, setting.keep, setting.sub_batch, items=setting.items
+            )
+    last = Setting((len(funnel.stages) - 1,), funnel.items, (funnel.keep[-1],))
+    configured = Setting(
+        tuple(range(len(funnel.stages))), funnel.items, tuple(funnel.keep), funnel.sub_batches
+    )
+    rows = []
+    for setting in every:
+        row: dict[str, Any] = {
+            "stages": [funnel.stages[stage] for stage in setting.stages],
+            "items": setting.items,
+            "keep": list(setting.keep),
+            "sub_batches": setting.sub_batches,
+            "macs": _macs(config, setting),
+            "configured": setting == configured,
+        }
+        alone = Setting(setting.stages, setting.items, setting.keep)
+        for kind in KINDS:
+            values = measured[kind, setting]
+
+            def gap(other: Values, values: Values = values) -> dict[str, float]:
+                return bootstrap_difference(values["ndcg"], other["ndcg"])._asdict()
+
+            row[kind] = summary({kind: values})[kind]
+            row[kind]["against_last"] = gap(measured[kind, last])
+            row[kind]["against_unbatched"] = gap(measured[kind, alone])
+            if kind == "int8":
+                row[kind]["against_float"] = gap(measured["float", setting])
+        rows.append(row)
+    return {
+        "name": config.name,
+        "queries": len(scored.relevant),
+        "k": funnel.keep[-1],
+        "stages": list(funnel.stages),
+        "settings": rows,
+    }
+
+
+def _macs(config: Config, setting: Setting) -> int:
+    """Multiply-accumulates of a query: all layers of each stage, for the items it ranks."""
+    total = 0
+    for stage, items in zip(setting.stages, (setting.items, *setting.keep), strict=False):
+        layers = config.model(stage).layers(config.features).values()
+        total += items * sum(out * width for out, width in layers)
+    return total

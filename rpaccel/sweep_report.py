@@ -1,0 +1,147 @@
+"""A quality sweep as text and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rpaccel.report import grid
+from sw_model.bootstrap import LEVEL
+
+__all__ = ["draw_sweep", "sweep_table"]
+
+Report = dict[str, Any]
+
+COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b")
+
+
+def _name(row: Report) -> str:
+    """``front 1024 -> back 128``: what each stage ranks."""
+    counts = [row["items"], *row["keep"]]
+    return " -> ".join(f"{n} {count}" for n, count in zip(row["stages"], counts, strict=False))
+
+
+def _relative(row: Report, against: str) -> list[str]:
+    """A difference and its interval, relative to what it is a difference to."""
+    gap = row["int8"][against]
+    base = row["int8"]["ndcg"]["mean"] - gap["mean"]
+    return [f"{gap[key] / base:+.2%}" for key in ("mean", "low", "high")]
+
+
+def sweep_table(report: Report) -> str:
+    """Lay a report of :func:`rpaccel.sweep.sweep` out as text."""
+    k = report["k"]
+    body = []
+    for row in report["settings"]:
+        int8 = row["int8"]
+        body.append(
+            [
+                ("* " if row["configured"] else "  ") + _name(row),
+                str(row["sub_batches"]),
+                f"{row['macs'] / 1e6:.2f}",
+                f"{row['float']['ndcg']['mean']:.4f}",
+                *(f"{int8['ndcg'][key]:.4f}" for key in ("mean", "low", "high")),
+                f"{int8['ndcg_constant']['mean']:.4f}",
+                *_relative(row, "against_last"),
+                *(_relative(row, "against_unbatched") if row["sub_batches"] > 1 else [""] * 3),
+            ]
+        )
+    head = [
+        "", "sub-batches", "M MACs", "float", "int8", "from", "to", "constant",
+        "- last alone", "from", "to", "- unbatched", "from", "to",
+    ]  # fmt: skip
+    title = (
+        f"{report['name']}: NDCG@{k} of {report['queries']} queries, {LEVEL:.0%} intervals; "
+        f"relative differences query by query, in int8, to {report['stages'][-1]} alone on all "
+        f"items and to the same with one sub-batch; * the configuration"
+    )
+    return grid(title, head, body)
+
+
+def draw_sweep(report: Report, path: Path) -> None:
+    """Draw quality against work, and what sub-batches cost."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    funnels = [row for row in report["settings"] if len(row["stages"]) > 1]
+    figure, axes = plt.subplots(
+        1, 1 + bool(funnels), figsize=(6.5 * (1 + bool(funnels)), 4.8), layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    _draw_work(axes[0][0], report)
+    if funnels:
+        _draw_batches(axes[0][1], report, funnels)
+    figure.suptitle(
+        f"{report['name']}: {report['queries']} queries, int8, {LEVEL:.0%} intervals over queries"
+    )
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _draw_work(axis: Any, report: Report) -> None:
+    """NDCG against multiply-accumulates a query, a line for each stage alone and the funnel."""
+    groups: dict[str, list[Report]] = {}
+    for row in report["settings"]:
+        if row["sub_batches"] == 1:
+            alone = len(row["stages"]) == 1
+            name = f"{row['stages'][0]} alone" if alone else f"funnel, {row['items']} items"
+            groups.setdefault(name, []).append(row)
+    for number, (name, rows) in enumerate(groups.items()):
+        rows = sorted(rows, key=lambda row: row["macs"])
+        ndcg = [row["int8"]["ndcg"] for row in rows]
+        axis.errorbar(
+            [row["macs"] / 1e6 for row in rows],
+            [value["mean"] for value in ndcg],
+            yerr=[
+                [value["mean"] - value["low"] for value in ndcg],
+                [value["high"] - value["mean"] for value in ndcg],
+            ],
+            marker="s" if "alone" in name else "o",
+            linestyle="--" if "alone" in name else "-",
+            capsize=2,
+            color=f"C{number % 10}",
+            label=name,
+        )
+    axis.set_xscale("log")
+    axis.set_xlabel("million multiply-accumulates a query")
+    axis.set_ylabel(f"NDCG@{report['k']}, held-out")
+    axis.set_title("Quality against work, unbatched")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+
+
+def _draw_batches(axis: Any, report: Report, funnels: list[Report]) -> None:
+    """Loss of each number of sub-batches against one, for funnels that rank all items."""
+    most = max(row["items"] for row in funnels)
+    rows = [row for row in funnels if row["items"] == most]
+    keeps = sorted({tuple(row["keep"]) for row in rows})
+    counts = sorted({row["sub_batches"] for row in rows if row["sub_batches"] > 1})
+    for number, count in enumerate(counts):
+        at, gaps = [], []
+        for place, keep in enumerate(keeps):
+            for row in rows:
+                if tuple(row["keep"]) == keep and row["sub_batches"] == count:
+                    at.append(place + (number - (len(counts) - 1) / 2) * 0.8 / len(counts))
+                    gaps.append(row["int8"]["against_unbatched"])
+        axis.errorbar(
+            at,
+            [gap["mean"] for gap in gaps],
+            yerr=[
+                [gap["mean"] - gap["low"] for gap in gaps],
+                [gap["high"] - gap["mean"] for gap in gaps],
+            ],
+            fmt="o",
+            capsize=3,
+            color=COLOURS[number % len(COLOURS)],
+            label=f"{count} sub-batches",
+        )
+    axis.axhline(0, color="black", linewidth=0.8)
+    axis.set_xticks(
+        range(len(keeps)), [" → ".join(str(k) for k in (most, *keep)) for keep in keeps]
+    )
+    axis.set_ylabel(f"NDCG@{report['k']}, difference to one sub-batch")
+    axis.set_title("What sub-batches cost, query by query")
+    axis.grid(axis="y", alpha=0.3)
+    axis.legend(fontsize="small")

@@ -1,0 +1,148 @@
+"""Quality over items a stage and sub-batches."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from rpaccel.cli import app
+from rpaccel.config import FunnelConfig
+from rpaccel.errors import ConfigError
+from rpaccel.quality import ScoredQueries
+from rpaccel.sweep import Setting, settings, sweep
+from rpaccel.sweep_report import draw_sweep, sweep_table
+from sw_model.metrics import ndcg
+from tests.workloads import workload
+
+ROOT = Path(__file__).parents[1]
+ITEMS = 40
+
+
+@pytest.fixture
+def scored(rng) -> ScoredQueries:
+    relevant = rng.permuted(np.arange(ITEMS)[None] < np.full((60, 1), 5), axis=1)
+
+    def logits(noise: float) -> list[np.ndarray]:
+        return [relevant + rng.normal(0, s * noise, relevant.shape) for s in (1.0, 0.3)]
+
+    return ScoredQueries(relevant, {"float": logits(1.0), "int8": logits(1.2)})
+
+
+def test_settings():
+    funnel = FunnelConfig(stages=["a", "b"], items=40, keep=[12, 8], sub_batches=3)
+    found = settings(funnel, (1, 4))
+    assert len(set(found)) == len(found)
+    assert {(s.stages, s.items) for s in found if len(s.stages) == 1} == {
+        ((0,), 40), ((0,), 20), ((0,), 10), ((1,), 40), ((1,), 20), ((1,), 10),
+    }  # fmt: skip
+    whole = {(s.items, s.keep[0], s.sub_batches) for s in found if len(s.stages) == 2}
+    grid = [(40, 8), (40, 16), (40, 32), (20, 8), (20, 16), (10, 8)]
+    own = {(40, 12, 1), (40, 12, 3)}
+    assert whole == {(n, keep, b) for n, keep in grid for b in (1, 4)} | own
+    assert Setting((0, 1), 10, (8, 8), 4).sub_batch == 3
+
+
+def test_settings_of_other_funnels():
+    three = FunnelConfig(stages=["a", "b", "c"], items=32, keep=[16, 8, 4], sub_batches=2)
+    found = [s for s in settings(three) if len(s.stages) == 3]
+    for setting in found:
+        numbers = [setting.items, *setting.keep]
+        assert numbers == sorted(numbers, reverse=True)
+    assert Setting((0, 1, 2), 32, (16, 8, 4), 2) in found
+    one = FunnelConfig(stages=["a"], items=30, keep=[20])
+    assert settings(one) == [Setting((0,), 30, (20,))]
+    full = FunnelConfig(stages=["a", "b"], items=8, keep=[8, 8])
+    assert all(s.keep == (8, 8) for s in settings(full) if len(s.stages) == 2)
+    with pytest.raises(ConfigError, match=r"sub-batches must be numbers from 1 on, not \[0, 2\]"):
+        settings(one, (0, 2))
+
+
+def test_sweep(scored):
+    config = workload(items=ITEMS, keep=[12, 8], sub_batches=2)
+    report = json.loads(json.dumps(sweep(config, scored, sub_batches=(1, 2, 5))))
+    rows = {
+        (tuple(r["stages"]), r["items"], r["keep"][0], r["sub_batches"]): r
+        for r in report["settings"]
+    }
+    assert sum(r["configured"] for r in rows.values()) == 1
+    both = ("front", "back")
+    own = rows[both, 40, 12, 2]
+    assert own["configured"]
+    # work of a query: all layers of each stage for the items it ranks
+    front = 5 * 5 + 6 * (9 + 5) + 6
+    back = 5 * 11 + 11 * 7 + 13 * (27 + 7) + 13 * 10 + 10
+    assert own["macs"] == 40 * front + 12 * back
+    assert rows[("back",), 20, 8, 1]["macs"] == 20 * back
+    # items that are not ranked count as not served
+    half = rows[("back",), 20, 8, 1]["float"]["ndcg"]["mean"]
+    served = np.argsort(-scored.logits["float"][1][:, :20], axis=1)[:, :8]
+    hits = np.take_along_axis(scored.relevant, served, axis=1)
+    assert half == pytest.approx(ndcg(hits, np.full(60, 5)).mean())
+    assert half < rows[("back",), 40, 8, 1]["float"]["ndcg"]["mean"]
+    for kind in ("float", "int8"):
+        mean = own[kind]["ndcg"]["mean"]
+        for against, other in (
+            ("against_last", rows[("back",), 40, 8, 1]),
+            ("against_unbatched", rows[both, 40, 12, 1]),
+        ):
+            gap = own[kind][against]
+            assert gap["mean"] == pytest.approx(mean - other[kind]["ndcg"]["mean"])
+            assert gap["low"] <= gap["mean"] <= gap["high"]
+        assert rows[both, 40, 12, 1][kind]["against_unbatched"]["mean"] == 0
+    gap = own["int8"]["against_float"]["mean"]
+    assert gap == pytest.approx(own["int8"]["ndcg"]["mean"] - own["float"]["ndcg"]["mean"])
+
+
+def test_table_and_picture(scored, tmp_path):
+    config = workload(items=ITEMS, keep=[12, 8], sub_batches=2)
+    report = sweep(config, scored, sub_batches=(2,))
+    lines = sweep_table(report).splitlines()
+    assert len(lines) == 3 + len(report["settings"])
+    (own,) = [line for line in lines[3:] if line.strip().startswith("*")]
+    row = next(r for r in report["settings"] if r["configured"])
+    assert own.split()[:7] == ["*", "front", "40", "->", "back", "12", "2"]
+    assert f"{row['int8']['ndcg']['mean']:.4f}" in own
+    base = row["int8"]["ndcg"]["mean"] - row["int8"]["against_unbatched"]["mean"]
+    assert f"{row['int8']['against_unbatched']['mean'] / base:+.2%}" in own
+    draw_sweep(report, tmp_path / "quality.png")
+    assert (tmp_path / "quality.png").stat().st_size > 20_000
+
+
+def test_one_stage_has_no_sub_batches(scored, tmp_path):
+    model = {"name": "m", "dimensions": 3, "bottom": [5], "top": [6, 1]}
+    config = workload(models=[model], items=ITEMS, keep=[8])
+    one = ScoredQueries(scored.relevant, {k: v[:1] for k, v in scored.logits.items()})
+    report = sweep(config, one)
+    assert {r["sub_batches"] for r in report["settings"]} == {1}
+    assert "m 40" in sweep_table(report)
+    draw_sweep(report, tmp_path / "quality.png")
+
+
+def test_random_data_have_no_quality(tmp_path):
+    result = CliRunner().invoke(
+        app, ["quality", str(ROOT / "tests" / "tiny.toml"), "-o", str(tmp_path)]
+    )
+    assert result.exit_code == 2
+    assert "data.source = 'random' has no labels" in result.stderr
+
+
+@pytest.mark.slow
+def test_command(tmp_path):
+    call = [
+        "quality",
+        str(ROOT / "examples" / "demo.toml"),
+        "-o",
+        str(tmp_path),
+        "--sub-batches",
+        "4",
+        "--json",
+    ]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report == json.loads((tmp_path / "quality.json").read_text())
+    (row,) = [r for r in report["settings"] if r["configured"]]
+    assert row["int8"]["against_last"]["low"] > -0.01 * row["int8"]["ndcg"]["mean"]
+    assert (tmp_path / "quality.png").exists()
