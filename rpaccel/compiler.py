@@ -287,6 +287,7 @@ def _segments(
             "item_bytes": config.features.item_bytes,
             "program": stage.program,
             "max_items": stage.info.max_items,
+            "threshold": _threshold(config, number),
         }
         add(abi.Target.FIELDS, number, _words(abi.FIELD, fields))
         hot = [
@@ -302,6 +303,12 @@ def _segments(
             add(abi.Target.WEIGHTS, number, np.concatenate(group.weights))
             add(abi.Target.PARAMS, number, np.stack(group.params))
     return segments
+
+
+def _threshold(config: Config, stage: int) -> int:
+    """The threshold of a stage's filter as an entry of the CTR table."""
+    threshold = config.funnel.threshold
+    return abi.ctr_index(65535 * threshold[stage]) if threshold else 0
 
 
 def _fields(config: Config, stage: _Stage, line: int) -> list[dict[str, int]]:

@@ -27,6 +27,7 @@ from sw_model.quantise import quantise
 from sw_model.quantised import QuantisedModel
 from sw_model.query import Query, Ranking
 from sw_model.random_models import random_models, random_query
+from sw_model.topk import filters_of
 
 if TYPE_CHECKING:
     from sw_model.dataset import Candidates, Dataset
@@ -189,6 +190,7 @@ class Workflow:
             query,
             keep=funnel.keep,
             sub_batch=funnel.sub_batch_items,
+            filters=filters_of(self.config),
         )
 
     def quality(self) -> dict[str, dict[str, float]]:
@@ -237,7 +239,9 @@ class Workflow:
                     [alone], [funnel.keep[-1]], query.items
                 )
             if len(scores) > 1:
-                ranked[f"funnel, {kind}"] = rank_scores(scores, funnel.keep, funnel.sub_batch_items)
+                ranked[f"funnel, {kind}"] = rank_scores(
+                    scores, funnel.keep, funnel.sub_batch_items, filters_of(self.config)
+                )
         return ranked
 
     def run(

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import Out, connect
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
+from rtl_gen.bins import Bins
 from rtl_gen.controller import Controller
 from rtl_gen.features import FeatureBuffer
 from rtl_gen.gather import GatherUnit
@@ -79,7 +80,9 @@ class RPAccel(wiring.Component):
         m.submodules.features = features = FeatureBuffer(hardware)
         gathers = [GatherUnit(hardware=hardware, stage=s) for s in stages]
         arrays = [Group(hardware=hardware, group=g) for g in groups]
-        topks = [TopK(hardware=hardware, stage=s) for s in stages]
+        topks = [
+            (TopK if hardware.exact(s) else Bins)(hardware=hardware, stage=s) for s in stages
+        ]
         for name, units in ("gather", gathers), ("group", arrays), ("topk", topks):
             for number, unit in enumerate(units):
                 m.submodules[f"{name}{number}"] = unit
@@ -104,6 +107,7 @@ class RPAccel(wiring.Component):
                 gather.load.eq(loader.load),
                 gather.flush.eq(loader.flush),
                 gather.stage_entry.eq(loader.stages[s]),
+                topk.threshold.eq(loader.stages[s].threshold),
                 array.program[place].eq(loader.stages[s].program),
                 controller.bad_index[s].eq(gather.bad_index),
                 controller.saturated[s].eq(topk.saturation),

@@ -19,6 +19,7 @@ class Token:
     count: int | None  # None: nothing is released after it
     final: bool
     slot: int
+    candidates: int = 0
 
     @classmethod
     def make(cls, rng, positions, scores, *, count=None, final=True):
@@ -41,7 +42,25 @@ class Token:
 
     def plan(self):
         emit = self.count is not None
-        return {"slot": self.slot, "emit": emit, "final": self.final, "count": self.count or 0}
+        return {
+            "slot": self.slot,
+            "emit": emit,
+            "final": self.final,
+            "count": self.count or 0,
+            "candidates": self.candidates,
+        }
+
+
+def count_candidates(tokens):
+    """Tell each token how many candidates the release that it leads to has."""
+    group = []
+    for token in tokens:
+        group.append(token)
+        if token.count is not None:
+            for member in group:
+                member.candidates = sum(len(t.positions) for t in group)
+            group = []
+    return tokens
 
 
 def random_tokens(rng, depth, total=40):
@@ -76,6 +95,8 @@ def run(dut, tokens, rng, stall, *, plan_stall=None):
     counts = {"candidates": 0, "released": 0, "saturations": 0}
     finals = sum(t.count is not None and t.final for t in tokens)
     inner = sum(t.count for t in tokens if t.count is not None and not t.final)
+
+    count_candidates(tokens)
 
     async def scores(ctx):
         for token in tokens:
