@@ -401,10 +401,10 @@ class Config(Section):
                 f"the funnel ends at stage {len(self.funnel.stages) - 1}, whose filter in the "
                 f"machine is bins; the last stage must be exact"
             )
-        for stage, threshold in enumerate(self.funnel.threshold):
-            if threshold and self.hardware.exact(stage):
+        for number, threshold in enumerate(self.funnel.threshold):
+            if threshold and self.hardware.exact(number):
                 raise ValueError(
-                    f"stage {stage} has threshold {threshold}, but its filter is exact; only "
+                    f"stage {number} has threshold {threshold}, but its filter is exact; only "
                     f"bins has a threshold"
                 )
         return self

@@ -80,9 +80,7 @@ class RPAccel(wiring.Component):
         m.submodules.features = features = FeatureBuffer(hardware)
         gathers = [GatherUnit(hardware=hardware, stage=s) for s in stages]
         arrays = [Group(hardware=hardware, group=g) for g in groups]
-        topks = [
-            (TopK if hardware.exact(s) else Bins)(hardware=hardware, stage=s) for s in stages
-        ]
+        topks = [(TopK if hardware.exact(s) else Bins)(hardware=hardware, stage=s) for s in stages]
         for name, units in ("gather", gathers), ("group", arrays), ("topk", topks):
             for number, unit in enumerate(units):
                 m.submodules[f"{name}{number}"] = unit

@@ -60,9 +60,7 @@ def machine_filters(hardware: HardwareConfig, thresholds: Iterable[int]) -> list
     ]
 
 
-def top_k(
-    positions: ArrayLike, scores: ArrayLike, k: int, bins: Bins | None = None
-) -> Ranked:
+def top_k(positions: ArrayLike, scores: ArrayLike, k: int, bins: Bins | None = None) -> Ranked:
     """Rank candidates and keep the best ``k``: higher score first, ties to the lower position.
 
     Parameters

@@ -32,9 +32,7 @@ def test_matches_golden_often(rng, case):
     dut = topk(depth)
     tokens = random_tokens(rng, depth, releases=30)
     stall, plan_stall, output_stall = rng.choice([0.0, 0.3, 0.8], size=3).tolist()
-    check(
-        tokens, *run(dut, tokens, rng, stall, plan_stall=plan_stall, output_stall=output_stall)
-    )
+    check(tokens, *run(dut, tokens, rng, stall, plan_stall=plan_stall, output_stall=output_stall))
 
 
 def test_late_plans(rng):
