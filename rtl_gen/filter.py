@@ -28,7 +28,7 @@ class FilterUnit(wiring.Component):
     token. All tokens of an emission tell how many candidates it has.
 
     One score a cycle, also from token to token. The first candidate is offered
-    ``NUMBER_BITS + 2`` cycles after the last score was taken, the others follow at one a cycle,
+    ``NUMBER_BITS + 1`` cycles after the last score was taken, the others follow at one a cycle,
     unless those of the release before are still leaving. Scores wait for the plan of their token,
     and while some 30 releases wait for one that is leaving.
 
