@@ -8,6 +8,7 @@ objects, and ``docs/abi.md`` is printed from them.
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -45,6 +46,7 @@ __all__ = [
     "Target",
     "capability_values",
     "counters",
+    "ctr_index",
     "image_block_bytes",
     "target_id",
 ]
@@ -68,6 +70,23 @@ LOGIT_FRACTION_BITS = 11
 """A logit of 1.0 is 2**11: int16 logits span -16..16."""
 CTR_BITS = 6
 """CTR is a table of ``logit >> CTR_BITS``: 1,024 entries."""
+CTR_INDEX_BITS = 16 - CTR_BITS
+"""Width of the number of an entry of the CTR table."""
+THRESHOLD_BITS = CTR_INDEX_BITS + 1
+"""Width of a filter's threshold: an entry of the CTR table, or one behind the last."""
+
+
+def ctr_index(ctr: float) -> int:
+    """First entry of the CTR table that is at least ``ctr`` (65535 is 1.0); 1,024 if none is.
+
+    The table is that of docs/numerics.md.
+    """
+    entries = 1 << CTR_INDEX_BITS
+    for index in range(entries):
+        logit = ((index - entries // 2 << CTR_BITS) + (1 << CTR_BITS - 1)) / 2**LOGIT_FRACTION_BITS
+        if math.floor(65535 / (1 + math.exp(-logit)) + 0.5) >= ctr:
+            return index
+    return entries
 
 
 @dataclass(frozen=True)
@@ -259,7 +278,8 @@ class Status(IntEnum):
 
     OK = 0
     BAD_DESCRIPTOR = 1
-    """Reserved bits set, unknown version, unaligned address, or stages out of order or range."""
+    """Reserved bits set, unknown version, unaligned address, stages out of order or range, or a
+    last stage whose filter is not exact."""
     BAD_IMAGE = 2
     """No image is loaded, the descriptor names another one, or it has not all of the stages."""
     BAD_ITEMS = 3
@@ -382,6 +402,11 @@ STAGE = Layout(
     Field("max_items", 16, "largest sub-batch"),
     Field("form", 4, "which of the group's shapes the program is for"),
     Field("words", 16, "words of the activation memory that an item takes"),
+    Field(
+        "threshold",
+        THRESHOLD_BITS,
+        "entry of the CTR table from which on candidates pass a filter with bins, 0..1024",
+    ),
 )
 
 
@@ -530,6 +555,8 @@ TOPK_COUNTERS = {
     "candidates": ("items", "scores taken"),
     "released": ("items", "items released"),
     "saturations": ("items", "logits clamped to int16"),
+    "short": ("releases", "sub-batches of which fewer passed the threshold than were released"),
+    "below": ("items", "items released that had not passed the threshold"),
 }
 DEVICE_COUNTERS = {
     "cycles": ("cycles", "clock cycles since reset"),

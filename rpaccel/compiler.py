@@ -348,6 +348,7 @@ def _segments(
             "max_items": stage.info.max_items,
             "form": stage.info.shape,
             "words": stage.info.words_per_item,
+            "threshold": _threshold(config, number),
         }
         add(abi.Target.FIELDS, number, _words(abi.FIELD, fields))
         hot = [
@@ -363,6 +364,12 @@ def _segments(
             add(abi.Target.WEIGHTS, number, np.concatenate(group.weights))
             add(abi.Target.PARAMS, number, np.stack(group.params))
     return segments
+
+
+def _threshold(config: Config, stage: int) -> int:
+    """The threshold of a stage's filter as an entry of the CTR table."""
+    threshold = config.funnel.threshold
+    return abi.ctr_index(65535 * threshold[stage]) if threshold else 0
 
 
 def _fields(config: Config, stage: _Stage, line: int) -> list[dict[str, int]]:

@@ -183,12 +183,17 @@ class ModelConfig(Section):
 
 
 class FunnelConfig(Section):
-    """Which model ranks at which stage, and how many items each stage keeps."""
+    """Which model ranks at which stage, and how many items each stage keeps.
+
+    ``threshold`` is, for each stage, the CTR (0..1) that a candidate must reach to pass a filter
+    with bins; by default all pass. Stages with an exact filter have 0.
+    """
 
     stages: Annotated[list[str], Field(min_length=1, max_length=MAX_STAGES)]
     items: Annotated[int, Field(ge=1, le=MAX_ITEMS)]
     keep: list[Positive]
     sub_batches: Positive = 1
+    threshold: list[Annotated[float, Field(ge=0, le=1)]] = []
 
     @model_validator(mode="after")
     def _falls(self) -> FunnelConfig:
@@ -196,6 +201,11 @@ class FunnelConfig(Section):
             raise ValueError(
                 f"keep must give a number for each of the {len(self.stages)} stages, "
                 f"not {self.keep}"
+            )
+        if self.threshold and len(self.threshold) != len(self.stages):
+            raise ValueError(
+                f"threshold must give a CTR for each of the {len(self.stages)} stages, or for "
+                f"none, not {self.threshold}"
             )
         for wide, narrow in zip([self.items, *self.keep], self.keep, strict=False):
             if narrow > wide:
@@ -308,6 +318,8 @@ class HardwareConfig(Section):
 
     ``accumulator_depth`` and ``activation_rows`` are words of each sub-array: accumulators, one an
     item that it works on in a pass, and one token buffer. Of each stage, two token buffers exist.
+    ``filter`` is the kind of each stage's top-k unit, by default ``exact``; ``bins`` is how many a
+    filter with bins has.
     """
 
     tile_rows: Annotated[int, Field(ge=2, le=128)] = 8
@@ -319,6 +331,8 @@ class HardwareConfig(Section):
     param_rows: Annotated[int, Field(ge=4, le=2**14)] = 64
     program_depth: Annotated[int, Field(ge=4, le=2**14)] = 256
     topk_depth: list[Annotated[int, Field(ge=1, le=4096)]]
+    filter: list[Literal["exact", "bins"]] = []
+    bins: Annotated[int, Field(ge=2, le=256)] = 16
     gather: Annotated[list[GatherConfig], Field(min_length=1, max_length=MAX_STAGES)]
     memory: MemoryConfig = MemoryConfig()
     host_bus_bytes: Literal[8, 16, 32, 64] = 16
@@ -339,6 +353,14 @@ class HardwareConfig(Section):
                 f"topk_depth must give a depth for each of the {len(self.gather)} stages, "
                 f"not {self.topk_depth}"
             )
+        if self.filter and len(self.filter) != len(self.gather):
+            raise ValueError(
+                f"filter must give a kind for each of the {len(self.gather)} stages, or for none, "
+                f"not {self.filter}"
+            )
+        if not self.exact(self.stages - 1):
+            raise ValueError("the filter of the last stage must be exact, not bins")
+        _power_of_two("bins", self.bins)
         if self.feature_bytes % 64:
             raise ValueError(f"feature_bytes must be a multiple of 64, not {self.feature_bytes}")
         return self
@@ -347,6 +369,10 @@ class HardwareConfig(Section):
     def stages(self) -> int:
         """Number of stages the machine has."""
         return len(self.gather)
+
+    def exact(self, stage: int) -> bool:
+        """Whether the filter of a stage is exact, else it has bins."""
+        return not self.filter or self.filter[stage] == "exact"
 
     def group_of(self, stage: int) -> int:
         """Index of the group that serves a stage."""
@@ -447,6 +473,17 @@ class Config(Section):
                 f"the funnel has {len(self.funnel.stages)} stages, the machine "
                 f"{self.hardware.stages}"
             )
+        if not self.hardware.exact(len(self.funnel.stages) - 1):
+            raise ValueError(
+                f"the funnel ends at stage {len(self.funnel.stages) - 1}, whose filter in the "
+                f"machine is bins; the last stage must be exact"
+            )
+        for number, threshold in enumerate(self.funnel.threshold):
+            if threshold and self.hardware.exact(number):
+                raise ValueError(
+                    f"stage {number} has threshold {threshold}, but its filter is exact; only "
+                    f"bins has a threshold"
+                )
         return self
 
     def model(self, stage: int) -> ModelConfig:

@@ -219,6 +219,10 @@ class Device:
             raise QueryError(
                 f"stages {first}..{last} are not among the image's {len(self.image.stages)} stages"
             )
+        if not self.config.hardware.exact(last):
+            raise QueryError(
+                f"last_stage = {last} has a filter with bins; the last stage must be exact"
+            )
 
     def _check(
         self, items: int, size: int, keep: Sequence[int], first: int, last: int, sub_batch: int

@@ -13,6 +13,7 @@ from rpaccel.config import FunnelConfig
 from sw_model.bootstrap import bootstrap, bootstrap_difference
 from sw_model.funnel import rank_scores
 from sw_model.metrics import constant_ndcg, hit_rate, ndcg, recall
+from sw_model.topk import Bins
 
 __all__ = ["KINDS", "METRICS", "ScoredQueries", "differences", "measure", "summary"]
 
@@ -39,10 +40,13 @@ class ScoredQueries:
     relevant : bool, shape (queries, items)
     logits : dict of lists of arrays, shape (queries, items)
         For each of :data:`KINDS`, by stage.
+    filters : sequence of Bins or None
+        The filter of each stage, for when another follows it; None where it is exact.
     """
 
     relevant: NDArray[np.bool_]
     logits: Mapping[str, Sequence[NDArray]]
+    filters: Sequence[Bins | None] = ()
 
     def values(
         self,
@@ -69,9 +73,10 @@ class ScoredQueries:
             not among them count as not served. All of them by default.
         """
         logits = [self.logits[kind][stage][:, :items] for stage in stages]
+        filters = [*(self.filters[stage] for stage in stages[:-1]), None] if self.filters else ()
         served = np.array(
             [
-                relevant[rank_scores(scores, keep, sub_batch)]
+                relevant[rank_scores(scores, keep, sub_batch, filters)]
                 for relevant, *scores in zip(self.relevant, *logits, strict=True)
             ]
         )

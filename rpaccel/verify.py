@@ -13,6 +13,7 @@ from rpaccel.errors import ConfigError, MismatchError
 from sw_model.funnel import rank
 from sw_model.query import Ranking
 from sw_model.random_models import random_models, random_query
+from sw_model.topk import filters_of
 
 __all__ = ["compare", "verify"]
 
@@ -87,7 +88,14 @@ def verify(
         cycles = device.counters()["device.active"] - before
     results = 0
     for number, (query, handle) in enumerate(zip(drawn, handles, strict=True)):
-        golden = rank(models, config.features, query, keep=keep, sub_batch=sub_batch)
+        golden = rank(
+            models,
+            config.features,
+            query,
+            keep=keep,
+            sub_batch=sub_batch,
+            filters=filters_of(config),
+        )
         compare(number, golden, handle.result())
         results += len(golden.positions)
     return {

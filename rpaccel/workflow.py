@@ -28,6 +28,7 @@ from sw_model.quantise import quantise
 from sw_model.quantised import QuantisedModel
 from sw_model.query import Query, Ranking
 from sw_model.random_models import random_models, random_query
+from sw_model.topk import filters_of
 
 if TYPE_CHECKING:
     from sw_model.dataset import Candidates, Dataset
@@ -218,6 +219,7 @@ class Workflow:
             query,
             keep=funnel.keep,
             sub_batch=funnel.sub_batch_items,
+            filters=filters_of(self.config),
         )
 
     @cached_property
@@ -243,6 +245,7 @@ class Workflow:
         return ScoredQueries(
             np.array([c.relevant for c in self.candidates]),
             {kind: [np.array(stage) for stage in stages] for kind, stages in logits.items()},
+            filters_of(self.config),
         )
 
     def quality(self) -> dict[str, Any]:

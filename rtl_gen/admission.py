@@ -1,6 +1,6 @@
 """Admission: validates a descriptor, gives the query a slot and copies its features there."""
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -110,7 +110,13 @@ class Admission(wiring.Component):
             | (d.results % abi.BLOCK_BYTES).any()
             | (d.first_stage > d.last_stage)
             | (d.last_stage >= self.hardware.stages)
+            | self._with_bins(d.last_stage)
         )
+
+    def _with_bins(self, stage):
+        """Whether a stage's filter is not exact."""
+        kinds = [~Const(self.hardware.exact(s), 1) for s in range(self.hardware.stages)]
+        return Array(kinds)[stage[: abi.STAGE_BITS]]
 
     def _bad_image(self, d):
         bad = ~self.image_loaded | (d.image_id != self.image_id)

@@ -82,6 +82,7 @@ class Planner(wiring.Component):
         final = Signal()  # the sub-batch is the query's last one
         reached = Signal(abi.ITEM_BITS)  # items of this stage up to the end of this token
         total = Signal(abi.ITEM_BITS)  # items of this stage in all
+        taken = Signal(abi.ITEM_BITS)  # items of this token
         released = Signal(abi.ITEM_BITS)  # items of the next stage up to the end of this release
         # Items of each stage up to the end of the token before, with a spare for the stage after
         # the last one.
@@ -108,6 +109,7 @@ class Planner(wiring.Component):
             plan.emit.eq(inner | final),
             plan.final.eq(~inner),
             plan.count.eq(count),
+            plan.candidates.eq(Mux(inner, taken, total)),
             self.divider.request.p.keep.eq(keep[stage]),
             self.divider.request.p.part.eq(reached),
             self.divider.request.p.whole.eq(total),
@@ -137,7 +139,7 @@ class Planner(wiring.Component):
                 for s in range(stages):
                     m.d.comb += tokens[s].i.valid.eq(stage == s)
                 with m.If(token_ready):
-                    m.d.sync += done[stage].eq(reached)
+                    m.d.sync += [done[stage].eq(reached), taken.eq(token.items)]
                     m.next = "PLAN"
                     with m.If(inner):
                         m.next = "DIVIDE"

@@ -60,9 +60,18 @@ def token_layout(hardware: HardwareConfig) -> data.StructLayout:
 
 
 def plan_layout(hardware: HardwareConfig) -> data.StructLayout:
-    """What a top-k unit does at the end of one token."""
+    """What a top-k unit does at the end of one token.
+
+    ``candidates`` is how many there are in all tokens from one emission to the next.
+    """
     return data.StructLayout(
-        {"slot": slot_bits(hardware), "emit": 1, "final": 1, "count": abi.ITEM_BITS}
+        {
+            "slot": slot_bits(hardware),
+            "emit": 1,
+            "final": 1,
+            "count": abi.ITEM_BITS,
+            "candidates": abi.ITEM_BITS,
+        }
     )
 
 

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import Out, connect
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
+from rtl_gen.bins import Bins
 from rtl_gen.controller import Controller
 from rtl_gen.features import FeatureBuffer
 from rtl_gen.gather import GatherUnit
@@ -79,7 +80,7 @@ class RPAccel(wiring.Component):
         m.submodules.features = features = FeatureBuffer(hardware)
         gathers = [GatherUnit(hardware=hardware, stage=s) for s in stages]
         arrays = [Group(hardware=hardware, group=g) for g in groups]
-        topks = [TopK(hardware=hardware, stage=s) for s in stages]
+        topks = [(TopK if hardware.exact(s) else Bins)(hardware=hardware, stage=s) for s in stages]
         for name, units in ("gather", gathers), ("group", arrays), ("topk", topks):
             for number, unit in enumerate(units):
                 m.submodules[f"{name}{number}"] = unit
@@ -107,6 +108,7 @@ class RPAccel(wiring.Component):
                 array.entry[place].program.eq(loader.stages[s].program),
                 array.entry[place].form.eq(loader.stages[s].form),
                 array.entry[place].words.eq(loader.stages[s].words),
+                topk.threshold.eq(loader.stages[s].threshold),
                 controller.bad_index[s].eq(gather.bad_index),
                 controller.saturated[s].eq(topk.saturation),
             ]

@@ -43,6 +43,7 @@ def validate(
         or descriptor["features"] % abi.BLOCK_BYTES
         or descriptor["results"] % abi.BLOCK_BYTES
         or not first <= last < hardware.stages
+        or not hardware.exact(last)
     ):
         return abi.Status.BAD_DESCRIPTOR
     used = range(first, last + 1)

@@ -19,6 +19,7 @@ from sw_model.funnel import Trace, rank
 from sw_model.quantised import QuantisedModel
 from sw_model.query import Ranking
 from sw_model.registers import Registers
+from sw_model.topk import machine_filters
 
 __all__ = ["GoldenTransport"]
 
@@ -217,6 +218,9 @@ class GoldenTransport:
             sub_batch=descriptor["sub_batch"],
             first_stage=first,
             last_stage=last,
+            filters=machine_filters(
+                self.config.hardware, [stage["threshold"] for stage in self._stages]
+            ),
             trace=trace,
         )
         self._count(trace)
@@ -235,6 +239,8 @@ class GoldenTransport:
                 ("topk{}.candidates", len(token.positions)),
                 ("topk{}.released", len(token.released)),
                 ("topk{}.saturations", token.saturations),
+                ("topk{}.short", int(token.below > 0)),
+                ("topk{}.below", token.below),
             ):
                 counts[name.format(token.stage)] += value
 

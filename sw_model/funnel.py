@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from rpaccel.config import FeaturesConfig
 from sw_model.gather import bad_indices, pool
 from sw_model.group import Scores, score
+from sw_model.numerics import logits
 from sw_model.planner import Step, plan
 from sw_model.quantised import QuantisedModel
 from sw_model.query import Query, Ranking
-from sw_model.topk import top_k
+from sw_model.topk import Bins, top_k
 
 __all__ = ["Token", "Trace", "rank", "rank_scores", "score_items"]
 
@@ -41,6 +42,8 @@ class Token:
         count again for each item: they are looked up again.
     saturations : int
         Logits that were clamped.
+    below : int
+        Released although they had not passed the threshold of a filter with bins.
     """
 
     stage: int
@@ -51,6 +54,7 @@ class Token:
     lookups: int
     bad_indices: int
     saturations: int
+    below: int
 
 
 @dataclass
@@ -110,6 +114,7 @@ def rank(
     sub_batch: int,
     first_stage: int = 0,
     last_stage: int | None = None,
+    filters: Sequence[Bins | None] = (),
     trace: Trace | None = None,
 ) -> Ranking:
     """Rank a query's items through a funnel, as docs/numerics.md defines it.
@@ -127,6 +132,9 @@ def rank(
         Items in a sub-batch of the first stage.
     first_stage, last_stage : int
         By default all stages.
+    filters : sequence of Bins or None
+        Filter of each stage of the machine (:func:`sw_model.topk.filters_of`); by default, and
+        where it is None, exact.
     trace : Trace, optional
         Receives what happened.
 
@@ -153,10 +161,12 @@ def rank(
         return scored.logits.astype(np.int64)
 
     best = _NOTHING
-    for step, positions, scores, released in _walk(query.items, keep, sub_batch, scores_of):
+    used = filters[first_stage:] or [None] * len(keep)
+    for step, positions, scores, released in _walk(query.items, keep, sub_batch, scores_of, used):
         best = released
         if trace is not None:
             stage = first_stage + step.stage
+            bins = used[step.stage]
             trace.tokens.append(
                 Token(
                     stage,
@@ -166,23 +176,29 @@ def rank(
                     released[0],
                     *_count_lookups(models[stage], features, query, positions),
                     int(scored.saturated.sum()),
+                    0 if bins is None else int((~bins.passed(released[1])).sum()),
                 )
             )
     return Ranking(*best)
 
 
 def rank_scores(
-    scores: Sequence[NDArray], keep: Sequence[int], sub_batch: int
+    scores: Sequence[NDArray],
+    keep: Sequence[int],
+    sub_batch: int,
+    filters: Sequence[Bins | None] = (),
 ) -> NDArray[np.int64]:
     """Send items with given scores through a funnel: what it serves, best first.
 
     Parameters
     ----------
     scores : sequence of arrays, shape (items,)
-        Of all items, by each stage; integers or floats.
+        Of all items, by each stage: int16 logits, or real ones as floats.
     keep : sequence of int
         Items kept by each stage.
     sub_batch : int
+    filters : sequence of Bins or None
+        See :func:`rank`.
 
     Returns
     -------
@@ -190,9 +206,13 @@ def rank_scores(
         Positions.
     """
     # numbers in the order of the scores: the rank order of integers holds for floats, too
-    order = [np.unique(s, return_inverse=True)[1].ravel() for s in scores]
+    used = filters or [None] * len(keep)
+    order = [
+        np.unique(s, return_inverse=True)[1].ravel() if bins is None else logits(s)
+        for s, bins in zip(scores, used, strict=True)
+    ]
     best = _NOTHING
-    for step in _walk(len(order[0]), keep, sub_batch, lambda stage, at: order[stage][at]):
+    for step in _walk(len(order[0]), keep, sub_batch, lambda stage, at: order[stage][at], used):
         best = step[-1]
     return best[0]
 
@@ -202,6 +222,7 @@ def _walk(
     keep: Sequence[int],
     sub_batch: int,
     scores_of: Callable[[int, NDArray[np.int64]], NDArray[np.int64]],
+    filters: Sequence[Bins | None],
 ) -> Iterator[tuple[Step, NDArray[np.int64], NDArray[np.int64], _Ranked]]:
     """Follow a query's plan: each step with its positions, their scores, and what it releases.
 
@@ -216,7 +237,7 @@ def _walk(
         scores = scores_of(step.stage, positions)
         released = _NOTHING
         if step.stage < len(keep) - 1:
-            released = top_k(positions, scores, step.count)
+            released = top_k(positions, scores, step.count, filters[step.stage])
             waiting[step.stage + 1] = released[0]
         else:
             held.append((positions, scores))

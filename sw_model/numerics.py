@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rpaccel.abi import CTR_BITS, LOGIT_FRACTION_BITS
 from rpaccel.errors import ConfigError
@@ -20,8 +20,10 @@ __all__ = [
     "MAX_SHIFT",
     "accumulate",
     "ctr",
+    "ctr_entry",
     "ctr_table",
     "layer",
+    "logits",
     "multiplier",
     "multiply",
     "output_range",
@@ -160,6 +162,14 @@ def multiplier(value: float) -> tuple[int, int]:
     raise ConfigError(f"a requantisation multiplier must be below {MAX_MANTISSA}.5, not {value}")
 
 
+def logits(scores: NDArray) -> NDArray[np.int64]:
+    """Logits as int16 values: integers as they are, real ones rounded half up and clamped."""
+    if np.issubdtype(scores.dtype, np.integer):
+        return scores.astype(np.int64)
+    scaled = np.floor(scores.astype(np.float64) * (1 << LOGIT_FRACTION_BITS) + 0.5)
+    return np.clip(scaled, *INT16).astype(np.int64)
+
+
 @cache
 def ctr_table() -> NDArray[np.uint16]:
     """The monotone table from logits to click-through rate, shape (1024,), 65535 is 1.0."""
@@ -171,6 +181,11 @@ def ctr_table() -> NDArray[np.uint16]:
     return table
 
 
-def ctr(logit: NDArray | int) -> NDArray[np.uint16]:
-    """Click-through rate of int16 logits, for people: 0..65535, where 65535 is 1.0."""
-    return ctr_table()[(np.asarray(logit, dtype=np.int64) >> CTR_BITS) + 512]
+def ctr_entry(logit: ArrayLike) -> NDArray[np.int64]:
+    """Entry of the CTR table of int16 logits, 0..1023."""
+    return (np.asarray(logit, dtype=np.int64) >> CTR_BITS) + 512
+
+
+def ctr(logit: ArrayLike) -> NDArray[np.uint16]:
+    """Click-through rate of int16 logits: 0..65535, where 65535 is 1.0."""
+    return ctr_table()[ctr_entry(logit)]

@@ -28,6 +28,8 @@ class Step:
         The top-k unit hands out its best ``count`` items at the end of this token.
     count : int
         Items released to the next stage or, from the last one, ranked; zero without ``emit``.
+    candidates : int
+        Items among which the release chooses: of the token or, in the last stage, of the query.
     """
 
     sub_batch: int
@@ -37,6 +39,7 @@ class Step:
     last: bool
     emit: bool
     count: int
+    candidates: int
 
 
 def share(keep: int, part: int, whole: int) -> int:
@@ -81,6 +84,7 @@ def plan(items: int, sub_batch: int, keep: Sequence[int]) -> list[Step]:
                     last=last,
                     emit=inner or last,
                     count=reached - done[stage + 1] if inner else kept * last,
+                    candidates=taken if inner else total,
                 )
             )
     return steps

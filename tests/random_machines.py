@@ -64,6 +64,8 @@ def random_hardware(rng: np.random.Generator) -> dict[str, Any]:
         "feature_bytes": 32768,
         "query_slots": _between(rng, 1, 4),
         "sram_macro_bits": 16384 if rng.random() < 0.5 else 1 << 20,
+        "filter": [str(rng.choice(["bins", "exact"])) for _ in range(stages - 1)] + ["exact"],
+        "bins": _power(rng, 1, 6),
     }
 
 
@@ -117,6 +119,10 @@ def random_workload(rng: np.random.Generator, hardware: dict[str, Any]) -> Confi
                 "items": items,
                 "keep": keep,
                 "sub_batches": _between(rng, 1, 8),
+                "threshold": [
+                    round(float(rng.random()), 3) if kind == "bins" else 0
+                    for kind in hardware["filter"]
+                ],
             },
             "hardware": hardware,
             "simulation": {

@@ -18,6 +18,7 @@ from sw_model.funnel import rank
 from sw_model.quantised import QuantisedModel
 from sw_model.query import Query
 from sw_model.random_models import random_models, random_query
+from sw_model.topk import filters_of
 from tests.random_machines import random_hardware, random_workload
 
 MACHINES = 25
@@ -74,7 +75,14 @@ def run_work(work: Work, **transport: object) -> None:
                 handle = device.submit(query, keep=keep, sub_batch=sub_batch)
             submitted.append((query, keep, sub_batch, handle))
         for number, (query, keep, sub_batch, handle) in enumerate(submitted):
-            golden = rank(work.models, work.config.features, query, keep=keep, sub_batch=sub_batch)
+            golden = rank(
+                work.models,
+                work.config.features,
+                query,
+                keep=keep,
+                sub_batch=sub_batch,
+                filters=filters_of(work.config),
+            )
             compare(number, golden, device.wait(handle).result())
 
 

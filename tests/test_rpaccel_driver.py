@@ -14,8 +14,9 @@ from rpaccel.features import pack
 from rpaccel.transport import MemoryLoader
 from sw_model.controller import validate
 from sw_model.device import GoldenTransport
-from sw_model.funnel import rank
+from sw_model.funnel import Trace, rank
 from sw_model.random_models import random_models, random_query
+from sw_model.topk import filters_of
 from tests.workloads import workload
 
 
@@ -234,6 +235,32 @@ def test_refused_queries(rng):
             device.submit(world.query(100), keep=[65, 5])
         with pytest.raises(QueryError, match="outstanding must be positive"):
             device.run([query], outstanding=0)
+
+
+def test_a_stage_with_bins(rng):
+    """It chooses otherwise than an exact one, counts what fell short, and is never the last."""
+    world = World(rng, hardware={"filter": ["bins", "exact"], "bins": 4}, threshold=[0.9, 0])
+    filters = filters_of(world.config)
+    queries = [world.query() for _ in range(6)]
+    traces = [Trace() for _ in queries]
+    with world.device() as device:
+        with pytest.raises(QueryError, match="last_stage = 0 has a filter with bins; the last"):
+            device.submit(queries[0], last_stage=0)
+        handles = device.run(queries, keep=[20, 8], sub_batch=14)
+        counters = device.counters()
+    features, differ = world.config.features, 0
+    for query, handle, trace in zip(queries, handles, traces, strict=True):
+        world.check(query, handle, filters=filters)
+        rank(
+            world.models, features, query, keep=[20, 8], sub_batch=14, filters=filters, trace=trace
+        )
+        exact = rank(world.models, features, query, keep=[20, 8], sub_batch=14)
+        differ += exact.positions.tolist() != handle.result().positions.tolist()
+    below = [token.below for trace in traces for token in trace.tokens]
+    assert counters["topk0.below"] == sum(below) > 0
+    assert counters["topk0.short"] == sum(b > 0 for b in below) > 0
+    assert counters["topk1.short"] == 0
+    assert differ
 
 
 def test_the_driver_refuses_what_the_device_refuses(rng):

@@ -9,6 +9,7 @@ from rpaccel.config import FunnelConfig
 from rpaccel.quality import KINDS, METRICS, ScoredQueries, differences, measure, summary
 from rpaccel.report import draw, quality_tables
 from sw_model.metrics import discounts
+from sw_model.topk import Bins
 
 FUNNEL = FunnelConfig(stages=["small", "large"], items=12, keep=[6, 3], sub_batches=2)
 
@@ -86,3 +87,11 @@ def test_tables_and_picture(scored, tmp_path):
     assert "funnel, int8 - large alone, int8" in gaps
     assert draw(report, tmp_path / "report.png")
     assert (tmp_path / "report.png").stat().st_size > 10_000
+
+
+def test_filters_with_bins_are_part_of_it(scored):
+    """One bin above a threshold that nothing passes: what is kept is the first by position."""
+    coarse = ScoredQueries(scored.relevant, scored.logits, [Bins(1, 1024), None])
+    found = coarse.values("int8", [0, 1], [6, 3], 12)
+    first = scored.values("int8", [1], [3], 6, items=6)
+    np.testing.assert_array_equal(found["ndcg"], first["ndcg"])

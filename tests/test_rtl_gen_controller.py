@@ -96,6 +96,16 @@ def test_validation(rng):
     assert len([a for a in bench.memory.read_addresses if a not in ring]) == blocks
 
 
+def test_a_query_ends_in_an_exact_stage(rng):
+    hardware = small_hardware(3, filter=["exact", "bins", "exact"])
+    bench = Bench(hardware, rng, sq_log2=4, cq_log2=4)
+    for first in range(3):
+        for last in range(first, 3):
+            job = bench.add(first_stage=first, last_stage=last)
+            assert job.status == (Status.BAD_DESCRIPTOR if last == 1 else Status.OK)
+    bench.run()
+
+
 def test_random_validation(rng):
     """Random descriptors, most of them close to a border, against the golden validation."""
     bench = Bench(small_hardware(4, query_slots=2), rng, sq_log2=4, cq_log2=4)

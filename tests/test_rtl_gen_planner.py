@@ -38,7 +38,8 @@ def expected(job, stage):
     steps = plan(job["items"], job["sub_batch"], job["keep"][first : last + 1])
     mine = [s for s in steps if s.stage == stage - first]
     tokens = [(job["slot"], s.sub_batch == 0, s.last, s.items, stage > first, s.base) for s in mine]
-    return tokens, [(job["slot"], s.emit, stage == last, s.count) for s in mine]
+    plans = [(job["slot"], s.emit, stage == last, s.count, s.candidates) for s in mine]
+    return tokens, plans
 
 
 class Planned(wiring.Elaboratable):
@@ -78,7 +79,7 @@ def test_matches_golden(rng, stages, stall):
                 if kind == 0:
                     got.append((p.slot, p.first, p.last, p.items, p.listed, p.base))
                 else:
-                    got.append((p.slot, p.emit, p.final, p.count))
+                    got.append((p.slot, p.emit, p.final, p.count, p.candidates))
             for _ in range(50):
                 await ctx.tick()
                 assert not ctx.get(stream.valid)

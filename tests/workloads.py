@@ -19,6 +19,7 @@ def workload(
     sub_batches: int = 3,
     hardware: dict[str, Any] | None = None,
     host: dict[str, Any] | None = None,
+    threshold: list[float] | None = None,
 ) -> Config:
     """Make a configuration; a funnel of two small models by default."""
     if tables is None:
@@ -56,6 +57,7 @@ def workload(
                 "items": items,
                 "keep": keep or [20, 8][:stages],
                 "sub_batches": sub_batches,
+                "threshold": threshold or [],
             },
             "hardware": values | (hardware or {}),
             "host": {"ring_entries": 4} | (host or {}),

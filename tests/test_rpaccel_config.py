@@ -1,0 +1,52 @@
+"""What the configuration says of filters that do not fit each other."""
+
+import pytest
+
+from rpaccel import abi
+from rpaccel.compiler import compile_image
+from rpaccel.errors import ConfigError
+from sw_model.device import GoldenTransport
+from sw_model.random_models import random_models
+from sw_model.topk import filters_of
+from tests.workloads import workload
+
+BINS = {"filter": ["bins", "exact"]}
+
+
+@pytest.mark.parametrize(
+    "hardware, threshold, message",
+    [
+        ({"filter": ["bins"]}, [], "filter must give a kind for each of the 2 stages"),
+        ({"filter": ["exact", "bins"]}, [], "the filter of the last stage must be exact"),
+        ({"filter": ["best", "exact"]}, [], r"hardware\.filter\.0: .*'exact' or 'bins'.*'best'"),
+        ({"bins": 12}, [], "bins must be a power of two, not 12"),
+        ({"bins": 1}, [], r"hardware\.bins: .*greater than or equal to 2"),
+        (BINS, [0.5], "threshold must give a CTR for each of the 2 stages"),
+        (BINS, [1.5, 0], r"funnel\.threshold\.0: .*less than or equal to 1"),
+        (BINS, [0, 0.5], "stage 1 has threshold 0.5, but its filter is exact"),
+        ({}, [0.5, 0], "stage 0 has threshold 0.5, but its filter is exact"),
+    ],
+)
+def test_filters_refused(hardware, threshold, message):
+    with pytest.raises(ConfigError, match=message):
+        workload(hardware=hardware, threshold=threshold)
+
+
+def test_a_funnel_does_not_end_at_bins():
+    values = workload(hardware=BINS).model_dump()
+    values["funnel"] |= {"stages": ["front"], "keep": [20]}
+    from rpaccel.config import parse
+
+    with pytest.raises(ConfigError, match="the funnel ends at stage 0, whose filter in the"):
+        parse(values)
+
+
+@pytest.mark.parametrize("threshold", [0, 0.0001, 0.37, 0.5, 1])
+def test_the_image_carries_the_threshold(rng, threshold):
+    """Compiler and golden model make the same entry of the CTR table of it."""
+    config = workload(hardware=BINS, threshold=[threshold, 0])
+    image = compile_image(config, random_models(config, rng))
+    device = GoldenTransport(config, [], image.data)
+    address = abi.REGISTERS["CONTROL"].address
+    device.write32(address, 1 << abi.Control.LOAD)
+    assert [s["threshold"] for s in device._stages] == [filters_of(config)[0].threshold, 0]
