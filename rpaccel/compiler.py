@@ -14,13 +14,10 @@ from rpaccel.config import Config, HardwareConfig
 from rpaccel.errors import ConfigError
 from rpaccel.explain import explain
 from rpaccel.features import offsets
-from rpaccel.geometry import GroupGeometry, Shape
 from rpaccel.image import (
     Image,
-    LayerInfo,
     MemoryUse,
     Segment,
-    ShapeInfo,
     StageInfo,
     TableInfo,
     assemble,
@@ -28,8 +25,8 @@ from rpaccel.image import (
     table_start,
 )
 from rpaccel.placement import share_evenly, share_hottest
-from rpaccel.tiling import PlacedLayer, Space, Tile, tiles
-from sw_model.group_cycles import GroupCycles
+from rpaccel.stage_plan import layer_info, plan
+from rpaccel.tiling import Space, Tile
 from sw_model.planner import largest_sub_batches
 from sw_model.quantised import QuantisedModel
 
@@ -155,7 +152,7 @@ def _stage(
     funnel = config.funnel
     items = largest_sub_batches(funnel.items, funnel.sub_batch_items, funnel.keep)[number]
     geometry = group.geometry
-    plans = [_plan(config, geometry, shape, model, items) for shape in geometry.shapes]
+    plans = [plan(config, geometry, shape, model, items) for shape in geometry.shapes]
     best = min(plans, key=lambda p: (not p.info.fits, p.info.cycles, p.info.passes))
     if not best.info.max_items:
         raise ConfigError(
@@ -171,7 +168,7 @@ def _stage(
         group=hardware.group_of(number),
         tile_rows=hardware.tile_rows,
         shape=best.shape.index,
-        options=tuple(plan.info for plan in plans),
+        options=tuple(each.info for each in plans),
         max_items=best.info.max_items,
         limit="accumulator_depth"
         if hardware.activation_rows // best.space.words >= hardware.accumulator_depth
@@ -180,7 +177,7 @@ def _stage(
         items=items,
         cycles=best.info.cycles,
         layers=tuple(
-            _layer_info(best.shape, place, passes)
+            layer_info(best.shape, place, passes)
             for place, passes in zip(best.space.layers, best.layers, strict=True)
         ),
         tables=tuple(
@@ -196,62 +193,6 @@ def _stage(
         ),
     )
     return _Stage(model, info, best.space, tables, program)
-
-
-class _Plan(NamedTuple):
-    """A stage in one of its group's shapes: the passes of each layer, and what they take."""
-
-    shape: Shape
-    space: Space
-    layers: list[list[Tile]]
-    info: ShapeInfo
-
-
-def _cycles(
-    geometry: GroupGeometry, shape: Shape, layers: Sequence[Sequence[Tile]], items: int
-) -> int:
-    """Cycles that a sub-batch takes when many follow each other and their inputs are there."""
-    model = GroupCycles(geometry)
-    program = [tile.command for layer in layers for tile in layer]
-    ends = [model.run(program, shape, items).passes[-1].rows[-1] for _ in range(3)]
-    return int(ends[2] - ends[1])
-
-
-def _plan(
-    config: Config, geometry: GroupGeometry, shape: Shape, model: QuantisedModel, items: int
-) -> _Plan:
-    """Place a stage's activations and cut its layers, in one shape."""
-    hardware = config.hardware
-    depth, rows = hardware.accumulator_depth, hardware.activation_rows
-    space = Space.plan(shape, model, config.features.dense, rows // depth)
-    layers = [list(tiles(shape, place)) for place in space.layers]
-    passes = sum(map(len, layers))
-    max_items = shape.parts * min(depth, rows // space.words)
-    info = ShapeInfo(
-        rows=shape.rows,
-        cols=shape.cols,
-        parts=shape.parts,
-        k_width=shape.k_width,
-        n_width=shape.n_width,
-        passes=passes,
-        max_items=max_items,
-        cycles=_cycles(geometry, shape, layers, min(items, max_items)) if max_items else 0,
-        fits=items <= max_items,
-    )
-    return _Plan(shape, space, layers, info)
-
-
-def _layer_info(shape: Shape, place: PlacedLayer, passes: list[Tile]) -> LayerInfo:
-    n_tiles = sum(tile.command["final"] for tile in passes)
-    return LayerInfo(
-        name=place.name,
-        inputs=place.inputs,
-        outputs=place.outputs,
-        k_tiles=len(passes) // n_tiles,
-        n_tiles=n_tiles,
-        passes=len(passes),
-        utilisation=place.inputs * place.outputs / (len(passes) * shape.k_width * shape.n_width),
-    )
 
 
 def _static_lines(

@@ -1,0 +1,89 @@
+"""A stage in a shape of its group: where activations lie, its passes, and the cycles they take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rpaccel.config import Config
+from rpaccel.geometry import GroupGeometry, Shape
+from rpaccel.image import LayerInfo, ShapeInfo
+from rpaccel.tiling import PlacedLayer, Space, Tile, tiles
+from sw_model.group_cycles import GroupCycles
+from sw_model.quantised import QuantisedModel
+
+__all__ = ["Plan", "layer_info", "plan"]
+
+
+class Plan(NamedTuple):
+    """A stage in one of its group's shapes: the passes of each layer, and what they take."""
+
+    shape: Shape
+    space: Space
+    layers: list[list[Tile]]
+    info: ShapeInfo
+
+
+def _cycles(
+    geometry: GroupGeometry, shape: Shape, layers: Sequence[Sequence[Tile]], items: int
+) -> int:
+    """Cycles that a sub-batch takes when many follow each other and their inputs are there."""
+    model = GroupCycles(geometry)
+    program = [tile.command for layer in layers for tile in layer]
+    ends = [model.run(program, shape, items).passes[-1].rows[-1] for _ in range(3)]
+    return int(ends[2] - ends[1])
+
+
+def plan(
+    config: Config, geometry: GroupGeometry, shape: Shape, model: QuantisedModel, items: int
+) -> Plan:
+    """Place a stage's activations and cut its layers, in one shape.
+
+    Parameters
+    ----------
+    config : Config
+    geometry : GroupGeometry
+        Of the stage's group.
+    shape : Shape
+        One of its shapes.
+    model : QuantisedModel
+    items : int
+        Of a sub-batch for which cycles are predicted.
+
+    Raises
+    ------
+    ConfigError
+        A layer could overflow, see :func:`rpaccel.tiling.tiles`.
+    """
+    hardware = config.hardware
+    depth, rows = hardware.accumulator_depth, hardware.activation_rows
+    space = Space.plan(shape, model, config.features.dense, rows // depth)
+    layers = [list(tiles(shape, place)) for place in space.layers]
+    passes = sum(map(len, layers))
+    max_items = shape.parts * min(depth, rows // space.words)
+    info = ShapeInfo(
+        rows=shape.rows,
+        cols=shape.cols,
+        parts=shape.parts,
+        k_width=shape.k_width,
+        n_width=shape.n_width,
+        passes=passes,
+        max_items=max_items,
+        cycles=_cycles(geometry, shape, layers, min(items, max_items)) if max_items else 0,
+        fits=items <= max_items,
+    )
+    return Plan(shape, space, layers, info)
+
+
+def layer_info(shape: Shape, place: PlacedLayer, passes: list[Tile]) -> LayerInfo:
+    """Describe a layer by its passes."""
+    n_tiles = sum(tile.command["final"] for tile in passes)
+    return LayerInfo(
+        name=place.name,
+        inputs=place.inputs,
+        outputs=place.outputs,
+        k_tiles=len(passes) // n_tiles,
+        n_tiles=n_tiles,
+        passes=len(passes),
+        utilisation=place.inputs * place.outputs / (len(passes) * shape.k_width * shape.n_width),
+    )
