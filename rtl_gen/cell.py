@@ -1,6 +1,6 @@
 """A cell of the array: a sub-array with its share of the activation memory and its epilogue."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -62,8 +62,8 @@ class Cell(wiring.Component):
         A row of weights, see :class:`rtl_gen.subarray.SubArray`.
     control : In(control_layout(...)), param : In(64 * cols)
         See :class:`rtl_gen.epilogue.Epilogue`.
-    delay : In
-        Cycles that results wait.
+    delay : In(range(delays + 1))
+        Cycles that results wait; missing where ``delays`` is 0.
     chunk : Out(8 * cols), score, saturated : Out(16), Out(1)
         Results, see :class:`rtl_gen.epilogue.Epilogue`.
     """
@@ -112,7 +112,7 @@ class Cell(wiring.Component):
                 "load": In(8 * cols),
                 "control": In(control_layout(depth=depth)),
                 "param": In(abi.PARAM.bits * cols),
-                "delay": In(range(delays + 1)),
+                **({"delay": In(range(delays + 1))} if delays else {}),
                 "chunk": Out(8 * cols),
                 "score": Out(16),
                 "saturated": Out(1),
@@ -195,9 +195,8 @@ class Cell(wiring.Component):
             later = Signal(len(results[0]), reset_less=True)
             m.d.sync += later.eq(results[-1])
             results.append(later)
-        for number, result in enumerate(results):
-            with m.If(self.delay == number):
-                m.d.comb += Cat(self.chunk, self.score, self.saturated).eq(result)
+        shown = Array(results)[self.delay] if self.delays else results[0]
+        m.d.comb += Cat(self.chunk, self.score, self.saturated).eq(shown)
 
 
 def _delayed(m: Module, value: Value, cycles: int) -> Value:

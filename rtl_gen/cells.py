@@ -301,8 +301,10 @@ class Cells(wiring.Component):
             m.d.comb += [
                 cell.control.as_value().eq(self._by_col(col, [c.as_value() for c in controls])),
                 cell.param.eq(self._by_col(col, memory.data)),
-                cell.delay.eq(self._pick(s.cols - 1 - col % s.cols for s in geometry.shapes)),
             ]
+            if cell.delays:
+                wait = self._pick(s.cols - 1 - col % s.cols for s in geometry.shapes)
+                m.d.comb += cell.delay.eq(wait)
             with m.If(~last):
                 m.d.comb += cell.control.valid.eq(0)
 

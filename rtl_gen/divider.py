@@ -1,12 +1,24 @@
-"""The divider of the controller: a share of a count, rounded up."""
+"""Division: by a constant, and the divider of the controller: a share of a count, rounded up."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from rpaccel import abi
 
-__all__ = ["Divider", "divider_client_signature", "share_layout"]
+__all__ = ["Divider", "divide", "divider_client_signature", "share_layout"]
+
+
+def divide(value: Value, by: int) -> tuple[Value, Value]:
+    """Quotient and remainder of an unsigned value and a positive constant, without a divider."""
+    bits = ceil_log2(by)
+    if by == 1 << bits:
+        return value[bits:], value[:bits]
+    # The reciprocal, rounded up to one bit more than the value has, gives each quotient exactly.
+    shift = len(value) + bits
+    quotient = (value * -(-(1 << shift) // by))[shift : shift + len(value)]
+    return quotient, (value - quotient * by)[:bits]
 
 
 def share_layout() -> data.StructLayout:

@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from rpaccel import abi
 from rpaccel.geometry import GroupGeometry
+from rtl_gen.divider import divide
 from rtl_gen.ram import Ram
 from rtl_gen.sequencer import entry_layout
 
@@ -99,6 +100,7 @@ class TokenInput(wiring.Component):
         available = Signal()
         started = Signal()
         items = start.p.items
+        before = (items - 1)[: abi.ITEM_BITS]  # items before the last; a token may have none
         m.d.comb += [
             available.eq(~busy.bit_select(~current, 1)),
             self.token.valid.eq(start.valid & available),
@@ -107,8 +109,8 @@ class TokenInput(wiring.Component):
             self.token.p.slot.eq(start.p.slot),
             self.token.p.query_last.eq(start.p.last),
             self.token.p.items.eq(items),
-            self.token.p.rows.eq(self._by_shape(lambda s: (items + s.parts - 1) // s.parts)),
-            self.token.p.rest.eq(self._by_shape(lambda s: (items - 1)[:15] % s.parts + 1)),
+            self.token.p.rows.eq(self._by_shape(lambda s: divide(before, s.parts)[0]) + 1),
+            self.token.p.rest.eq(self._by_shape(lambda s: divide(before, s.parts)[1]) + 1),
             start.ready.eq(available & self.token.ready),
             started.eq(start.valid & start.ready),
         ]
@@ -148,8 +150,8 @@ class TokenInput(wiring.Component):
             m.d.comb += here.eq(Mux(part == last_part, 0, part + 1))
             with m.If(part == last_part):
                 m.d.comb += row.eq(base + self.entry.words)
-        word = Array(given.p.chunk // ratio for ratio in ratios)[self.entry.form]
-        place = Array(given.p.chunk % ratio for ratio in ratios)[self.entry.form]
+        places = [divide(given.p.chunk, ratio) for ratio in ratios]
+        word, place = (Array(each)[self.entry.form] for each in zip(*places))
         m.d.sync += [
             self.fill.en.eq(taken),
             self.fill.form.eq(self.entry.form),

@@ -56,7 +56,6 @@ WAIVERS = (
     ),
     Waiver("ASCRANGE", "a field without bits is declared [-1:0]; nothing reads it", _GENERATED),
     Waiver("CASEINCOMPLETE", "what a case assigns has a value before it", _GENERATED),
-    Waiver("CMPCONST", "some parameters make a comparison trivial", _GENERATED),
     Waiver("DECLFILENAME", "all modules of the machine are in one file", _GENERATED),
     Waiver("PROCASSINIT", "a register's declaration names its value at power-up", _GENERATED),
     Waiver("UNUSEDSIGNAL", "each field of a structure is declared, used or not", _GENERATED),

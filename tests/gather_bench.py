@@ -286,7 +286,7 @@ class Bench:
     async def group(self, ctx):
         """Take starts and writes as a group would, and check their order."""
         dut, group = self.dut, self.dut.group
-        width = self.stage.hardware.n_width(0)
+        width = self.stage.hardware.geometry(0).gather_bytes
         token, item, written = -1, 0, {}
         expected = len(self.expected_items)
         while token + 1 < len(self.tokens) or len(self.items) < expected:
