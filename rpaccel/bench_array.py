@@ -228,5 +228,5 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     bars = right.barh([row["setting"] for row in rows], [row["utilisation"] for row in rows])
     right.bar_label(bars, [f"{row['cycles']:,.0f} cycles" for row in rows], label_type="center")
     right.set(xlim=(0, 1), xlabel="utilisation")
-    right.set_title(f"RM-small {ITEMS} -> RM-large {SURVIVORS}, 128x128")
+    right.set_title(f"RM-small {ITEMS} -> RM-large {SURVIVORS}, 128x128", fontsize=10)
     figure.savefig(path, dpi=120)
