@@ -133,7 +133,7 @@ def test_verify_finds_a_wrong_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
         made = list(right(*arguments, **options))
         return [t for i, t in enumerate(made) if i != 1 or t.command["final"]]
 
-    monkeypatch.setattr("rpaccel.compiler.tiles", wrong)
+    monkeypatch.setattr("rpaccel.stage_plan.tiles", wrong)
     code, _, error = call("verify", RANDOM, "--queries", 1)
     assert code == 4
     assert "golden model" in error
