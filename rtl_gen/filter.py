@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -18,7 +20,7 @@ RELEASES = 32
 """Releases that may be on their way through the sorter: two of its lists a level, and some."""
 
 
-class FilterUnit(wiring.Component):
+class FilterUnit(wiring.Component, ABC):
     """Keep a stage's best candidates and release them at the end of a token, best first.
 
     Each candidate has a key; what the key is made of is the kind of the filter. The order of
@@ -83,17 +85,17 @@ class FilterUnit(wiring.Component):
             }
         )
 
+    @abstractmethod
     def key(self, m, position, score):
         """The key of a candidate: the higher goes first; never zero; its lowest bits ~position."""
-        raise NotImplementedError
 
+    @abstractmethod
     def score(self, key):
         """The score of a final ranking's candidate."""
-        raise NotImplementedError
 
+    @abstractmethod
     def below(self, key):
         """Whether a candidate has not passed the threshold."""
-        raise NotImplementedError
 
     def elaborate(self, platform):
         m = Module()

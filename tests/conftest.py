@@ -21,5 +21,6 @@ def data_folder() -> Path:
     """Folder of data that may not be distributed, named by ``RPACCEL_DATA``; skips without it."""
     folder = os.environ.get("RPACCEL_DATA")
     if not folder:
+        # Its terms forbid passing it on, so a fresh clone has none of it.
         pytest.skip("RPACCEL_DATA does not name the folder of the MovieLens-1M data")
     return Path(folder)

@@ -6,6 +6,7 @@ Arrivals are Poisson, servers identical, the queue is FIFO and endless.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,7 +22,7 @@ MOST_STATES = 4000
 
 
 @dataclass(frozen=True)
-class _Queue:
+class _Queue(ABC):
     """A queue.
 
     Parameters
@@ -54,22 +55,22 @@ class _Queue:
         return self.load * self.servers / self.service
 
     @property
+    @abstractmethod
     def mean_wait(self) -> float:
         """Mean time before service."""
-        raise NotImplementedError
 
     @property
     def mean_latency(self) -> float:
         """Mean time from arrival to departure."""
         return self.mean_wait + self.service
 
+    @abstractmethod
     def wait_cdf(self, x: float) -> float:
         """Probability of a wait of at most ``x``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def latency_cdf(self, x: float) -> float:
         """Probability of a latency of at most ``x``."""
-        raise NotImplementedError
 
     def latency_quantile(self, p: float) -> float:
         """Latency that a share ``p`` of queries does not exceed, by bisection to 1e-10."""
