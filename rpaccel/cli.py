@@ -27,6 +27,8 @@ class Commands(TyperGroup):
         except RPAccelError as error:
             print(f"rpaccel: error: {error}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:  # whoever read our output has seen enough: no error of ours
+            raise
         except OSError as error:
             print(f"rpaccel: error: {error}", file=sys.stderr)
             raise typer.Exit(2) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -151,3 +152,12 @@ def test_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(rpaccel.verify, "verify", interrupted)
     assert call("verify", RANDOM)[0] == 130
+
+
+def test_a_closed_pipe_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(rpaccel.verify, "verify", closed)
+    code, output, error = call("verify", RANDOM)
+    assert (code, output, error) == (1, "", "")
