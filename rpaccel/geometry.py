@@ -11,7 +11,7 @@ from math import lcm
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rpaccel.config import HardwareConfig
+    from rpaccel.hardware import HardwareConfig
 
 __all__ = ["GroupGeometry", "Shape"]
 

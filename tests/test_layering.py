@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = {"rpaccel", "rtl_gen", "sim", "sw_model", "tests"}
-CONTRACT = {"rpaccel.abi", "rpaccel.config", "rpaccel.errors", "rpaccel.geometry"}
+CONTRACT = {
+    f"rpaccel.{name}" for name in ("abi", "config", "errors", "geometry", "hardware", "section")
+}
 GATEWARE_TOOLS = {"amaranth", "amaranth_boards", "cocotb", "cocotb_tools", "cocotbext"}
 
 

@@ -1,0 +1,187 @@
+"""The machine, as the section ``hardware`` of a configuration describes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from rpaccel.geometry import GroupGeometry
+from rpaccel.section import (
+    MAX_DIMENSION,
+    MAX_ITEMS,
+    MAX_STAGES,
+    Natural,
+    Positive,
+    Section,
+    power_of_two,
+)
+
+__all__ = ["GatherConfig", "GroupConfig", "HardwareConfig", "MemoryConfig"]
+
+
+class GroupConfig(Section):
+    """A group: ``rows x cols`` sub-arrays that work on one token at a time, of the listed stages.
+
+    ``shapes`` are the ways to use them at run time, ``[rows, cols]`` of sub-arrays that are fused
+    into one array each; as many of these as there is room for share a token's items. By default
+    all are fused.
+    """
+
+    rows: Annotated[int, Field(ge=1, le=64)] = 1
+    cols: Annotated[int, Field(ge=1, le=64)] = 1
+    shapes: Annotated[
+        list[Annotated[list[Positive], Field(min_length=2, max_length=2)]] | None,
+        Field(min_length=1, max_length=16),
+    ] = None
+    stages: Annotated[list[Natural], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _divide(self) -> GroupConfig:
+        for rows, cols in self.fusions:
+            if self.rows % rows or self.cols % cols:
+                raise ValueError(
+                    f"a shape must divide the group's {self.rows} x {self.cols} sub-arrays, "
+                    f"not be {rows} x {cols}"
+                )
+        if len(set(self.fusions)) != len(self.fusions):
+            raise ValueError(f"shapes must be distinct, not {self.shapes}")
+        return self
+
+    @property
+    def fusions(self) -> list[tuple[int, int]]:
+        """Rows and columns of sub-arrays that each shape fuses."""
+        return [(rows, cols) for rows, cols in self.shapes or [[self.rows, self.cols]]]
+
+
+class GatherConfig(Section):
+    """The embedding gather unit of one stage.
+
+    ``static_lines`` and ``cache_lines`` are counted in memory lines; ``lookahead`` is how many row
+    segments may be resolved ahead of the one being read; ``outstanding`` how many line reads may
+    be in flight.
+    """
+
+    static_lines: Positive
+    cache_lines: Positive
+    cache_ways: Annotated[int, Field(ge=1, le=16)] = 4
+    lookahead: Annotated[int, Field(ge=2, le=4096)] = 64
+    outstanding: Annotated[int, Field(ge=1, le=256)] = 16
+    max_dimension: Annotated[int, Field(ge=1, le=MAX_DIMENSION)] = 64
+    max_fields: Annotated[int, Field(ge=1, le=64)] = 16
+
+    @model_validator(mode="after")
+    def _shape(self) -> GatherConfig:
+        if self.cache_lines % self.cache_ways:
+            raise ValueError(
+                f"cache_lines = {self.cache_lines} must be a multiple of "
+                f"cache_ways = {self.cache_ways}"
+            )
+        power_of_two("cache_lines / cache_ways", self.cache_lines // self.cache_ways)
+        power_of_two("lookahead", self.lookahead)
+        power_of_two("outstanding", self.outstanding)
+        return self
+
+
+class MemoryConfig(Section):
+    """The device's memory: AXI4 channels, lines interleaved over them."""
+
+    channels: Literal[1, 2, 4] = 1
+    bus_bytes: Literal[8, 16, 32, 64] = 16
+    line_bytes: Literal[16, 32, 64, 128] = 64
+    address_bits: Annotated[int, Field(ge=16, le=40)] = 32
+
+    @model_validator(mode="after")
+    def _line(self) -> MemoryConfig:
+        if self.line_bytes < self.bus_bytes:
+            raise ValueError(
+                f"line_bytes = {self.line_bytes} must be at least bus_bytes = {self.bus_bytes}"
+            )
+        return self
+
+    @property
+    def beats(self) -> int:
+        """Bus beats in a line."""
+        return self.line_bytes // self.bus_bytes
+
+
+class HardwareConfig(Section):
+    """The machine. Groups serve stages; every stage has a gather unit and a top-k unit.
+
+    ``accumulator_depth`` and ``activation_rows`` are words of each sub-array: accumulators, one an
+    item that it works on in a pass, and one token buffer. Of each stage, two token buffers exist.
+    ``filter`` is the kind of each stage's top-k unit, by default ``exact``; ``bins`` is how many a
+    filter with bins has.
+    """
+
+    tile_rows: Annotated[int, Field(ge=2, le=128)] = 8
+    tile_cols: Annotated[int, Field(ge=2, le=128)] = 8
+    groups: Annotated[list[GroupConfig], Field(min_length=1, max_length=16)]
+    accumulator_depth: Annotated[int, Field(ge=4, le=MAX_ITEMS)] = 256
+    activation_rows: Annotated[int, Field(ge=16, le=2**20)] = 4096
+    weight_rows: Annotated[int, Field(ge=16, le=2**20)] = 2048
+    param_rows: Annotated[int, Field(ge=4, le=2**14)] = 64
+    program_depth: Annotated[int, Field(ge=4, le=2**14)] = 256
+    topk_depth: list[Annotated[int, Field(ge=1, le=4096)]]
+    filter: list[Literal["exact", "bins"]] = []
+    bins: Annotated[int, Field(ge=2, le=256)] = 16
+    gather: Annotated[list[GatherConfig], Field(min_length=1, max_length=MAX_STAGES)]
+    memory: MemoryConfig = MemoryConfig()
+    host_bus_bytes: Literal[8, 16, 32, 64] = 16
+    feature_bytes: Annotated[int, Field(ge=64, le=2**24)] = 32768
+    query_slots: Annotated[int, Field(ge=1, le=16)] = 4
+    sram_macro_bits: Annotated[int, Field(ge=0)] = 65536
+
+    @model_validator(mode="after")
+    def _consistent(self) -> HardwareConfig:
+        served = sorted(s for g in self.groups for s in g.stages)
+        if served != list(range(len(self.gather))):
+            raise ValueError(
+                f"each of the {len(self.gather)} stages (one [[hardware.gather]] each) must be "
+                f"served by exactly one group, but the groups serve {served}"
+            )
+        if len(self.topk_depth) != len(self.gather):
+            raise ValueError(
+                f"topk_depth must give a depth for each of the {len(self.gather)} stages, "
+                f"not {self.topk_depth}"
+            )
+        if self.filter and len(self.filter) != len(self.gather):
+            raise ValueError(
+                f"filter must give a kind for each of the {len(self.gather)} stages, or for none, "
+                f"not {self.filter}"
+            )
+        if not self.exact(self.stages - 1):
+            raise ValueError("the filter of the last stage must be exact, not bins")
+        power_of_two("bins", self.bins)
+        if self.feature_bytes % 64:
+            raise ValueError(f"feature_bytes must be a multiple of 64, not {self.feature_bytes}")
+        return self
+
+    @property
+    def stages(self) -> int:
+        """Number of stages the machine has."""
+        return len(self.gather)
+
+    def exact(self, stage: int) -> bool:
+        """Whether the filter of a stage is exact, else it has bins."""
+        return not self.filter or self.filter[stage] == "exact"
+
+    def group_of(self, stage: int) -> int:
+        """Index of the group that serves a stage."""
+        return next(i for i, g in enumerate(self.groups) if stage in g.stages)
+
+    def geometry(self, group: int) -> GroupGeometry:
+        """The shapes of a group."""
+        return GroupGeometry(self, group)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulate units of the whole array."""
+        return sum(g.rows * g.cols for g in self.groups) * self.tile_rows * self.tile_cols
+
+    def digest(self) -> int:
+        """64-bit identity of the machine: images carry it, the device checks it."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
