@@ -12,8 +12,8 @@ from typing import Any
 
 from rpaccel.config import Config
 from rpaccel.errors import BuildError, DeviceError
-from rtl_gen.generate import verilog
 from sim.build import build
+from sim.generated import generated
 from sim.process import Simulation
 from sim.testbench import channel_files, memory_plusargs, testbench
 
@@ -69,7 +69,7 @@ class SimulatedTransport:
     ) -> None:
         hardware = config.hardware
         compiled = memory_model == "compiled"
-        text = dict(sources or verilog(hardware))
+        text = dict(sources or generated(hardware))
         toplevel = "rpaccel"
         if compiled:
             text |= testbench(text["rpaccel.v"], hardware, len(memory))
