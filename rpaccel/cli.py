@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from rpaccel.errors import RPAccelError
+from rpaccel.errors import ConfigError, RPAccelError
 
 __all__ = ["app"]
 
@@ -85,6 +85,14 @@ def show(report: dict[str, Any], text: str, as_json: bool) -> None:
     print(json.dumps(report, indent=2) if as_json else text)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, before the work that they come from."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made: {error.strerror}") from None
+
+
 @app.command()
 def generate(config: ConfigPath, output: OutputDir) -> None:
     """Write the machine's Verilog, its SRAM macros' models and its description."""
@@ -122,7 +130,7 @@ def import_(
     from rpaccel.importer import import_model
 
     imported = import_model(load(config), model, source)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     path = output / f"{model}.safetensors"
     imported.save(path)
     print(path)
@@ -136,7 +144,7 @@ def quantise(config: ConfigPath, output: OutputDir, as_json: AsJson = False) -> 
     from rpaccel.workflow import Workflow
 
     work = Workflow(load(config))
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     report: dict[str, Any] = {}
     errors = work.tensor_errors()
     for model in work.quantised:
@@ -165,7 +173,7 @@ def compile_(
     image = Workflow(load(config)).image
     report: dict[str, Any] = {"image_id": image.image_id, "bytes": len(image.data)}
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
         path = output / "image.bin"
         image.save(path)
         report["file"] = str(path)
@@ -219,8 +227,9 @@ def quality(
     from rpaccel.sweep_report import draw_sweep, sweep_table
     from rpaccel.workflow import Workflow
 
-    report = Workflow(load(config)).sweep(sub_batches or SUB_BATCHES)
-    output.mkdir(parents=True, exist_ok=True)
+    work = Workflow(load(config))
+    make_folder(output)
+    report = work.sweep(sub_batches or SUB_BATCHES)
     (output / "quality.json").write_text(json.dumps(report, indent=2) + "\n")
     draw_sweep(report, output / "quality.png")
     show(report, sweep_table(report), as_json)
@@ -244,8 +253,9 @@ def run(
     from rpaccel.report import draw, table
     from rpaccel.workflow import Workflow
 
-    report = Workflow(load(config)).run(device=device.value, waves=waves)
-    output.mkdir(parents=True, exist_ok=True)
+    work = Workflow(load(config))
+    make_folder(output)
+    report = work.run(device=device.value, waves=waves)
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     written = ["report.json"]
     if draw(report, output / "report.png"):
@@ -273,5 +283,5 @@ def array(
     report = figures()
     show(report, table(report), as_json)
     if picture is not None:
-        picture.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(picture.parent)
         draw(report, picture)

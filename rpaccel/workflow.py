@@ -64,8 +64,18 @@ def open_transport(
         What the RTL finds in its memory.
     waves : path, optional
         Where the simulator writes its waveform.
+
+    Raises
+    ------
+    ConfigError
+        A waveform of the golden device is wanted.
     """
     if kind == "golden":
+        if waves is not None:
+            raise ConfigError(
+                f"waves = {waves}: the golden device has no waveform; "
+                "give a simulator as the device (verilator, icarus)"
+            )
         from sw_model.device import GoldenTransport
 
         return GoldenTransport(config, models)

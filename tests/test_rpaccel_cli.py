@@ -107,6 +107,22 @@ def test_run_on_the_golden_device(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report.json").read_text())["compared"] == 12
 
 
+def test_the_golden_device_has_no_waveform(tmp_path: Path) -> None:
+    code, _, error = call(
+        "run", RANDOM, "--device", "golden", "-o", tmp_path, "--waves", tmp_path / "x.vcd"
+    )
+    assert code == 2
+    assert "the golden device has no waveform; give a simulator" in error
+
+
+@pytest.mark.parametrize("command", ["run", "quality", "quantise", "compile"])
+def test_a_folder_that_cannot_be_made(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").touch()
+    code, _, error = call(command, RANDOM, "-o", tmp_path / "file" / "out")
+    assert code == 2
+    assert "out: cannot be made: Not a directory" in error
+
+
 def test_verify_on_rtl() -> None:
     code, out, _ = call("verify", RANDOM, "--queries", 2, "--json")
     assert code == 0
