@@ -92,9 +92,9 @@ TABLES = (
 )
 """C1..C26, frozen.
 
-Rows: all ids of the Kaggle training file. Hottest: share in 20,000 rows of it whose rare ids were
-one id, except for C3, C12, C16 and C21, where that one id was the hottest (.275, .218, .145,
-.186) and the share is that of the first 8,000 raw rows, .048. Exponent and offset: least error in
+Rows: all ids of the Kaggle training file. Hottest: share in 20,000 rows of it, whose rare ids seem
+to be one id; except for C3, C12, C16 and C21, where that id is the hottest (.275, .218, .145,
+.186), and the share is that of the first 8,000 raw rows, .048. Exponent and offset: least error in
 distinct ids, ids seen once, and shares of the top 10 and top 100 of these 8,000 rows, as found by
 ``python -m benchmarks.criteo_like FILE --fit``.
 """
