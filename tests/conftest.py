@@ -22,5 +22,5 @@ def data_folder() -> Path:
     folder = os.environ.get("RPACCEL_DATA")
     if not folder:
         # Its terms forbid passing it on, so a fresh clone has none of it.
-        pytest.skip("RPACCEL_DATA does not name the folder of the MovieLens-1M data")
+        pytest.skip("RPACCEL_DATA does not name a folder of the data needed")
     return Path(folder)
