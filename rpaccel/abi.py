@@ -23,6 +23,7 @@ __all__ = [
     "COMPLETION",
     "COUNTER_BASE",
     "DESCRIPTOR",
+    "ENTRY",
     "FIELD",
     "IMAGE_HEADER",
     "IMAGE_SEGMENT",
@@ -216,6 +217,8 @@ REGISTERS = {
         Register("CQ_LOG2", 0x4C, "rw", "log2 of the completion ring's entries, 1..12"),
         Register("CQ_TAIL", 0x50, "ro", "entries completed, modulo 65,536"),
         Register("CQ_HEAD", 0x54, "rw", "doorbell: entries consumed, modulo 65,536"),
+        Register("DISPATCH_LO", 0x58, "rw", "bit 4 * g + s keeps tokens of stage s from group g"),
+        Register("DISPATCH_HI", 0x5C, "rw", "the same for groups 8..15"),
     )
 }
 
@@ -357,6 +360,8 @@ class Target(IntEnum):
     """Weight rows of a group: words of ``weight_tiles * tile_cols`` bytes, int8."""
     PARAMS = 5
     """Epilogue parameters of a group: words of ``tile_cols`` PARAM structures."""
+    ENTRIES = 6
+    """ENTRY words of a group, one for each stage that it serves, in their order."""
 
 
 def target_id(kind: Target, index: int) -> int:
@@ -398,16 +403,24 @@ STAGE = Layout(
     Field("fields", 8, "number of FIELD words, 0: the stage is not there"),
     Field("query_bytes", 16, "bytes of the query record (same in each stage)"),
     Field("item_bytes", 16, "bytes of an item record (same in each stage)"),
-    Field("program", 16, "first PASS of the stage's program"),
-    Field("max_items", 16, "largest sub-batch"),
-    Field("form", 4, "which of the group's shapes the program is for"),
-    Field("words", 16, "words of the activation memory that an item takes"),
+    Field("max_items", 16, "largest sub-batch that each of its groups takes"),
     Field(
         "threshold",
         THRESHOLD_BITS,
         "entry of the CTR table from which on candidates pass a filter with bins, 0..1024",
     ),
 )
+"""A stage of an image."""
+
+ENTRY = Layout(
+    "entry",
+    64,
+    Field("program", 16, "first PASS of the stage's program in this group"),
+    Field("form", 4, "which of the group's shapes the program is for"),
+    Field("words", 16, "words of the activation memory that an item takes"),
+    Field("cycles", 16, "predicted cycles of a sub-batch, for the choice between groups"),
+)
+"""A stage in a group that serves it."""
 
 
 class FieldKind(IntEnum):

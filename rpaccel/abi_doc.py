@@ -17,7 +17,7 @@ __all__ = ["abi_markdown"]
 LAYOUTS = (
     ("Rings and results", (abi.DESCRIPTOR, abi.COMPLETION, abi.RESULT)),
     ("Memory image", (abi.IMAGE_HEADER, abi.IMAGE_SEGMENT)),
-    ("On-chip memories", (abi.STAGE, abi.FIELD, abi.PASS, abi.PARAM)),
+    ("On-chip memories", (abi.STAGE, abi.ENTRY, abi.FIELD, abi.PASS, abi.PARAM)),
 )
 ENUMERATIONS: dict[str, tuple[type[IntEnum], ...]] = {
     "Registers": (abi.Control, abi.DeviceStatus, abi.DeviceErrorBit, abi.Interrupt),
@@ -41,7 +41,8 @@ PROSE = {
         index.
         """,
     "On-chip memories": """
-        Words of the STAGES, FIELDS, PROGRAM and PARAMS targets; architecture.md has the others.
+        Words of the STAGES, ENTRIES, FIELDS, PROGRAM and PARAMS targets; the others are in
+        architecture.md.
         """,
 }
 COUNTERS = (

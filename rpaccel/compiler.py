@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from rpaccel.features import offsets
 from rpaccel.image import (
     Image,
     MemoryUse,
+    ProgramInfo,
     Segment,
     StageInfo,
     TableInfo,
@@ -76,13 +77,16 @@ class _Group:
 
 
 class _Stage(NamedTuple):
-    """What is known of a stage once its program is placed; ``program`` is its first pass."""
+    """What is known of a stage once its programs are placed.
+
+    ``entries`` are its ENTRY words by group; inputs lie at the same place in all ``spaces``.
+    """
 
     model: QuantisedModel
     info: StageInfo
     space: Space
     tables: list[_Table]
-    program: int
+    entries: dict[int, dict[str, int]]
 
 
 def compile_image(
@@ -131,7 +135,7 @@ def compile_image(
     for number, model in enumerate(models):
         check_model(config, number, model)
         heat = hotness[number] if hotness is not None else None
-        stages.append(_stage(config, number, model, groups[hardware.group_of(number)], heat))
+        stages.append(_stage(config, number, model, groups, heat))
     memories = _memories(config, groups, stages)
     over = [f"{m.name} takes {m.used} of {m.available}" for m in memories if m.used > m.available]
     if over:
@@ -143,7 +147,7 @@ def _stage(
     config: Config,
     number: int,
     model: QuantisedModel,
-    group: _Group,
+    groups: list[_Group],
     hotness: Mapping[str, ArrayLike] | None,
 ) -> _Stage:
     """Place a stage's activations, passes and tables."""
@@ -151,35 +155,28 @@ def _stage(
     check_gather(config, number, model)
     funnel = config.funnel
     items = largest_sub_batches(funnel.items, funnel.sub_batch_items, funnel.keep)[number]
-    geometry = group.geometry
-    plans = [plan(config, geometry, shape, model, items) for shape in geometry.shapes]
-    best = min(plans, key=lambda p: (not p.info.fits, p.info.cycles, p.info.passes))
-    if not best.info.max_items:
-        raise ConfigError(
-            f"model {model.name!r} takes {best.space.words} activation words an item, but "
-            f"hardware.activation_rows = {hardware.activation_rows}"
-        )
-    program = len(group.program)
-    group.add([tile for layer in best.layers for tile in layer])
+    serving = hardware.groups_of(number)
+    # Groups that are alike, or one alone, need no common alignment.
+    kinds = {groups[each].geometry.shapes for each in serving}
+    slices = {s.k_width for kind in kinds for s in kind} if len(kinds) > 1 else set()
+    entries: dict[int, dict[str, int]] = {}
+    programs = []
+    for each in serving:
+        info, space, program = _program(config, groups[each], model, items, slices)
+        entries[each] = {
+            "program": program,
+            "form": info.shape,
+            "words": info.words_per_item,
+            "cycles": min(info.cycles, (1 << 16) - 1),
+        }
+        programs.append(info)
     tables = [_Table(*table_lines(t.rows, hardware.memory.line_bytes)) for t in model.tables]
     static = _static_lines(hardware.gather[number].static_lines, model, tables, hotness)
-    info = StageInfo(
+    stage = StageInfo(
         model=model.name,
-        group=hardware.group_of(number),
         tile_rows=hardware.tile_rows,
-        shape=best.shape.index,
-        options=tuple(each.info for each in plans),
-        max_items=best.info.max_items,
-        limit="accumulator_depth"
-        if hardware.activation_rows // best.space.words >= hardware.accumulator_depth
-        else "activation_rows",
-        words_per_item=best.space.words,
         items=items,
-        cycles=best.info.cycles,
-        layers=tuple(
-            layer_info(best.shape, place, passes)
-            for place, passes in zip(best.space.layers, best.layers, strict=True)
-        ),
+        programs=tuple(programs),
         tables=tuple(
             TableInfo(
                 name=t.name,
@@ -192,7 +189,41 @@ def _stage(
             for t, placed, lines in zip(model.tables, tables, static, strict=True)
         ),
     )
-    return _Stage(model, info, best.space, tables, program)
+    return _Stage(model, stage, space, tables, entries)
+
+
+def _program(
+    config: Config, group: _Group, model: QuantisedModel, items: int, slices: Iterable[int]
+) -> tuple[ProgramInfo, Space, int]:
+    """Place a stage's program in a group, in the best of its shapes; its first pass."""
+    hardware, geometry = config.hardware, group.geometry
+    plans = [
+        plan(config, geometry, shape, model, items, slices=slices) for shape in geometry.shapes
+    ]
+    best = min(plans, key=lambda p: (not p.info.fits, p.info.cycles, p.info.passes))
+    if not best.info.max_items:
+        raise ConfigError(
+            f"model {model.name!r} takes {best.space.words} activation words an item, but "
+            f"hardware.activation_rows = {hardware.activation_rows}"
+        )
+    program = len(group.program)
+    group.add([tile for layer in best.layers for tile in layer])
+    info = ProgramInfo(
+        group=geometry.group,
+        shape=best.shape.index,
+        options=tuple(each.info for each in plans),
+        max_items=best.info.max_items,
+        limit="accumulator_depth"
+        if hardware.activation_rows // best.space.words >= hardware.accumulator_depth
+        else "activation_rows",
+        words_per_item=best.space.words,
+        cycles=best.info.cycles,
+        layers=tuple(
+            layer_info(best.shape, place, passes)
+            for place, passes in zip(best.space.layers, best.layers, strict=True)
+        ),
+    )
+    return info, best.space, program
 
 
 def _static_lines(
@@ -285,10 +316,7 @@ def _segments(
             "fields": len(fields),
             "query_bytes": config.features.query_bytes,
             "item_bytes": config.features.item_bytes,
-            "program": stage.program,
             "max_items": stage.info.max_items,
-            "form": stage.info.shape,
-            "words": stage.info.words_per_item,
             "threshold": _threshold(config, number),
         }
         add(abi.Target.FIELDS, number, _words(abi.FIELD, fields))
@@ -300,6 +328,9 @@ def _segments(
         add(abi.Target.STATIC, number, words)
     add(abi.Target.STAGES, 0, _words(abi.STAGE, entries))
     for number, group in enumerate(groups):
+        served = hardware.groups[number].stages
+        own = [stages[s].entries[number] if s < len(stages) else {} for s in served]
+        add(abi.Target.ENTRIES, number, _words(abi.ENTRY, own))
         if group.program:
             add(abi.Target.PROGRAM, number, _words(abi.PASS, group.program))
             add(abi.Target.WEIGHTS, number, np.concatenate(group.weights))

@@ -252,7 +252,7 @@ class Device:
                 raise QueryError(
                     f"sub_batch = {sub_batch} brings up to {bound} items at a time to stage "
                     f"{stage}, which takes {most} (limited by hardware."
-                    f"{self.image.stages[stage].limit})"
+                    f"{self.image.stages[stage].narrowest.limit})"
                 )
 
     def submit_raw(

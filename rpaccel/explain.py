@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rpaccel.image import Image, StageInfo
+from dataclasses import replace
+
+from rpaccel.image import Image, ProgramInfo, StageInfo
 
 __all__ = ["explain"]
 
@@ -31,57 +33,12 @@ def explain(image: Image) -> str:
 
 
 def _stage(number: int, stage: StageInfo) -> str:
-    passes = sum(layer.passes for layer in stage.layers)
-    useful = sum(layer.inputs * layer.outputs for layer in stage.layers)
-    shape = stage.options[stage.shape]
-    size = shape.k_width * shape.n_width
-    head = (
-        f"stage {number}: model {stage.model} on group {stage.group}, {shape.parts} x "
-        f"{shape.k_width} inputs x {shape.n_width} outputs a pass"
-    )
-    if len(stage.options) > 1:
-        head += f"\n  chosen of these for sub-batches of {stage.items} items:\n" + _table(
-            ["sub-arrays fused", "parts", "passes", "largest sub-batch", "cycles", ""],
-            [
-                [
-                    f"{option.rows} x {option.cols}",
-                    str(option.parts),
-                    str(option.passes),
-                    str(option.max_items),
-                    str(option.cycles),
-                    "chosen" if option is shape else "" if option.fits else "too large",
-                ]
-                for option in stage.options
-            ],
-        )
-    layers = _table(
-        ["layer", "inputs", "outputs", "K tiles", "N tiles", "passes", "utilisation"],
-        [
-            [
-                layer.name,
-                str(layer.inputs),
-                str(layer.outputs),
-                str(layer.k_tiles),
-                str(layer.n_tiles),
-                str(layer.passes),
-                f"{layer.utilisation:.1%}",
-            ]
-            for layer in stage.layers
-        ]
-        + [["all", "", "", "", "", str(passes), f"{useful / (passes * size):.1%}"]],
-    )
-    item_rows = -(-stage.items // shape.parts)
-    fewer = item_rows < stage.tile_rows
-    limits = (
-        f"  a sub-batch has at most {stage.max_items} items, because of {stage.limit}; an item "
-        f"takes {stage.words_per_item} activation words\n"
-        f"  a sub-batch of {stage.items} items takes {stage.cycles} cycles: {passes} "
-        f"passes x {max(item_rows, stage.tile_rows)} "
-        + (f"(loading a tile takes {stage.tile_rows})" if fewer else "items in each part")
-        + f" and {stage.cycles - passes * max(item_rows, stage.tile_rows)} in which passes wait"
-    )
-    if stage.items > stage.max_items:
-        limits += f"\n  the funnel's sub-batches of {stage.items} items are too large"
+    head = f"stage {number}: model {stage.model}, sub-batches of {stage.items} items"
+    # Groups that are alike have the same program, at other addresses.
+    alike: dict[ProgramInfo, list[int]] = {}
+    for program in stage.programs:
+        alike.setdefault(replace(program, group=0), []).append(program.group)
+    programs = [_program(stage, program, groups) for program, groups in alike.items()]
     tables = _table(
         ["table", "rows", "dimension", "lines", "static rows", "static lines"],
         [
@@ -96,7 +53,62 @@ def _stage(number: int, stage: StageInfo) -> str:
             for table in stage.tables
         ],
     )
-    return "\n".join([head, layers, limits, tables])
+    return "\n".join([head, *programs, tables])
+
+
+def _program(stage: StageInfo, program: ProgramInfo, groups: list[int]) -> str:
+    passes = sum(layer.passes for layer in program.layers)
+    useful = sum(layer.inputs * layer.outputs for layer in program.layers)
+    shape = program.options[program.shape]
+    size = shape.k_width * shape.n_width
+    head = (
+        f"  on group{'s' * (len(groups) > 1)} {', '.join(map(str, groups))}: {shape.parts} x "
+        f"{shape.k_width} inputs x {shape.n_width} outputs a pass"
+    )
+    if len(program.options) > 1:
+        head += "\n  chosen of these:\n" + _table(
+            ["sub-arrays fused", "parts", "passes", "largest sub-batch", "cycles", ""],
+            [
+                [
+                    f"{option.rows} x {option.cols}",
+                    str(option.parts),
+                    str(option.passes),
+                    str(option.max_items),
+                    str(option.cycles),
+                    "chosen" if option is shape else "" if option.fits else "too large",
+                ]
+                for option in program.options
+            ],
+        )
+    layers = _table(
+        ["layer", "inputs", "outputs", "K tiles", "N tiles", "passes", "utilisation"],
+        [
+            [
+                layer.name,
+                str(layer.inputs),
+                str(layer.outputs),
+                str(layer.k_tiles),
+                str(layer.n_tiles),
+                str(layer.passes),
+                f"{layer.utilisation:.1%}",
+            ]
+            for layer in program.layers
+        ]
+        + [["all", "", "", "", "", str(passes), f"{useful / (passes * size):.1%}"]],
+    )
+    item_rows = -(-stage.items // shape.parts)
+    fewer = item_rows < stage.tile_rows
+    limits = (
+        f"  a sub-batch has at most {program.max_items} items, because of {program.limit}; an item "
+        f"takes {program.words_per_item} activation words\n"
+        f"  a sub-batch of {stage.items} items takes {program.cycles} cycles: {passes} "
+        f"passes x {max(item_rows, stage.tile_rows)} "
+        + (f"(loading a tile takes {stage.tile_rows})" if fewer else "items in each part")
+        + f" and {program.cycles - passes * max(item_rows, stage.tile_rows)} in which passes wait"
+    )
+    if stage.items > program.max_items:
+        limits += f"\n  the funnel's sub-batches of {stage.items} items are too large"
+    return "\n".join([head, layers, limits])
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

@@ -90,8 +90,18 @@ class GroupGeometry:
 
     @cached_property
     def gather_bytes(self) -> int:
-        """Bytes that a gather unit writes at once: the widest chunk."""
-        return max(cols for _, cols in self._fusions) * self.hardware.tile_cols
+        """Bytes that a gather unit writes at once: the widest chunk of all groups it writes to.
+
+        Groups that serve a stage together, and those that serve another with one of them, have the
+        same.
+        """
+        groups = self.hardware.groups
+        linked, stages = {self.group}, set(groups[self.group].stages)
+        for _ in groups:
+            linked |= {n for n, group in enumerate(groups) if stages & set(group.stages)}
+            stages |= {s for n in linked for s in groups[n].stages}
+        widest = max(cols for n in linked for _, cols in groups[n].fusions)
+        return widest * self.hardware.tile_cols
 
     @cached_property
     def row_bytes(self) -> int:

@@ -110,6 +110,8 @@ class MemoryConfig(Section):
 class HardwareConfig(Section):
     """The machine. Groups serve stages; every stage has a gather unit and a top-k unit.
 
+    A stage that several groups serve has each of its tokens done by one of them.
+
     ``accumulator_depth`` and ``activation_rows`` are words of each sub-array: accumulators, one an
     item that it works on in a pass, and one token buffer. Of each stage, two token buffers exist.
     ``filter`` is the kind of each stage's top-k unit, by default ``exact``; ``bins`` is how many a
@@ -136,11 +138,16 @@ class HardwareConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> HardwareConfig:
-        served = sorted(s for g in self.groups for s in g.stages)
-        if served != list(range(len(self.gather))):
+        for number, group in enumerate(self.groups):
+            if len(set(group.stages)) != len(group.stages):
+                raise ValueError(
+                    f"groups.{number} must name each of its stages once, not {group.stages}"
+                )
+        served = {s for g in self.groups for s in g.stages}
+        if served != set(range(len(self.gather))):
             raise ValueError(
                 f"each of the {len(self.gather)} stages (one [[hardware.gather]] each) must be "
-                f"served by exactly one group, but the groups serve {served}"
+                f"served by a group, but the groups serve {sorted(served)}"
             )
         if len(self.topk_depth) != len(self.gather):
             raise ValueError(
@@ -168,9 +175,9 @@ class HardwareConfig(Section):
         """Whether the filter of a stage is exact, else it has bins."""
         return not self.filter or self.filter[stage] == "exact"
 
-    def group_of(self, stage: int) -> int:
-        """Index of the group that serves a stage."""
-        return next(i for i, g in enumerate(self.groups) if stage in g.stages)
+    def groups_of(self, stage: int) -> list[int]:
+        """Indices of the groups that serve a stage."""
+        return [i for i, g in enumerate(self.groups) if stage in g.stages]
 
     def geometry(self, group: int) -> GroupGeometry:
         """The shapes of a group."""

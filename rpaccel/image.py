@@ -20,6 +20,7 @@ __all__ = [
     "Image",
     "LayerInfo",
     "MemoryUse",
+    "ProgramInfo",
     "Segment",
     "ShapeInfo",
     "StageInfo",
@@ -95,26 +96,46 @@ class ShapeInfo:
 
 
 @dataclass(frozen=True)
-class StageInfo:
-    """What the host needs to know about a stage of an image, and what ``explain`` shows.
+class ProgramInfo:
+    """A stage's program in a group.
 
-    ``max_items`` is the largest sub-batch, ``limit`` names what sets it; ``items`` is the largest
-    sub-batch of the configuration's funnel, for which ``cycles`` is predicted. ``options`` are the
-    group's shapes, ``shape`` the one that was chosen of them.
+    ``options`` are the group's shapes, ``shape`` the one that was chosen of them. ``max_items`` is
+    the largest sub-batch, ``limit`` names what sets it.
     """
 
-    model: str
     group: int
-    tile_rows: int
     shape: int
     options: tuple[ShapeInfo, ...]
     max_items: int
     limit: str
     words_per_item: int
-    items: int
     cycles: int
     layers: tuple[LayerInfo, ...]
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """What the host needs to know about a stage of an image, and what ``explain`` shows.
+
+    ``items`` is the largest sub-batch of the configuration's funnel, for which cycles are
+    predicted. ``programs`` are those of the groups that serve the stage, in their order.
+    """
+
+    model: str
+    tile_rows: int
+    items: int
+    programs: tuple[ProgramInfo, ...]
     tables: tuple[TableInfo, ...]
+
+    @property
+    def narrowest(self) -> ProgramInfo:
+        """The program that takes the smallest sub-batches."""
+        return min(self.programs, key=lambda program: program.max_items)
+
+    @property
+    def max_items(self) -> int:
+        """Largest sub-batch: any of the groups may get it."""
+        return self.narrowest.max_items
 
 
 @dataclass(frozen=True)
@@ -180,10 +201,15 @@ class Image:
 
 
 def _stage(values: dict[str, Any]) -> StageInfo:
+    programs = tuple(_program(v) for v in values.pop("programs"))
+    tables = tuple(TableInfo(**v) for v in values.pop("tables"))
+    return StageInfo(**values, programs=programs, tables=tables)
+
+
+def _program(values: dict[str, Any]) -> ProgramInfo:
     options = tuple(ShapeInfo(**v) for v in values.pop("options"))
     layers = tuple(LayerInfo(**v) for v in values.pop("layers"))
-    tables = tuple(TableInfo(**v) for v in values.pop("tables"))
-    return StageInfo(**values, options=options, layers=layers, tables=tables)
+    return ProgramInfo(**values, options=options, layers=layers)
 
 
 def _identity(data: bytes) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rpaccel.config import Config
@@ -35,7 +35,13 @@ def _cycles(
 
 
 def plan(
-    config: Config, geometry: GroupGeometry, shape: Shape, model: QuantisedModel, items: int
+    config: Config,
+    geometry: GroupGeometry,
+    shape: Shape,
+    model: QuantisedModel,
+    items: int,
+    *,
+    slices: Iterable[int],
 ) -> Plan:
     """Place a stage's activations and cut its layers, in one shape.
 
@@ -49,6 +55,8 @@ def plan(
     model : QuantisedModel
     items : int
         Of a sub-batch for which cycles are predicted.
+    slices : iterable of int, bytes
+        Widths that inputs are aligned to, so that they lie at the same place in all groups.
 
     Raises
     ------
@@ -57,7 +65,7 @@ def plan(
     """
     hardware = config.hardware
     depth, rows = hardware.accumulator_depth, hardware.activation_rows
-    space = Space.plan(shape, model, config.features.dense, rows // depth)
+    space = Space.plan(shape, model, config.features.dense, rows // depth, slices=slices)
     layers = [list(tiles(shape, place)) for place in space.layers]
     passes = sum(map(len, layers))
     max_items = shape.parts * min(depth, rows // space.words)

@@ -7,9 +7,9 @@ writes chunks of ``n_width`` bytes of it; a memory word is whole slices and whol
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, lcm
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +79,15 @@ class Space:
     words: int
 
     @classmethod
-    def plan(cls, shape: Shape, model: QuantisedModel, dense: int, words: int) -> Space:
+    def plan(
+        cls,
+        shape: Shape,
+        model: QuantisedModel,
+        dense: int,
+        words: int,
+        *,
+        slices: Iterable[int] = (),
+    ) -> Space:
         """Place a model's activations.
 
         Parameters
@@ -92,10 +100,13 @@ class Space:
             Words an item may take without making sub-batches smaller than the accumulators allow.
             Fewest tiles come first; if that takes more words, hidden layers are packed densely, and
             if need be use the bytes of activations that are not read any more.
+        slices : iterable of int, bytes
+            Slices of other shapes, to which dense inputs are aligned too.
         """
+        align = lcm(shape.k_width, *slices)
         best = None
         for reuse, compact in ((False, False), (False, True), (True, False), (True, True)):
-            space = cls._place(shape, model, dense, reuse=reuse, compact=compact)
+            space = cls._place(shape, model, dense, align, reuse=reuse, compact=compact)
             if best is None or space.words < best.words:
                 best = space
             if best.words <= words:
@@ -109,6 +120,7 @@ class Space:
         shape: Shape,
         model: QuantisedModel,
         dense: int,
+        align: int,
         *,
         reuse: bool,
         compact: bool,
@@ -119,7 +131,7 @@ class Space:
         bottom = len(model.bottom)
         joined = pooled + (model.bottom[-1].weights.shape[0] if bottom else 0)
         regions = [_Region(0, joined, -1, bottom)]
-        dense_at = _align(joined, shape.k_width)
+        dense_at = _align(joined, align)
         if bottom:
             regions.append(_Region(dense_at, dense, -1, 0))
         layers = []

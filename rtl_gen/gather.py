@@ -62,7 +62,7 @@ class GatherUnit(wiring.Component):
         Fills FIELD words and static region; only while not ``busy``.
     stage_entry : In(struct(abi.STAGE))
         Stable while ``busy``.
-    group : Out(group_input_signature(hardware, group_of(stage)))
+    group : Out(group_input_signature(hardware, groups_of(stage)[0]))
     fail : Out(stream of fail_layout)
         BAD_INDEX and MEMORY_ERROR of queries, any number of times.
     bad_index : Out(slot_event_layout(hardware))
@@ -90,7 +90,7 @@ class GatherUnit(wiring.Component):
                 "memory": Out(memory_client_signature(hardware)),
                 "load": In(load_bus_layout(hardware)),
                 "stage_entry": In(struct(abi.STAGE)),
-                "group": Out(group_input_signature(hardware, hardware.group_of(stage))),
+                "group": Out(group_input_signature(hardware, hardware.groups_of(stage)[0])),
                 "fail": Out(stream.Signature(fail_layout(hardware))),
                 "bad_index": Out(slot_event_layout(hardware)),
                 "flush": In(1),

@@ -69,7 +69,7 @@ class GatherShape:
         self.max_fields = gather.max_fields
         self.field_bits = ceil_log2(gather.max_fields)
         self.row_words = -(-gather.max_dimension // memory.bus_bytes)
-        self.chunk_bytes = hardware.geometry(hardware.group_of(stage)).gather_bytes
+        self.chunk_bytes = hardware.geometry(hardware.groups_of(stage)[0]).gather_bytes
         self.count_bits = 10
         """Width of a number of bytes made: a FIELD's count."""
 

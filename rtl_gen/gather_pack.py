@@ -38,7 +38,7 @@ class Packer(wiring.Component):
 
     def __init__(self, shape: GatherShape):
         self.shape = shape
-        group = shape.hardware.group_of(shape.stage)
+        group = shape.hardware.groups_of(shape.stage)[0]
         self.part_layout = data.StructLayout(
             {"chunk": 16, "mask": shape.chunk_bytes, "data": 8 * shape.chunk_bytes}
         )

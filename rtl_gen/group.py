@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out, connect
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rtl_gen.cells import Cells, cells_latency
+from rtl_gen.load_port import LoadPort
 from rtl_gen.loaded_ram import LoadedRam
 from rtl_gen.queue import Queue
 from rtl_gen.score_queue import ScoreQueue
@@ -17,10 +18,14 @@ from rtl_gen.signatures import (
     load_bus_layout,
     score_layout,
     slot_bits,
+    struct,
 )
 from rtl_gen.token_input import TokenInput
 
-__all__ = ["Group"]
+__all__ = ["LOAD_BITS", "Group"]
+
+LOAD_BITS = 20
+"""Width of the predicted cycles of all tokens in a group: two of each of four stages."""
 
 
 class Group(wiring.Component):
@@ -40,13 +45,15 @@ class Group(wiring.Component):
     Members
     -------
     load : In(load_bus_layout(hardware))
-        Fills program, weights and parameters.
-    entry : In(entry_layout(...)).array(n)
-        Of each of the n stages that the group serves, in their order.
+        Fills entries, program, weights and parameters.
     i : In(group_input_signature(hardware, group)).array(n)
-        From the gather unit of each stage.
+        From the gather unit of each of the n stages that the group serves, in their order.
     scores : Out(stream.Signature(score_layout(hardware))).array(n)
         To the top-k unit of each stage.
+    load_cycles : Out(LOAD_BITS)
+        Predicted cycles of all tokens that were started and are not over.
+    cost : Out(16).array(n)
+        Predicted cycles of a token of each stage.
     counters : Out(StructLayout)
         Increments of :data:`rpaccel.abi.GROUP_COUNTERS`.
     """
@@ -62,15 +69,17 @@ class Group(wiring.Component):
         super().__init__(
             {
                 "load": In(load_bus_layout(hardware)),
-                "entry": In(entry_layout(geometry)).array(self.stages),
                 "i": In(group_input_signature(hardware, group)).array(self.stages),
                 "scores": Out(stream.Signature(score_layout(hardware))).array(self.stages),
+                "load_cycles": Out(LOAD_BITS),
+                "cost": Out(16).array(self.stages),
                 "counters": Out(counter_layout(hardware)[f"group{group}"].shape),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
+        self._entries(m)
         inputs = self._inputs(m)
         walker = self._walker(m, inputs)
         issuer = self._issuer(m, walker, inputs)
@@ -84,7 +93,25 @@ class Group(wiring.Component):
             *(cells.fill[stage].eq(unit.fill) for stage, unit in enumerate(inputs)),
         ]
         self._finish(m, issuer, walker, cells, inputs)
+        self._load(m, inputs)
         return m
+
+    def _entries(self, m):
+        """Keep what the image says of each stage."""
+        layout = entry_layout(self.geometry)
+        self.entry = [Signal(layout, name=f"entry_{n}") for n in range(self.stages)]
+        m.submodules.entry_port = port = LoadPort(
+            hardware=self.hardware,
+            target=abi.target_id(abi.Target.ENTRIES, self.group),
+            width=abi.ENTRY.bits,
+            depth=self.stages,
+        )
+        m.d.comb += port.bus.eq(self.load)
+        word = data.View(struct(abi.ENTRY), port.data)
+        for number, (entry, cost) in enumerate(zip(self.entry, self.cost)):
+            m.d.comb += cost.eq(entry.cycles)
+            with m.If(port.en & (port.addr == number)):
+                m.d.sync += [entry[name].eq(word[name]) for name, _ in layout]
 
     def _inputs(self, m):
         inputs = []
@@ -179,12 +206,23 @@ class Group(wiring.Component):
         m.d.sync += running.eq(running + begun - now.ends)
         m.d.comb += walker.idle.eq(running == 0)
 
+    def _load(self, m, inputs):
+        """Follow how much work the group has: tokens come and go one at a time."""
+        change = 0
+        for unit, cost in zip(inputs, self.cost):
+            started = unit.i.start.valid & unit.i.start.ready
+            change += Mux(started, cost, 0) - Mux(unit.free.any(), cost, 0)
+        m.d.sync += self.load_cycles.eq(self.load_cycles + change)
+
     def _score(self, m, stage, unit, steps, issuer, walker, cells):
         """Queue a stage's scores, and free the token buffers of the tokens that are over."""
         ahead, scores, now = steps
         parts = self.geometry.max_parts
-        # Several scores a cycle are made but one is taken: room for all of a token.
-        depth = max(self.latency) + 4 + (self.hardware.accumulator_depth if parts > 1 else 0)
+        # Several scores a cycle are made but one is taken, or other groups' scores come before
+        # these: room for all of a token.
+        serving = self.hardware.groups_of(self.hardware.groups[self.group].stages[stage])
+        whole = parts > 1 or len(serving) > 1
+        depth = max(self.latency) + 4 + (self.hardware.accumulator_depth if whole else 0)
         queue = ScoreQueue(hardware=self.hardware, parts=parts, depth=depth)
         m.submodules[f"scores_{stage}"] = queue
         connect(m, queue.o, wiring.flipped(self.scores[stage]))

@@ -34,6 +34,7 @@ def target_bytes(hardware: HardwareConfig) -> dict[int, int]:
         tiles = hardware.geometry(group).weight_tiles
         sizes[abi.target_id(Target.PROGRAM, group)] = abi.PASS.bytes
         sizes[abi.target_id(Target.WEIGHTS, group)] = tiles * hardware.tile_cols
+        sizes[abi.target_id(Target.ENTRIES, group)] = abi.ENTRY.bytes
         sizes[abi.target_id(Target.PARAMS, group)] = hardware.tile_cols * abi.PARAM.bytes
     return sizes
 

@@ -14,12 +14,13 @@ __all__ = ["Issuer", "ProgramWalker", "entry_layout", "load_layout", "pass_layou
 
 
 def entry_layout(geometry: GroupGeometry) -> data.StructLayout:
-    """What a group must know of a stage: first pass, shape, words that an item takes."""
+    """What a group must know of a stage, of its abi.ENTRY."""
     return data.StructLayout(
         {
             "program": 16,
             "form": ceil_log2(len(geometry.shapes)),
             "words": ceil_log2(geometry.hardware.activation_rows + 1),
+            "cycles": 16,
         }
     )
 

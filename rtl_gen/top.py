@@ -10,6 +10,7 @@ from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rtl_gen.bins import Bins
 from rtl_gen.controller import Controller
+from rtl_gen.dispatcher import Dispatcher
 from rtl_gen.features import FeatureBuffer
 from rtl_gen.gather import GatherUnit
 from rtl_gen.group import Group
@@ -90,28 +91,21 @@ class RPAccel(wiring.Component):
         connect(m, controller.feature_write, features.write)
         connect(m, loader.memory, memory.clients[0])
         for s, (gather, topk) in enumerate(zip(gathers, topks, strict=True)):
-            group = hardware.group_of(s)
-            place = hardware.groups[group].stages.index(s)
-            array = arrays[group]
             connect(m, controller.token[s], gather.token)
             connect(m, controller.plan[s], topk.plan)
             connect(m, gather.feature, features.port[s])
             connect(m, gather.memory, memory.clients[1 + s])
-            connect(m, gather.group, array.i[place])
             connect(m, gather.fail, controller.fail[s])
-            connect(m, array.scores[place], topk.i)
             connect(m, topk.ranked, controller.ranked[s])
             m.d.comb += [
                 gather.load.eq(loader.load),
                 gather.flush.eq(loader.flush),
                 gather.stage_entry.eq(loader.stages[s]),
-                array.entry[place].program.eq(loader.stages[s].program),
-                array.entry[place].form.eq(loader.stages[s].form),
-                array.entry[place].words.eq(loader.stages[s].words),
                 topk.threshold.eq(loader.stages[s].threshold),
                 controller.bad_index[s].eq(gather.bad_index),
                 controller.saturated[s].eq(topk.saturation),
             ]
+            self._dispatch(m, s, gather, arrays, topk)
         m.d.comb += [array.load.eq(loader.load) for array in arrays]
         self._survivors(m, topks, gathers)
         self._control(m, registers, controller, loader, gathers)
@@ -125,6 +119,22 @@ class RPAccel(wiring.Component):
             for name, member in bus.signature.members.items():
                 port, inside = getattr(self, _port_name(prefix, name)), getattr(bus, name)
                 m.d.comb += port.eq(inside) if member.flow == Out else inside.eq(port)
+
+    def _dispatch(self, m, stage, gather, arrays, topk):
+        """Connect a stage's gather unit and top-k unit with the groups that serve it."""
+        m.submodules[f"dispatcher{stage}"] = unit = Dispatcher(hardware=self.hardware, stage=stage)
+        connect(m, gather.group, unit.i)
+        connect(m, unit.scores, topk.i)
+        for number, group in enumerate(self.hardware.groups_of(stage)):
+            place = self.hardware.groups[group].stages.index(stage)
+            array = arrays[group]
+            connect(m, unit.group[number], array.i[place])
+            connect(m, array.scores[place], unit.given[number])
+            m.d.comb += [
+                unit.load_cycles[number].eq(array.load_cycles),
+                unit.cost[number].eq(array.cost[place]),
+                unit.barred[number].eq(self._registers.dispatch[4 * group + stage]),
+            ]
 
     def _survivors(self, m, topks, gathers):
         """Pass positions from each stage to the next.

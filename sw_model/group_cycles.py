@@ -45,9 +45,10 @@ class PassCycles:
 
 @dataclass(frozen=True)
 class TokenCycles:
-    """One token: its passes, and when its last score was taken by the top-k unit."""
+    """One token: its passes, when its buffer was freed, when its last score was taken."""
 
     passes: tuple[PassCycles, ...]
+    freed: int
     end: int
 
 
@@ -80,6 +81,7 @@ class GroupCycles:
         stage: int = 0,
         started: int = 0,
         arrived: ArrayLike | None = None,
+        turn: int = -1,
     ) -> TokenCycles:
         """Run the next token.
 
@@ -95,6 +97,9 @@ class GroupCycles:
             Cycle in which the gather unit started the token.
         arrived : int, shape (items,), optional
             Cycle in which each item was finished by the gather unit; all there by default.
+        turn : int
+            Cycle in which the last score was taken of the stage's token before, of another group:
+            the scores of this one follow.
 
         Returns
         -------
@@ -124,7 +129,7 @@ class GroupCycles:
             if command["wait_write"] and written is not None:
                 bound = np.maximum(bound, written + delay + 1)
             if command["final"] and command["destination"]:
-                rows = self._scored(stage, bound, shape, items, delay)
+                rows = self._scored(stage, bound, shape, items, delay, turn)
             else:
                 rows = _in_turn(bound)
                 if command["final"]:
@@ -133,7 +138,13 @@ class GroupCycles:
             self._passes = [*self._passes[-1:], (done, shape)]
             made.append(done)
         self._token_taken = walked
-        return TokenCycles(tuple(made), self._scores[stage][-1])
+        freed = int(made[-1].rows[-1]) + delay
+        return TokenCycles(tuple(made), freed, self._scores[stage][-1])
+
+    def _shares(self, stage: int) -> bool:
+        """Whether other groups serve a stage, too."""
+        hardware = self.geometry.hardware
+        return len(hardware.groups_of(hardware.groups[self.geometry.group].stages[stage])) > 1
 
     def _send(self, earliest: int) -> int:
         """Cycle in which the walker hands a pass over: two may wait to be loaded."""
@@ -160,12 +171,18 @@ class GroupCycles:
         return loads
 
     def _scored(
-        self, stage: int, bound: NDArray[np.int64], shape: Shape, items: int, delay: int
+        self,
+        stage: int,
+        bound: NDArray[np.int64],
+        shape: Shape,
+        items: int,
+        delay: int,
+        turn: int,
     ) -> NDArray[np.int64]:
         """Rows of a pass that makes scores: of each row one score a cycle leaves."""
         left = self._scores.setdefault(stage, [])
         room = max(latency(self._tile_rows, s) for s in self.geometry.shapes) + _SCORE_SPARE
-        if self.geometry.max_parts > 1:
+        if self.geometry.max_parts > 1 or self._shares(stage):
             room += self.geometry.hardware.accumulator_depth
         rows = np.empty_like(bound)
         now = -1
@@ -175,7 +192,7 @@ class GroupCycles:
                 now = max(now, left[-room] + 1)
             rows[number] = now
             count = min(shape.parts, items - number * shape.parts)
-            first = now + delay + _SCORE_LATENCY
+            first = max(now + delay + _SCORE_LATENCY, turn + 1)
             left.append(max(left[-1] + 1 if left else first, first) + count - 1)
         del left[:-room]
         return rows

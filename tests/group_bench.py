@@ -179,15 +179,22 @@ class Bench:
             for position, logit, saturated, left in rows
         ]
 
-    async def _load(self, ctx):
-        bus = self.dut.load
-        beat = self.hardware.memory.bus_bytes
-        words = {
+    def words(self):
+        """Contents of the group's memories."""
+        return {
+            abi.Target.ENTRIES: [
+                abi.ENTRY.pack(program=start, form=shape.index, words=space.words)
+                for start, shape, space in zip(self.starts, self.shapes, self.spaces)
+            ],
             abi.Target.PROGRAM: [abi.PASS.pack(**command) for command in self.program],
             abi.Target.WEIGHTS: self.weights,
             abi.Target.PARAMS: self.params,
         }
-        for target, content in words.items():
+
+    async def _load(self, ctx):
+        bus = self.dut.load
+        beat = self.hardware.memory.bus_bytes
+        for target, content in self.words().items():
             at = {"valid": 1, "target": abi.target_id(target, 0)}
             ctx.set(bus, {**at, "first": 1, "address": 0, "data": 0})
             await ctx.tick()
@@ -197,12 +204,6 @@ class Bench:
                     ctx.set(bus, {**at, "first": 0, "address": 0, "data": part})
                     await ctx.tick()
         ctx.set(bus.valid, 0)
-        for entry, start, shape, space in zip(
-            self.dut.entry, self.starts, self.shapes, self.spaces
-        ):
-            ctx.set(entry.program, start)
-            ctx.set(entry.form, shape.index)
-            ctx.set(entry.words, space.words)
 
     def _writes(self, rng, token, item):
         """The chunk writes of an item, in random order, some chunks in two parts."""

@@ -57,6 +57,8 @@ class LoadedImage:
             lines = hw.gather[index].static_lines
             return hw.memory.bus_bytes, lines * hw.memory.beats
         assert index < len(hw.groups)
+        if kind == abi.Target.ENTRIES:
+            return 8, len(hw.groups[index].stages)
         if kind == abi.Target.PROGRAM:
             return 32, hw.program_depth
         if kind == abi.Target.WEIGHTS:
@@ -76,11 +78,16 @@ class LoadedImage:
         words = self.words(abi.Target.FIELDS, number)[: self.stage(number)["fields"]]
         return [abi.FIELD.unpack(w) for w in words]
 
-    def program(self, stage: int) -> list[dict[str, int]]:
-        """A stage's PASS words, up to the last."""
-        group = self.hardware.group_of(stage)
+    def entry(self, stage: int, group: int) -> dict[str, int]:
+        """A stage's ENTRY word of a group."""
+        place = self.hardware.groups[group].stages.index(stage)
+        return abi.ENTRY.unpack(self.words(abi.Target.ENTRIES, group)[place])
+
+    def program(self, stage: int, group: int) -> list[dict[str, int]]:
+        """A stage's PASS words in a group, up to the last."""
         program = []
-        for word in self.words(abi.Target.PROGRAM, group)[self.stage(stage)["program"] :]:
+        first = self.entry(stage, group)["program"]
+        for word in self.words(abi.Target.PROGRAM, group)[first:]:
             program.append(abi.PASS.unpack(word))
             if program[-1]["last"]:
                 return program
@@ -111,11 +118,18 @@ class LoadedImage:
 class StageRun:
     """One token in one stage: activation memories full of garbage, then passes."""
 
-    def __init__(self, image: LoadedImage, stage: int, items: int, rng: np.random.Generator):
+    def __init__(
+        self,
+        image: LoadedImage,
+        stage: int,
+        group: int,
+        items: int,
+        rng: np.random.Generator,
+    ):
         hw = image.hardware
         self.image, self.stage, self.items = image, stage, items
-        self.group = hw.group_of(stage)
-        entry = image.stage(stage)
+        self.group = group
+        entry = image.entry(stage, group)
         self.words = entry["words"]
         self.shape = hw.geometry(self.group).shapes[entry["form"]]
         self.k, self.n = self.shape.k_width, self.shape.n_width
@@ -173,7 +187,7 @@ class StageRun:
     def run(self) -> np.ndarray:
         """Run the program; checks of wait bits included. Returns scores, shape (items,)."""
         acc = np.zeros((self.items, self.n), np.int64)
-        for command in self.image.program(self.stage):
+        for command in self.image.program(self.stage, self.group):
             weights = self.tile(command["weights"], command["tile"])
             x, writers = self.slice(command["source"] * self.shape.slices + command["slice"])
             used = weights.any(axis=1)

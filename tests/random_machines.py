@@ -20,10 +20,14 @@ def _between(rng: np.random.Generator, low: int, high: int) -> int:
 
 
 def random_hardware(rng: np.random.Generator) -> dict[str, Any]:
-    """Draw a machine: tiles 4..16, square and not, 1..2 stages, on one group or two."""
+    """Draw a machine: tiles 4..16, square and not, 1..2 stages, on one to three groups."""
     stages = _between(rng, 1, 2)
-    together = stages == 1 or rng.random() < 0.4
-    served = [list(range(stages))] if together else [[0], [1]]
+    both = list(range(stages))
+    served = {
+        1: [[both], [both, both], [[0], [0], [0]]],
+        2: [[both], [[0], [1]], [both, [1, 0]], [[0], both, [1]], [both, [0], [0]]],
+    }[stages]
+    served = served[int(rng.integers(len(served)))]
 
     def group(stages: list[int]) -> dict[str, Any]:
         rows, cols = _between(rng, 1, 2), _between(rng, 1, 2)

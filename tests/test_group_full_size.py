@@ -25,12 +25,7 @@ def packed(layout, values):
 def load_words(bench):
     """Beats of the load bus that fill the group's memories."""
     layout, beat = bench.dut.load.shape(), bench.hardware.memory.bus_bytes
-    words = {
-        abi.Target.PROGRAM: [abi.PASS.pack(**command) for command in bench.program],
-        abi.Target.WEIGHTS: bench.weights,
-        abi.Target.PARAMS: bench.params,
-    }
-    for target, content in words.items():
+    for target, content in bench.words().items():
         at = {"valid": 1, "target": abi.target_id(target, 0)}
         yield packed(layout, {**at, "first": 1})
         for word in content:
@@ -69,14 +64,9 @@ def fed(bench, token):
 def play(bench, tokens, folder):
     """Run tokens in Verilator; returns what the testbench saw."""
     stages = range(bench.dut.stages)
-    entry = bench.dut.entry[0].shape()
     expected = [[b for t in tokens if t.stage == s for b in bench.expected(t)] for s in stages]
     stimuli = {
         "load": list(load_words(bench)),
-        "entries": [
-            packed(entry, {"program": start, "form": shape.index, "words": space.words})
-            for start, shape, space in zip(bench.starts, bench.shapes, bench.spaces)
-        ],
         "tokens": [[fed(bench, t) for t in tokens if t.stage == s] for s in stages],
         "expected": [len(beats) for beats in expected],
         "limit": 200_000,

@@ -37,12 +37,15 @@ def check_image(config, models, image, rng, *, items=3, stages=None):
             data[start + i * features.item_bytes : start + (i + 1) * features.item_bytes]
             for i in range(count)
         ]
-        run = StageRun(loaded, stage, count, rng)
-        run.gather(data[:start], records)
         golden = score_items(model, features, query).logits
-        assert run.run().tolist() == golden.tolist()
         macs = sum(layer.weights.size for layer in [*model.bottom, *model.top])
-        assert run.useful == macs, "rows x cols of the passes are not the model's MACs"
+        for program in image.stages[stage].programs:
+            run = StageRun(loaded, stage, program.group, count, rng)
+            run.gather(data[:start], records)
+            assert run.run().tolist() == golden.tolist()
+            assert run.useful == macs, "rows x cols of the passes are not the model's MACs"
+            predicted = loaded.entry(stage, program.group)["cycles"]
+            assert predicted == min(program.cycles, 65535)
 
 
 SHAPES = {
@@ -53,6 +56,11 @@ SHAPES = {
     "5x12": ((5, 12), [{"stages": [0, 1]}]),
     "large": ((64, 64), [{"stages": [0, 1]}]),
     "tiny": ((2, 3), [{"stages": [0, 1]}]),
+    "two groups": ((4, 4), [{"stages": [1, 0]}, {"stages": [0, 1]}]),
+    "unlike groups": (
+        (5, 4),
+        [{"stages": [0]}, {"rows": 3, "stages": [0, 1]}, {"rows": 2, "cols": 3, "stages": [1]}],
+    ),
 }
 
 
@@ -89,7 +97,7 @@ def test_largest_sub_batches_fit(rng, rows):
     )
     models = random_models(config, rng)
     image = compile_image(config, models)
-    assert image.stages[0].max_items == min(6, rows // image.stages[0].words_per_item)
+    assert image.stages[0].max_items == min(6, rows // image.stages[0].narrowest.words_per_item)
     check_image(config, models, image, rng, items=6)
 
 
@@ -97,7 +105,7 @@ def test_reuse_needs_fewer_rows(rng):
     kinds = []
     for rows in (4096, 200):
         config = workload(hardware={"activation_rows": rows})
-        kinds.append(compile_image(config, random_models(config, rng)).stages[1])
+        kinds.append(compile_image(config, random_models(config, rng)).stages[1].narrowest)
     assert kinds[1].words_per_item < kinds[0].words_per_item
     assert kinds[0].limit == "accumulator_depth"
     assert kinds[1].limit == "activation_rows"
@@ -336,8 +344,8 @@ def test_interpreter_sees_a_dropped_tile(rng):
     start, size = config.features.query_bytes, config.features.item_bytes
     wrong = 0
     for stage in range(2):
-        run = StageRun(loaded, stage, 8, rng)
-        if loaded.stage(stage)["program"] > dropped:
+        run = StageRun(loaded, stage, 0, 8, rng)
+        if loaded.entry(stage, 0)["program"] > dropped:
             continue
         run.gather(data[:start], [data[start + i * size :][:size] for i in range(8)])
         wrong += (
@@ -350,7 +358,8 @@ def test_layers_are_named_in_order(rng):
     config = workload()
     models = random_models(config, rng)
     image = compile_image(config, models)
-    back = image.stages[1]
+    items = image.stages[1].items
+    (back,) = image.stages[1].programs
     assert [layer.name for layer in back.layers] == [
         "back.bottom.0",
         "back.bottom.1",
@@ -360,7 +369,7 @@ def test_layers_are_named_in_order(rng):
     ]
     assert [layer.inputs for layer in back.layers] == [5, 11, 34, 13, 10]
     assert all(isinstance(q, QuantisedLayer) for q in models[1].top)
-    assert back.cycles >= sum(layer.passes for layer in back.layers) * max(back.items, 4)
+    assert back.cycles >= sum(layer.passes for layer in back.layers) * max(items, 4)
 
 
 @pytest.mark.parametrize("items", [12, 120])
@@ -378,8 +387,9 @@ def test_the_fastest_shape_is_chosen(rng, items):
     models = random_models(config, rng)
     image = compile_image(config, models)
     for stage in image.stages:
-        assert [[o.rows, o.cols] for o in stage.options] == shapes
-        assert stage.cycles == min(o.cycles for o in stage.options if o.fits)
-    assert len({o.cycles for o in image.stages[0].options}) > 1
+        (program,) = stage.programs
+        assert [[o.rows, o.cols] for o in program.options] == shapes
+        assert program.cycles == min(o.cycles for o in program.options if o.fits)
+    assert len({o.cycles for o in image.stages[0].programs[0].options}) > 1
     assert "chosen" in explain(image)
     check_image(config, models, image, rng, items=12)
