@@ -67,6 +67,7 @@ ITEM_BITS = 15
 POSITION_BITS = 16
 """Width of an item's position in its query."""
 STAGE_BITS = 2
+GROUP_BITS = 5
 LOGIT_FRACTION_BITS = 11
 """A logit of 1.0 is 2**11: int16 logits span -16..16."""
 CTR_BITS = 6
@@ -217,8 +218,10 @@ REGISTERS = {
         Register("CQ_LOG2", 0x4C, "rw", "log2 of the completion ring's entries, 1..12"),
         Register("CQ_TAIL", 0x50, "ro", "entries completed, modulo 65,536"),
         Register("CQ_HEAD", 0x54, "rw", "doorbell: entries consumed, modulo 65,536"),
-        Register("DISPATCH_LO", 0x58, "rw", "bit 4 * g + s keeps tokens of stage s from group g"),
-        Register("DISPATCH_HI", 0x5C, "rw", "the same for groups 8..15"),
+        Register("DISPATCH_0", 0x58, "rw", "bit 4 * g + s keeps tokens of stage s from group g"),
+        Register("DISPATCH_1", 0x5C, "rw", "the same for groups 8..15"),
+        Register("DISPATCH_2", 0x60, "rw", "the same for groups 16..23"),
+        Register("DISPATCH_3", 0x64, "rw", "the same for groups 24..31"),
     )
 }
 
@@ -365,8 +368,8 @@ class Target(IntEnum):
 
 
 def target_id(kind: Target, index: int) -> int:
-    """Identity of an on-chip memory: kind and stage or group index (0..15)."""
-    return kind << 4 | index
+    """Identity of an on-chip memory: kind and stage or group index (0..31)."""
+    return kind << GROUP_BITS | index
 
 
 IMAGE_HEADER = Layout(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from rpaccel.abi import GROUP_BITS
 from rpaccel.geometry import GroupGeometry
 from rpaccel.section import (
     MAX_DIMENSION,
@@ -120,7 +121,7 @@ class HardwareConfig(Section):
 
     tile_rows: Annotated[int, Field(ge=2, le=128)] = 8
     tile_cols: Annotated[int, Field(ge=2, le=128)] = 8
-    groups: Annotated[list[GroupConfig], Field(min_length=1, max_length=16)]
+    groups: Annotated[list[GroupConfig], Field(min_length=1, max_length=1 << GROUP_BITS)]
     accumulator_depth: Annotated[int, Field(ge=4, le=MAX_ITEMS)] = 256
     activation_rows: Annotated[int, Field(ge=16, le=2**20)] = 4096
     weight_rows: Annotated[int, Field(ge=16, le=2**20)] = 2048

@@ -31,7 +31,7 @@ class Registers(wiring.Component):
     bus : In(axi_lite_signature())
     enable, image_address, sq_base, sq_log2, sq_tail, cq_base, cq_log2, cq_head : Out
         Contents of the control registers, low and high halves joined.
-    dispatch : Out(64)
+    dispatch : Out(4 << abi.GROUP_BITS)
         Bit ``4 * g + s``: group g gets no tokens of stage s.
     load : Out(1)
         High for one cycle when LOAD was written while ``idle`` and not ``loading``.
@@ -61,7 +61,7 @@ class Registers(wiring.Component):
                 "cq_base": Out(64),
                 "cq_log2": Out(4),
                 "cq_head": Out(16),
-                "dispatch": Out(64),
+                "dispatch": Out(4 << abi.GROUP_BITS),
                 "idle": In(1),
                 "loading": In(1),
                 "image_loaded": In(1),
@@ -99,8 +99,7 @@ class Registers(wiring.Component):
             "CQ_BASE_HI": self.cq_base[32:],
             "CQ_LOG2": self.cq_log2,
             "CQ_HEAD": self.cq_head,
-            "DISPATCH_LO": self.dispatch[:32],
-            "DISPATCH_HI": self.dispatch[32:],
+            **{f"DISPATCH_{n}": self.dispatch.word_select(n, WORD_BITS) for n in range(4)},
         }
 
     def _elaborate_write(self, m):

@@ -8,12 +8,11 @@ from amaranth.lib.wiring import Out, connect
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
+from rtl_gen.array import ReconfigurableArray
 from rtl_gen.bins import Bins
 from rtl_gen.controller import Controller
-from rtl_gen.dispatcher import Dispatcher
 from rtl_gen.features import FeatureBuffer
 from rtl_gen.gather import GatherUnit
-from rtl_gen.group import Group
 from rtl_gen.host import HostPort
 from rtl_gen.loader import Loader
 from rtl_gen.memory import MemoryPorts
@@ -72,7 +71,7 @@ class RPAccel(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         hardware = self.hardware
-        stages, groups = range(hardware.stages), range(len(hardware.groups))
+        stages = range(hardware.stages)
         m.submodules.registers = registers = self._registers
         m.submodules.host = host = self._host
         m.submodules.memory = memory = self._memory
@@ -80,9 +79,9 @@ class RPAccel(wiring.Component):
         m.submodules.controller = controller = Controller(hardware)
         m.submodules.features = features = FeatureBuffer(hardware)
         gathers = [GatherUnit(hardware=hardware, stage=s) for s in stages]
-        arrays = [Group(hardware=hardware, group=g) for g in groups]
+        m.submodules.array = array = ReconfigurableArray(hardware)
         topks = [(TopK if hardware.exact(s) else Bins)(hardware=hardware, stage=s) for s in stages]
-        for name, units in ("gather", gathers), ("group", arrays), ("topk", topks):
+        for name, units in ("gather", gathers), ("topk", topks):
             for number, unit in enumerate(units):
                 m.submodules[f"{name}{number}"] = unit
 
@@ -105,11 +104,12 @@ class RPAccel(wiring.Component):
                 controller.bad_index[s].eq(gather.bad_index),
                 controller.saturated[s].eq(topk.saturation),
             ]
-            self._dispatch(m, s, gather, arrays, topk)
-        m.d.comb += [array.load.eq(loader.load) for array in arrays]
+            connect(m, gather.group, array.i[s])
+            connect(m, array.scores[s], topk.i)
+        m.d.comb += [array.load.eq(loader.load), array.barred.eq(registers.dispatch)]
         self._survivors(m, topks, gathers)
         self._control(m, registers, controller, loader, gathers)
-        self._counters(m, registers.counters, controller, gathers, arrays, topks)
+        self._counters(m, registers.counters, controller, gathers, array, topks)
         return m
 
     def _ports(self, m):
@@ -119,22 +119,6 @@ class RPAccel(wiring.Component):
             for name, member in bus.signature.members.items():
                 port, inside = getattr(self, _port_name(prefix, name)), getattr(bus, name)
                 m.d.comb += port.eq(inside) if member.flow == Out else inside.eq(port)
-
-    def _dispatch(self, m, stage, gather, arrays, topk):
-        """Connect a stage's gather unit and top-k unit with the groups that serve it."""
-        m.submodules[f"dispatcher{stage}"] = unit = Dispatcher(hardware=self.hardware, stage=stage)
-        connect(m, gather.group, unit.i)
-        connect(m, unit.scores, topk.i)
-        for number, group in enumerate(self.hardware.groups_of(stage)):
-            place = self.hardware.groups[group].stages.index(stage)
-            array = arrays[group]
-            connect(m, unit.group[number], array.i[place])
-            connect(m, array.scores[place], unit.given[number])
-            m.d.comb += [
-                unit.load_cycles[number].eq(array.load_cycles),
-                unit.cost[number].eq(array.cost[place]),
-                unit.barred[number].eq(self._registers.dispatch[4 * group + stage]),
-            ]
 
     def _survivors(self, m, topks, gathers):
         """Pass positions from each stage to the next.
@@ -178,7 +162,7 @@ class RPAccel(wiring.Component):
         for name in "enable", "sq_base", "sq_log2", "sq_tail", "cq_base", "cq_log2", "cq_head":
             m.d.comb += getattr(controller, name).eq(getattr(registers, name))
 
-    def _counters(self, m, counters, controller, gathers, arrays, topks):
+    def _counters(self, m, counters, controller, gathers, array, topks):
         """Increments of all units to the registers, by their names in the ABI."""
         for name in "active", "queries", "failed":
             m.d.comb += counters.device[name].eq(controller.counters[name])
@@ -189,9 +173,10 @@ class RPAccel(wiring.Component):
         ]
         for kind, units, table in (
             ("gather", gathers, abi.GATHER_COUNTERS),
-            ("group", arrays, abi.GROUP_COUNTERS),
             ("topk", topks, abi.TOPK_COUNTERS),
         ):
             for number, unit in enumerate(units):
                 for name in table:
                     m.d.comb += counters[f"{kind}{number}"][name].eq(unit.counters[name])
+        for name in array.counters.shape().members:
+            m.d.comb += counters[name].eq(array.counters[name])

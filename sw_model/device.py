@@ -150,7 +150,7 @@ class GoldenTransport:
         for number in range(1, segments + 1):
             raw = bytes(memory[number * block :][: abi.IMAGE_SEGMENT.bytes])
             segment = abi.IMAGE_SEGMENT.unpack(raw)
-            kind, index = divmod(segment["target"], 16)
+            kind, index = divmod(segment["target"], 1 << abi.GROUP_BITS)
             if len(raw) < abi.IMAGE_SEGMENT.bytes or kind >= len(targets):
                 return False
             if index >= targets[kind] or segment["line"] * line_bytes > len(memory):

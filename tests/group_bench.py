@@ -1,12 +1,14 @@
 """A bench for groups: random models, their programs, a gather unit and a top-k unit to play."""
 
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rpaccel.tiling import Space, tiles
+from rtl_gen.array import ReconfigurableArray
 from rtl_gen.group import Group
 from sim.pysim import idle, simulate, stream_get, stream_put
 from sw_model.group import score
@@ -102,18 +104,26 @@ class Token:
 
 @dataclass
 class Bench:
-    """A group with the programs of a model a stage, for the shape numbered ``uses[stage]``."""
+    """Groups that are alike, with the programs of a model a stage.
+
+    These are for the shape numbered ``uses[stage]``, and are said to take ``costs[stage]`` cycles.
+    """
 
     hardware: HardwareConfig
     models: list
     uses: list | None = None
+    costs: list | None = None
     spaces: list = field(default_factory=list)
     programs: list = field(default_factory=list)
     counts: dict = field(default_factory=dict)
     scores: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        self.dut = Group(hardware=self.hardware, group=0)
+        self.groups = range(len(self.hardware.groups))
+        single = len(self.groups) == 1
+        self.dut = (
+            Group(hardware=self.hardware, group=0) if single else ReconfigurableArray(self.hardware)
+        )
         geometry = self.hardware.geometry(0)
         self.shapes = [geometry.shapes[use] for use in self.uses or [0] * len(self.models)]
         self.width = geometry.weight_tiles * self.hardware.tile_cols
@@ -183,8 +193,10 @@ class Bench:
         """Contents of the group's memories."""
         return {
             abi.Target.ENTRIES: [
-                abi.ENTRY.pack(program=start, form=shape.index, words=space.words)
-                for start, shape, space in zip(self.starts, self.shapes, self.spaces)
+                abi.ENTRY.pack(program=start, form=shape.index, words=space.words, cycles=cost)
+                for start, shape, space, cost in zip(
+                    self.starts, self.shapes, self.spaces, self.costs or [0] * len(self.models)
+                )
             ],
             abi.Target.PROGRAM: [abi.PASS.pack(**command) for command in self.program],
             abi.Target.WEIGHTS: self.weights,
@@ -194,8 +206,8 @@ class Bench:
     async def _load(self, ctx):
         bus = self.dut.load
         beat = self.hardware.memory.bus_bytes
-        for target, content in self.words().items():
-            at = {"valid": 1, "target": abi.target_id(target, 0)}
+        for group, (target, content) in product(self.groups, self.words().items()):
+            at = {"valid": 1, "target": abi.target_id(target, group)}
             ctx.set(bus, {**at, "first": 1, "address": 0, "data": 0})
             await ctx.tick()
             for word in content:
@@ -253,6 +265,12 @@ class Bench:
         ctx.set(port.write.valid, 0)
         ctx.set(port.item_valid, 0)
 
+    def _counter(self, name):
+        """Increment of a counter, of all groups together."""
+        if len(self.groups) == 1:
+            return self.dut.counters[name]
+        return sum(self.dut.counters[f"group{number}"][name] for number in self.groups)
+
     def run(self, rng, tokens, *, stall=0.0, score_stall=None, vcd=None):
         """Run tokens and compare all scores; leaves the counters in ``counts``."""
         loaded = False
@@ -262,6 +280,7 @@ class Bench:
         self.scores = {stage: [] for stage in stages}
         self.cycles = {}
         self.starts_seen = {stage: [] for stage in stages}  # token: its start, its items' ends
+        self.offers_seen = {stage: [] for stage in stages}  # from when on it waited to be started
         expected = {
             s: [beat for t in tokens if t.stage == s for beat in self.expected(t)] for s in stages
         }
@@ -299,20 +318,29 @@ class Bench:
                 signal
                 for s in stages
                 for port in [self.dut.i[s]]
-                for signal in (port.start.valid & port.start.ready, port.item_valid)
+                for signal in (
+                    port.start.valid,
+                    port.start.valid & port.start.ready,
+                    port.item_valid,
+                )
             ]
-            counters = [self.dut.counters[n] for n in names]
+            counters = [self._counter(n) for n in names]
+            offered = {}
             async for values in ctx.tick().sample(*counters, *ports):
                 for s in stages:
-                    started, finished = values[2 + len(names) + 2 * s :][:2]
+                    offers, started, finished = values[2 + len(names) + 3 * s :][:3]
+                    if offers:
+                        offered.setdefault(s, cycle)
                     if started:
                         self.starts_seen[s].append((cycle, []))
+                        self.offers_seen[s].append(offered.pop(s))
                     if finished:
                         self.starts_seen[s][-1][1].append(cycle)
                 for name, value in zip(names, values[2:]):
                     self.counts[name] += value
                     if value:
-                        self.cycles.setdefault(name, []).append(cycle)
+                        times = value if name == "busy" else 1  # of several groups
+                        self.cycles.setdefault(name, []).extend([cycle] * times)
                 cycle += 1
                 if all(len(self.scores[s]) == len(expected[s]) for s in stages):
                     return

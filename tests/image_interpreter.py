@@ -47,7 +47,7 @@ class LoadedImage:
     def _shape(self, target: int) -> tuple[int, int]:
         """Bytes of a word and number of words of an on-chip memory."""
         hw = self.hardware
-        kind, index = abi.Target(target >> 4), target & 15
+        kind, index = abi.Target(target >> 5), target & 31
         if kind == abi.Target.STAGES:
             assert index == 0
             return 16, hw.stages
@@ -67,7 +67,7 @@ class LoadedImage:
 
     def words(self, kind: abi.Target, index: int) -> list[bytes]:
         """Content of an on-chip memory."""
-        return self.targets[kind << 4 | index]
+        return self.targets[kind << 5 | index]
 
     def stage(self, number: int) -> dict[str, int]:
         """A stage's STAGE word."""

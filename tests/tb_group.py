@@ -62,7 +62,6 @@ async def play(dut):
     dut.rst.value = 1
     dut.load.value = 0
     for stage in stages:
-        getattr(dut, f"entry__{stage}").value = given["entries"][stage]
         getattr(dut, f"scores__{stage}__ready").value = 1
         getattr(dut, f"i__{stage}__item_valid").value = 0
     Clock(dut.clk, 4, unit="ns", impl="gpi").start()

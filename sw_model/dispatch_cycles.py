@@ -1,0 +1,140 @@
+"""Cycle model of groups that share stages: which group gets a token, and when.
+
+Walks the rules of docs/architecture.md ("Dispatcher"), on the cycle models of the groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from numpy.typing import ArrayLike
+
+from rpaccel.config import HardwareConfig
+from rpaccel.geometry import Shape
+from sw_model.group_cycles import GroupCycles, TokenCycles
+
+__all__ = ["DispatchCycles", "Program", "Started"]
+
+_FREE = 3  # cycles from the freeing of a buffer to the start of the next token in it
+_CHOICE = 2  # cycles from a start until choices know of it
+
+
+class Program(NamedTuple):
+    """A stage in a group: ``abi.PASS`` values, the shape, predicted cycles of a sub-batch."""
+
+    passes: Sequence[Mapping[str, int]]
+    shape: Shape
+    cycles: int
+
+
+class Started(NamedTuple):
+    """A token: its group, the cycle in which it was started, and what became of it."""
+
+    group: int
+    cycle: int
+    token: TokenCycles
+
+
+@dataclass
+class _Group:
+    """A group: its model, and of each token its stage, start, buffer's freeing and cost."""
+
+    model: GroupCycles
+    tokens: list[tuple[int, int, int, int]] = field(default_factory=list)
+
+    def load(self, cycle: int) -> int:
+        """Predicted cycles of the tokens that a choice made in ``cycle`` knows of."""
+        known = (
+            cost
+            for _, start, freed, cost in self.tokens
+            if start + _CHOICE <= cycle < freed + _CHOICE
+        )
+        return sum(known)
+
+    def ready(self, stage: int) -> int:
+        """First cycle in which a token of a stage may start: it has two buffers."""
+        freed = [token[2] for token in self.tokens if token[0] == stage]
+        return freed[-2] + _FREE if len(freed) > 1 else 0
+
+
+@dataclass
+class DispatchCycles:
+    """The groups of a machine, between tokens. Tokens have items.
+
+    Parameters
+    ----------
+    hardware : HardwareConfig
+    programs : mapping of (stage, group) to Program
+        A pair that is missing is a group that gets no tokens of that stage.
+    """
+
+    hardware: HardwareConfig
+    programs: Mapping[tuple[int, int], Program]
+    _groups: list[_Group] = field(init=False)
+    _last: dict[int, Started] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        count = len(self.hardware.groups)
+        self._groups = [_Group(GroupCycles(self.hardware.geometry(n))) for n in range(count)]
+
+    def choose(self, stage: int, offered: int) -> tuple[int, int]:
+        """Group and cycle in which a stage's next token would start.
+
+        Parameters
+        ----------
+        stage : int
+        offered : int
+            Cycle from which on the gather unit has the token.
+        """
+        groups = self._serving(stage)
+        if len(self.hardware.groups_of(stage)) == 1:
+            (group,) = groups
+            return group, max(offered, self._groups[group].ready(stage) - 1)
+        if stage in self._last:
+            offered = max(offered, self._last[stage].cycle + _CHOICE)
+        ready = {group: self._groups[group].ready(stage) for group in groups}
+        cycle = max(offered, min(ready.values()))
+        free = [group for group in groups if ready[group] <= cycle]
+
+        def done(group: int) -> int:
+            return self._groups[group].load(cycle) + self.programs[stage, group].cycles
+
+        return min(free, key=done), cycle
+
+    def run(
+        self,
+        stage: int,
+        items: int,
+        offered: int,
+        arrived: Callable[[int], ArrayLike] | None = None,
+    ) -> Started:
+        """Run a stage's next token. Tokens of all stages are given in the order of their start.
+
+        Parameters
+        ----------
+        stage, items, offered : int
+        arrived : callable, optional
+            Gives for the cycle of the start those in which each item was finished by the gather
+            unit; all there by default.
+        """
+        group, cycle = self.choose(stage, offered)
+        program, here = self.programs[stage, group], self._groups[group]
+        last = self._last.get(stage)
+        token = here.model.run(
+            program.passes,
+            program.shape,
+            items,
+            stage=self.hardware.groups[group].stages.index(stage),
+            started=cycle,
+            arrived=None if arrived is None else arrived(cycle),
+            turn=-1 if last is None or last.group == group else last.token.end,
+        )
+        here.tokens.append((stage, cycle, token.freed, program.cycles))
+        del here.tokens[: -4 * self.hardware.stages]
+        self._last[stage] = Started(group, cycle, token)
+        return self._last[stage]
+
+    def _serving(self, stage: int) -> Collection[int]:
+        return [g for g in self.hardware.groups_of(stage) if (stage, g) in self.programs]
