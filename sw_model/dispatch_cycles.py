@@ -17,7 +17,7 @@ from sw_model.group_cycles import GroupCycles, TokenCycles
 
 __all__ = ["DispatchCycles", "Program", "Started"]
 
-_FREE = 3  # cycles from the freeing of a buffer to the start of the next token in it
+_FREE = 2  # cycles from the freeing of a buffer to the start of the next token in it
 _CHOICE = 2  # cycles from a start until choices know of it
 
 
@@ -95,13 +95,27 @@ class DispatchCycles:
         if stage in self._last:
             offered = max(offered, self._last[stage].cycle + _CHOICE)
         ready = {group: self._groups[group].ready(stage) for group in groups}
-        cycle = max(offered, min(ready.values()))
-        free = [group for group in groups if ready[group] <= cycle]
+        cycle = max(offered, min(ready.values())) - 1
+        while True:
+            cycle += 1
+            # A group begins a token a cycle, that of its first stage first.
+            free = [
+                g for g in groups if ready[g] <= cycle and not self._begins(g, stage, cycle - 1)
+            ]
+            if free:
+                best = min(free, key=lambda g: self._done(stage, g, cycle))
+                if not self._begins(best, stage, cycle):
+                    return best, cycle
 
-        def done(group: int) -> int:
-            return self._groups[group].load(cycle) + self.programs[stage, group].cycles
+    def _done(self, stage: int, group: int, cycle: int) -> int:
+        """When a group would be done with a token of a stage, as far as is known in a cycle."""
+        return self._groups[group].load(cycle) + self.programs[stage, group].cycles
 
-        return min(free, key=done), cycle
+    def _begins(self, group: int, stage: int, cycle: int) -> bool:
+        """Whether a token of a stage that comes first begins in a cycle."""
+        order = self.hardware.groups[group].stages
+        first = order[: order.index(stage)]
+        return any(t[1] == cycle and t[0] in first for t in self._groups[group].tokens)
 
     def run(
         self,
