@@ -175,7 +175,9 @@ class FunnelConfig(Section):
     """Which model ranks at which stage, and how many items each stage keeps.
 
     ``threshold`` is, for each stage, the CTR (0..1) that a candidate must reach to pass a filter
-    with bins; by default all pass. Stages with an exact filter have 0.
+    with bins; by default all pass. Stages with an exact filter have 0. ``groups`` are, for each
+    stage, the groups that get its tokens; by default all that serve it. The driver can change
+    them at run time.
     """
 
     stages: Annotated[list[str], Field(min_length=1, max_length=MAX_STAGES)]
@@ -183,6 +185,7 @@ class FunnelConfig(Section):
     keep: list[Positive]
     sub_batches: Positive = 1
     threshold: list[Annotated[float, Field(ge=0, le=1)]] = []
+    groups: list[Annotated[list[Natural], Field(min_length=1)]] = []
 
     @model_validator(mode="after")
     def _falls(self) -> FunnelConfig:
@@ -195,6 +198,11 @@ class FunnelConfig(Section):
             raise ValueError(
                 f"threshold must give a CTR for each of the {len(self.stages)} stages, or for "
                 f"none, not {self.threshold}"
+            )
+        if self.groups and len(self.groups) != len(self.stages):
+            raise ValueError(
+                f"groups must give a list for each of the {len(self.stages)} stages, or for none, "
+                f"not {self.groups}"
             )
         for wide, narrow in zip([self.items, *self.keep], self.keep, strict=False):
             if narrow > wide:
@@ -302,6 +310,7 @@ class Config(Section):
                 f"the funnel ends at stage {len(self.funnel.stages) - 1}, whose filter in the "
                 f"machine is bins; the last stage must be exact"
             )
+        self.hardware.dispatch_words(dict(enumerate(self.funnel.groups)))
         for number, threshold in enumerate(self.funnel.threshold):
             if threshold and self.hardware.exact(number):
                 raise ValueError(

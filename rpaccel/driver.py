@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 
 from rpaccel import abi
@@ -96,6 +96,7 @@ class Device:
         link.write("ERROR", link.read("ERROR"))
         link.write("IRQ_ENABLE", sum(1 << bit for bit in abi.Interrupt))
         self._load_image()
+        self.dispatch(dict(enumerate(self.config.funnel.groups)))
         self._rings = Rings(link, self.config)
         link.on_interrupt = self._take_completions
         link.write("CONTROL", 1 << abi.Control.ENABLE)
@@ -118,6 +119,28 @@ class Device:
             raise DeviceError(
                 f"device memory holds image {found:#010x}, not {self.image.image_id:#010x}"
             )
+
+    def dispatch(self, groups: Mapping[int, Collection[int]]) -> None:
+        """Choose the groups that get the tokens of each stage, from the next token on.
+
+        Tokens that have been started, queries in flight and other stages are not disturbed.
+
+        Parameters
+        ----------
+        groups : mapping
+            For a stage, groups that serve it. Stages that are missing use all theirs.
+
+        Raises
+        ------
+        ConfigError
+            A stage has no group, or one that does not serve it.
+        """
+        try:
+            words = self.config.hardware.dispatch_words(groups)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        for number, word in enumerate(words):
+            self._link.write(f"DISPATCH_{number}", word)
 
     def close(self) -> None:
         """Stop the device from fetching and let go of it; harmless when done twice."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -179,6 +180,28 @@ class HardwareConfig(Section):
     def groups_of(self, stage: int) -> list[int]:
         """Indices of the groups that serve a stage."""
         return [i for i, g in enumerate(self.groups) if stage in g.stages]
+
+    def dispatch_words(self, groups: Mapping[int, Collection[int]]) -> list[int]:
+        """Values of the DISPATCH registers that let the given groups have a stage's tokens.
+
+        Stages that are missing use all groups that serve them.
+
+        Raises
+        ------
+        ValueError
+            A stage is not there, has no group, or one that does not serve it.
+        """
+        if not set(groups) <= set(range(self.stages)):
+            raise ValueError(f"stages must be 0..{self.stages - 1}, not {sorted(groups)}")
+        barred = 0
+        for stage, chosen in groups.items():
+            serving, mine = self.groups_of(stage), sorted(int(group) for group in chosen)
+            if not mine or not set(mine) <= set(serving):
+                raise ValueError(
+                    f"the groups of stage {stage} must be some of {serving}, not {mine}"
+                )
+            barred |= sum(1 << 4 * group + stage for group in set(serving) - set(mine))
+        return [barred >> 32 * word & 0xFFFFFFFF for word in range(4)]
 
     def geometry(self, group: int) -> GroupGeometry:
         """The shapes of a group."""

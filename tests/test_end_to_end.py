@@ -67,7 +67,13 @@ def run_work(work: Work, **transport: object) -> None:
         SimulatedTransport(work.config, work.image.data, **transport), work.config, work.image
     ) as device:
         submitted = []
+        rng = np.random.default_rng(len(work.image.data))
+        hardware = work.config.hardware
         for query, keep, sub_batch in work.queries:
+            groups = {s: hardware.groups_of(s) for s in range(hardware.stages)}
+            device.dispatch(
+                {s: rng.permutation(g)[: rng.integers(1, 4)] for s, g in groups.items()}
+            )
             try:
                 handle = device.submit(query, keep=keep, sub_batch=sub_batch)
             except QueryError:  # an inner stage takes fewer at a time: one sub-batch less full

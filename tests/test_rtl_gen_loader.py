@@ -185,7 +185,7 @@ def broken_images(rng, hardware, address):
     yield DeviceErrorBit.IMAGE_VERSION, patched(4, abi.VERSION + (1 << 16)), address, None
     wrong = hardware.digest() ^ 1 << 63
     yield DeviceErrorBit.IMAGE_DIGEST, patched(digest, wrong, 8), address, None
-    for target in (0x01, 0x12, 0x42, 0x60):
+    for target in (0x01, 0x22, 0x82, 0xE0):
         yield memory, patched(2 * block, target, 1), address, None
     line = abi.IMAGE_SEGMENT.offset("line") // 8
     number = next(i for i, s in enumerate(segments) if len(s.words))
@@ -226,6 +226,6 @@ def test_targets():
     sizes = target_bytes(machine(16, 64))
     assert sizes == {
         0x00: 16,
-        **{0x10: 32, 0x11: 32, 0x20: 16, 0x21: 16, 0x30: 32, 0x31: 32},
-        **{0x40: 2 * 4, 0x41: 3 * 4, 0x50: 4 * 8, 0x51: 4 * 8},
+        **{0x20: 32, 0x21: 32, 0x40: 16, 0x41: 16, 0x60: 32, 0x61: 32},
+        **{0x80: 2 * 4, 0x81: 3 * 4, 0xA0: 4 * 8, 0xA1: 4 * 8, 0xC0: 8, 0xC1: 8},
     }

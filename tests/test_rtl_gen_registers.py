@@ -140,7 +140,7 @@ def test_read_only(rng):
         at("SQ_HEAD"): 0xBEEF,
         at("CQ_TAIL"): 0xCAFE,
         at("STATUS"): 1 << abi.DeviceStatus.IMAGE_LOADED | 1 << abi.DeviceStatus.IDLE,
-        0x05C: 0,
+        0x0FC: 0,
         0x3FC: 0,
         0xFFC: 0,
     }
