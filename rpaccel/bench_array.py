@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from rpaccel.bench_groups import flow
 from rpaccel.config import HardwareConfig
 from rpaccel.geometry import GroupGeometry, Shape
 from rpaccel.tiling import Space, tiles
@@ -32,6 +33,16 @@ MODELS = {
     "RM-small": (4, (64, 4), (64, 1)),
     "RM-med": (16, (64, 16), (64, 1)),
     "RM-large": (32, (512, 256, 128, 64, 32), (96, 1)),
+}
+#: Tiles, and groups of the array: how many of what size in tiles, for which stages.
+SETTINGS: dict[str, tuple[tuple[int, int], list[tuple[int, int, int, Sequence[int]]]]] = {
+    "16 of 32x32, any stage": ((32, 32), [(16, 1, 1, (0, 1))]),
+    "16 of 32x32, 5 for the front end": ((32, 32), [(5, 1, 1, (0,)), (11, 1, 1, (1,))]),
+    "(8,2), a stage each": ((32, 32), [(8, 1, 1, (0,)), (2, 2, 2, (1,))]),
+    "(8,2), any stage": ((32, 32), [(8, 1, 1, (0, 1)), (2, 2, 2, (0, 1))]),
+    "(8,8), a stage each": ((32, 32), [(8, 1, 1, (0,)), (8, 1, 1, (1,))]),
+    "(8,16), a stage each": ((32, 16), [(8, 1, 2, (0,)), (16, 1, 1, (1,))]),
+    "(8,16), any stage": ((32, 16), [(8, 1, 2, (0, 1)), (16, 1, 1, (0, 1))]),
 }
 #: Utilisation in the paper's figure 10a, from its artifact's SCALE-Sim run, by array size.
 PAPER = {
@@ -71,19 +82,24 @@ def _macs(model: QuantisedModel) -> int:
 
 def _group(tile: int, rows: int, cols: int, shapes: list[list[int]] | None) -> GroupGeometry:
     """A group of ``rows x cols`` tiles that serves two stages."""
+    groups = [{"rows": rows, "cols": cols, "shapes": shapes, "stages": [0, 1]}]
+    return _hardware((tile, tile), groups).geometry(0)
+
+
+def _hardware(tile: tuple[int, int], groups: list[dict[str, Any]]) -> HardwareConfig:
+    """A machine of two stages with what limits none of them."""
     gather = {"static_lines": 1, "cache_lines": 4}
-    hardware = HardwareConfig.model_validate(
+    return HardwareConfig.model_validate(
         {
-            "tile_rows": tile,
-            "tile_cols": tile,
-            "groups": [{"rows": rows, "cols": cols, "shapes": shapes, "stages": [0, 1]}],
+            "tile_rows": tile[0],
+            "tile_cols": tile[1],
+            "groups": groups,
             "gather": [gather, gather],
             "topk_depth": [SURVIVORS, 64],
             "accumulator_depth": PASS_ITEMS,
             "activation_rows": WORDS,
         }
     )
-    return hardware.geometry(0)
 
 
 def _program(shape: Shape, model: QuantisedModel) -> list[Mapping[str, int]]:
@@ -141,15 +157,44 @@ def _funnel(
     return {"setting": name, "cycles": cycles, "utilisation": useful / (MACS * cycles)}
 
 
-def bench() -> dict[str, Any]:
-    """Compute all figures.
+def _shared(
+    name: str, tile: tuple[int, int], groups: Sequence[tuple[int, int, int, Sequence[int]]]
+) -> dict[str, Any]:
+    """RM-small on 4,096 items, then RM-large on 512, each sub-batch on one of many groups."""
+    configs = [
+        {"rows": rows, "cols": cols, "stages": list(stages)}
+        for count, rows, cols, stages in groups
+        for _ in range(count)
+    ]
+    hardware = _hardware(tile, configs)
+    models, items = (_model("RM-small"), _model("RM-large")), (ITEMS, SURVIVORS)
+    best = flow(
+        hardware,
+        lambda stage, shape: _program(shape, models[stage]),
+        items,
+        groups={stage: hardware.groups_of(stage) for stage in range(2)},
+        sub_batches=(4, 8, 16, 32),
+    )
+    useful = sum(_macs(model) * count for model, count in zip(models, items, strict=True))
+    return {
+        "setting": name,
+        "sub_batches": best.sub_batches,
+        "cycles": useful / best.macs,
+        "utilisation": best.macs / MACS,
+        "latency": best.latency,
+    }
+
+
+def bench(settings: Sequence[str] = tuple(SETTINGS)) -> dict[str, Any]:
+    """Compute all figures, and those of the named settings; all take minutes.
 
     Returns
     -------
     dict
         ``fixed``: one array of each size; ``funnel``: two stages in steady state; ``alone``: 512
         items of RM-large on the whole array, nothing else. Cycles; utilisation is useful
-        multiply-accumulates by those that the array could have done.
+        multiply-accumulates by those that the array could have done. ``groups``: two stages in
+        steady state, in the best of several numbers of sub-batches, each of which one group does.
     """
     fused = _group(16, 8, 8, [[1, 1], [2, 2]])
     coarse = _group(32, 4, 4, [[1, 1]])
@@ -163,6 +208,7 @@ def bench() -> dict[str, Any]:
             _funnel("16 of 32x32, shared by the stages", [(coarse, {0: 0, 1: 0})]),
             _funnel("16 of 32x32, 5 for the front end", [(front, {0: 0}), (back, {1: 0})]),
         ],
+        "groups": [_shared(name, *SETTINGS[name]) for name in settings],
         "alone": {
             "cycles": alone.end,
             "utilisation": _macs(large) * SURVIVORS / (MACS * alone.end),
@@ -196,6 +242,16 @@ def table(report: Mapping[str, Any]) -> str:
             for row in report["funnel"]
         ),
         "",
+        "The same with each sub-batch on one group, four queries in flight:",
+        "",
+        "| setting | sub-batches | cycles a query | utilisation | cycles of a query alone |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['setting']} | {row['sub_batches']} | {row['cycles']:,.0f} "
+            f"| {row['utilisation']:.1%} | {row['latency']:,} |"
+            for row in report["groups"]
+        ),
+        "",
         f"RM-large on {SURVIVORS} items alone, 64 of 16x16 in fours: "
         f"{report['alone']['cycles']:,} cycles, {report['alone']['utilisation']:.1%}.",
     ]
@@ -224,7 +280,7 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     left.set(xlabel="array (rows = columns)", ylabel="utilisation", ylim=(0, 1.02))
     left.set_title(f"One array, {ITEMS} items")
     left.legend(fontsize=8)
-    rows = report["funnel"]
+    rows = [*report["funnel"], *report["groups"]]
     bars = right.barh([row["setting"] for row in rows], [row["utilisation"] for row in rows])
     right.bar_label(bars, [f"{row['cycles']:,.0f} cycles" for row in rows], label_type="center")
     right.set(xlim=(0, 1), xlabel="utilisation")

@@ -113,6 +113,7 @@ class Bench:
     models: list
     uses: list | None = None
     costs: list | None = None
+    barred: int = 0
     spaces: list = field(default_factory=list)
     programs: list = field(default_factory=list)
     counts: dict = field(default_factory=dict)
@@ -216,6 +217,8 @@ class Bench:
                     ctx.set(bus, {**at, "first": 0, "address": 0, "data": part})
                     await ctx.tick()
         ctx.set(bus.valid, 0)
+        if len(self.groups) > 1:
+            ctx.set(self.dut.barred, self.barred)
 
     def _writes(self, rng, token, item):
         """The chunk writes of an item, in random order, some chunks in two parts."""

@@ -7,7 +7,7 @@ from rpaccel.bench_array import bench, draw, table
 
 @pytest.fixture(scope="module")
 def report():
-    return bench()
+    return bench(["16 of 32x32, any stage"])
 
 
 def test_fixed_arrays_stay_near_the_tile_bound(report):
@@ -26,9 +26,16 @@ def test_funnel_in_steady_state(report):
     assert 263_776 * 512 / 16_384 <= report["alone"]["cycles"] <= 9_600
 
 
+def test_work_conserving_dispatch(report):
+    """Groups that take any stage's tokens lose next to nothing to the tile bound."""
+    (row,) = report["groups"]
+    assert 0.98 * 0.839 <= row["utilisation"] <= 0.839
+    assert row["latency"] <= 18_000
+
+
 def test_shown(report, tmp_path):
     text = table(report)
-    for row in (*report["fixed"], *report["funnel"]):
+    for row in (*report["fixed"], *report["funnel"], *report["groups"]):
         assert f"{row['cycles']:,.0f}" in text
     draw(report, tmp_path / "array.png")
     assert (tmp_path / "array.png").stat().st_size > 10_000

@@ -49,12 +49,25 @@ def test_to_the_cycle(rng, count, stall):
     check(bench, tokens)
 
 
-def check(bench, tokens):
-    """Compare starts and rows with the cycle model."""
+@pytest.mark.parametrize(
+    ("barred", "missing"),
+    [(0x010, {(0, 1)}), (0x102, {(1, 0), (0, 2)}), (0x111, set()), (0x122, {(1, 1), (1, 2)})],
+)
+def test_barred_groups_get_nothing(rng, barred, missing):
+    """A stage uses the groups that it is not kept from, and all if it is kept from all."""
+    bench = Bench(shared(3), two_models(rng), costs=[300, 300], barred=barred)
+    tokens = [bench.token(rng, number % 2, int(n)) for number, n in enumerate([20] * 10)]
+    bench.run(rng, tokens, score_stall=0.0)
+    check(bench, tokens, missing)
+
+
+def check(bench, tokens, missing=frozenset()):
+    """Compare starts and rows with the cycle model, groups missing for some stages."""
     programs = {
         (stage, group): Program(bench.programs[stage], bench.shapes[stage], bench.costs[stage])
         for stage in range(bench.dut.stages)
         for group in bench.groups
+        if (stage, group) not in missing
     }
     model = DispatchCycles(bench.hardware, programs)
     seen = {s: iter(zip(bench.offers_seen[s], bench.starts_seen[s])) for s in bench.starts_seen}
