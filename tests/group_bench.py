@@ -219,6 +219,7 @@ class Bench:
         ctx.set(bus.valid, 0)
         if len(self.groups) > 1:
             ctx.set(self.dut.barred, self.barred)
+            await ctx.tick()  # a choice is made a cycle before it is used
 
     def _writes(self, rng, token, item):
         """The chunk writes of an item, in random order, some chunks in two parts."""
