@@ -30,11 +30,6 @@ def check_model(config: Config, stage: int, model: QuantisedModel) -> None:
         Naming what differs.
     """
     expected, features = config.model(stage), config.features
-    if expected.kind == "neumf" or model.product is not None:
-        raise ConfigError(
-            f"model {expected.name!r}: the machine has no elementwise product yet, so it runs only "
-            f'kind = "dlrm", not "neumf"; the golden model runs both'
-        )
     names = [t.name for t in features.tables]
     if [t.name for t in model.tables] != names:
         raise ConfigError(
@@ -42,12 +37,21 @@ def check_model(config: Config, stage: int, model: QuantisedModel) -> None:
             f"the configuration has {names}"
         )
     for table, quantised in zip(features.tables, model.tables, strict=True):
-        shape = (table.rows, expected.dimension(table.name))
+        shape = (table.rows, expected.row_elements(table.name))
         same(f"{model.name}.{table.name}: rows", quantised.rows.shape, shape)
         if not 0 <= quantised.shift <= 15:
             raise ConfigError(
                 f"{model.name}.{table.name}: shift {quantised.shift} is outside 0..15"
             )
+    product = model.product
+    found = list(product.tables) if product is not None else []
+    same(f"{model.name}.product: tables", found, expected.product)
+    if product is not None:
+        for name, high in ("mantissa", 65535), ("shift", 47):
+            values = getattr(product, name)
+            same(f"{model.name}.product: {name}", values.shape, (expected.factors,))
+            if (values < 0).any() or (values > high).any():
+                raise ConfigError(f"{model.name}.product: {name} is outside 0..{high}")
     for part, widths, layers in (
         ("bottom", expected.bottom, model.bottom),
         ("top", expected.top, model.top),

@@ -58,7 +58,7 @@ def _stage(number: int, stage: StageInfo) -> str:
 
 def _program(stage: StageInfo, program: ProgramInfo, groups: list[int]) -> str:
     passes = sum(layer.passes for layer in program.layers)
-    useful = sum(layer.inputs * layer.outputs for layer in program.layers)
+    useful = sum(layer.macs for layer in program.layers)
     shape = program.options[program.shape]
     size = shape.k_width * shape.n_width
     head = (

@@ -48,11 +48,15 @@ class Segment:
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """What the compiler made of one layer; ``utilisation`` is an upper bound (0..1)."""
+    """What the compiler made of one layer, or of a product.
+
+    ``macs`` are useful multiplications of an item, ``utilisation`` is an upper bound (0..1).
+    """
 
     name: str
     inputs: int
     outputs: int
+    macs: int
     k_tiles: int
     n_tiles: int
     passes: int

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rpaccel.config import Config
 from rpaccel.geometry import GroupGeometry, Shape
 from rpaccel.image import LayerInfo, ShapeInfo
-from rpaccel.tiling import PlacedLayer, Space, Tile, tiles
+from rpaccel.tiling import PlacedLayer, PlacedProduct, Space, Tile, tiles
 from sw_model.group_cycles import GroupCycles
 from sw_model.quantised import QuantisedModel
 
@@ -83,15 +83,16 @@ def plan(
     return Plan(shape, space, layers, info)
 
 
-def layer_info(shape: Shape, place: PlacedLayer, passes: list[Tile]) -> LayerInfo:
+def layer_info(shape: Shape, place: PlacedLayer | PlacedProduct, passes: list[Tile]) -> LayerInfo:
     """Describe a layer by its passes."""
     n_tiles = sum(tile.command["final"] for tile in passes)
     return LayerInfo(
         name=place.name,
         inputs=place.inputs,
         outputs=place.outputs,
+        macs=place.macs,
         k_tiles=len(passes) // n_tiles,
         n_tiles=n_tiles,
         passes=len(passes),
-        utilisation=place.inputs * place.outputs / (len(passes) * shape.k_width * shape.n_width),
+        utilisation=place.macs / (len(passes) * shape.k_width * shape.n_width),
     )

@@ -7,9 +7,10 @@ writes chunks of ``n_width`` bytes of it; a memory word is whole slices and whol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import gcd, lcm
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,24 +18,24 @@ from numpy.typing import NDArray
 from rpaccel import abi
 from rpaccel.errors import ConfigError
 from rpaccel.geometry import Shape
-from sw_model.quantised import QuantisedLayer, QuantisedModel
+from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedProduct
 
-__all__ = ["PlacedLayer", "Space", "Tile", "tiles"]
+__all__ = ["PlacedLayer", "PlacedProduct", "Space", "Tile", "tiles"]
 
 
 @dataclass(frozen=True)
 class PlacedLayer:
     """A layer in its place: byte offsets of its inputs and outputs in the activation memory.
 
-    ``gathered`` are the inputs written by the gather unit (the first so many of them);
-    ``target`` is None for the layer that makes the score.
+    ``at`` (int64, shape (K,)) are those of the inputs, ``gathered`` (bool, shape (K,)) tells which
+    are written by the gather unit; ``target`` is None for the layer that makes the score.
     """
 
     name: str
     layer: QuantisedLayer
-    source: int
+    at: NDArray[np.int64]
     target: int | None
-    gathered: int
+    gathered: NDArray[np.bool_]
 
     @property
     def inputs(self) -> int:
@@ -45,6 +46,36 @@ class PlacedLayer:
     def outputs(self) -> int:
         """Width of the output."""
         return self.layer.weights.shape[0]
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of an item."""
+        return self.layer.weights.size
+
+
+@dataclass(frozen=True)
+class PlacedProduct:
+    """An elementwise product in its place: byte offsets of its first factors and its outputs."""
+
+    name: str
+    product: QuantisedProduct
+    sources: tuple[int, int]
+    target: int
+
+    @property
+    def inputs(self) -> int:
+        """Bytes read."""
+        return 2 * self.outputs
+
+    @property
+    def outputs(self) -> int:
+        """Products."""
+        return len(self.product.mantissa)
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of an item."""
+        return self.outputs
 
 
 @dataclass(frozen=True)
@@ -63,8 +94,8 @@ class Space:
 
     Attributes
     ----------
-    layers : tuple of PlacedLayer
-        Bottom MLP, then top MLP.
+    layers : tuple of PlacedLayer or PlacedProduct
+        The product, where there is one, bottom MLP, then top MLP.
     tables : tuple of int
         Byte offset of each table's pooled vector.
     dense : int
@@ -73,7 +104,7 @@ class Space:
         Words of the activation memory that an item takes.
     """
 
-    layers: tuple[PlacedLayer, ...]
+    layers: tuple[PlacedLayer | PlacedProduct, ...]
     tables: tuple[int, ...]
     dense: int
     words: int
@@ -134,16 +165,32 @@ class Space:
         dense_at = _align(joined, align)
         if bottom:
             regions.append(_Region(dense_at, dense, -1, 0))
-        layers = []
-        source = dense_at if bottom else 0
+        layers: list[PlacedLayer | PlacedProduct] = []
+        last = bottom + len(model.top) - 1
+        factors = 0
+        concat = np.arange(joined)
+        if model.product is not None:
+            factors = len(model.product.mantissa)
+            by_name = dict(zip((t.name for t in model.tables), offsets, strict=True))
+            first, second = (by_name[name] for name in model.product.tables)
+            for part in first, second:
+                concat = np.setdiff1d(concat, np.arange(part, part + factors))
+            place = _fit(shape, regions, factors, compact=compact)
+            regions.append(_Region(place, factors, -1, last))
+            layers.append(
+                PlacedProduct(f"{model.name}.product", model.product, (first, second), place)
+            )
+        at, gathered = dense_at + np.arange(dense), np.ones(dense, bool)
         for number, layer in enumerate([*model.bottom, *model.top]):
             part = f"top.{number - bottom}" if number >= bottom else f"bottom.{number}"
             size = layer.weights.shape[0]
-            gathered = pooled if number == bottom else dense if number == 0 else 0
             if number == bottom:
-                source = 0
+                at, gathered = concat, concat < pooled
+            if number == last and factors:
+                at = np.concatenate([place + np.arange(factors), at])
+                gathered = np.concatenate([np.zeros(factors, bool), gathered])
             target: int | None
-            if number == bottom + len(model.top) - 1:
+            if number == last:
                 target = None
             elif number == bottom - 1:
                 target = pooled
@@ -151,8 +198,8 @@ class Space:
                 live = [r for r in regions if not reuse or r.dies >= number]
                 target = _fit(shape, live, size, compact=compact)
                 regions.append(_Region(target, size, number, number + 1))
-            layers.append(PlacedLayer(f"{model.name}.{part}", layer, source, target, gathered))
-            source = target or 0
+            layers.append(PlacedLayer(f"{model.name}.{part}", layer, at, target, gathered))
+            at, gathered = (target or 0) + np.arange(size), np.zeros(size, bool)
         end = max(
             _align(r.start + r.size, width)
             for r in regions
@@ -200,52 +247,107 @@ class Tile:
     params: NDArray[np.uint8] | None
 
 
-def tiles(shape: Shape, place: PlacedLayer) -> Iterator[Tile]:
+def tiles(shape: Shape, place: PlacedLayer | PlacedProduct) -> Iterator[Tile]:
     """Cut a layer into passes: for each output chunk, all input slices in ascending order.
+
+    A product is made of tiles that bring its factors to their columns: those of the first are
+    accumulated, by which those of the second are multiplied, all of a chunk that are in one slice.
 
     Raises
     ------
     ConfigError
         A sum of the layer could overflow int32, or a parameter is out of range.
     """
+    if isinstance(place, PlacedProduct):
+        yield from _product_tiles(shape, place)
+        return
     check(place)
-    k, n = shape.k_width, shape.n_width
-    to = place.target or 0
-    slices = range(place.source // k, -(-(place.source + place.inputs) // k))
-    for chunk in range(to // n, -(-(to + place.outputs) // n)):
-        low, high = max(to, chunk * n), min(to + place.outputs, (chunk + 1) * n)
-        channels = slice(low - to, high - to)
-        columns = slice(low - chunk * n, high - chunk * n)
+    k = shape.k_width
+    slices = np.unique(place.at // k).tolist()
+    for chunk, channels, columns in _chunks(shape, place.target or 0, range(place.outputs)):
         for j in slices:
-            taken = range(max(place.source, j * k), min(place.source + place.inputs, (j + 1) * k))
-            inputs = slice(taken.start - place.source, taken.stop - place.source)
-            block = np.zeros((k, n), np.int8)
-            row = taken.start - j * k
-            block[row : row + len(taken), columns] = place.layer.weights[channels, inputs].T
-            final = j == slices[-1]
+            taken = np.flatnonzero(place.at // k == j)
+            block = np.zeros((k, shape.n_width), np.int8)
+            block[place.at[taken] - j * k, columns] = place.layer.weights[channels, taken].T
             command = {
-                "source": j // shape.slices,
-                "slice": j % shape.slices,
                 "rows": len(taken),
-                "cols": high - low,
+                "cols": columns.stop - columns.start,
                 "first": j == slices[0],
-                "final": final,
+                "final": j == slices[-1],
                 "destination": abi.Destination.SCORE
                 if place.target is None
                 else abi.Destination.ACTIVATION,
                 "relu": place.layer.relu and not place.layer.logit,
-                "target": chunk // shape.chunks,
-                "chunk": chunk % shape.chunks,
-                "column": columns.start,
-                "columns": high - low,
-                "wait_input": inputs.start < place.gathered,
-                "wait_write": inputs.stop > place.gathered,
+                "wait_input": place.gathered[taken].any(),
+                "wait_write": not place.gathered[taken].all(),
             }
-            yield Tile(
-                {name: int(value) for name, value in command.items()},
-                _weight_words(shape, block),
-                _params(shape, place.layer, channels, columns) if final else None,
-            )
+            yield _tile(shape, place.layer, j, chunk, channels, columns, block, command)
+
+
+def _product_tiles(shape: Shape, place: PlacedProduct) -> Iterator[Tile]:
+    """Cut a product into passes."""
+    k, (first, second) = shape.k_width, place.sources
+    product, elements = place.product, np.arange(place.outputs)
+    for j in np.unique((second + elements) // k).tolist():
+        here = elements[(second + elements) // k == j]
+        run = range(here[0], here[-1] + 1)
+        for chunk, channels, columns in _chunks(shape, place.target, run):
+            made = elements[channels]
+            own = np.arange(columns.start, columns.stop)
+            befores = np.unique((first + made) // k).tolist()
+            for source, at in [(first, i) for i in befores] + [(second, j)]:
+                byte = source + made - at * k
+                inside = (byte >= 0) & (byte < k)
+                block = np.zeros((k, shape.n_width), np.int8)
+                block[byte[inside], own[inside]] = 1
+                final = source == second
+                command = {
+                    "rows": final,  # a multiplication a channel
+                    "cols": len(made),
+                    "first": source == first and at == befores[0],
+                    "final": final,
+                    "multiply": final,
+                    "destination": abi.Destination.ACTIVATION,
+                    "wait_input": True,
+                    "wait_write": False,
+                }
+                yield _tile(shape, product, at, chunk, channels, columns, block, command)
+
+
+def _chunks(shape: Shape, target: int, outputs: range) -> Iterator[tuple[int, slice, slice]]:
+    """Chunks that hold a run of outputs: its number, which outputs, in which columns."""
+    n = shape.n_width
+    start, stop = target + outputs.start, target + outputs.stop
+    for chunk in range(start // n, -(-stop // n)):
+        low, high = max(start, chunk * n), min(stop, (chunk + 1) * n)
+        yield chunk, slice(low - target, high - target), slice(low - chunk * n, high - chunk * n)
+
+
+def _tile(
+    shape: Shape,
+    scales: QuantisedLayer | QuantisedProduct,
+    source: int,
+    chunk: int,
+    channels: slice,
+    columns: slice,
+    block: NDArray[np.int8],
+    command: Mapping[str, Any],
+) -> Tile:
+    """Make a tile of its slice, chunk, channels, columns, weights and what else is known of it."""
+    command = {
+        **command,
+        "source": source // shape.slices,
+        "slice": source % shape.slices,
+        "target": chunk // shape.chunks,
+        "chunk": chunk % shape.chunks,
+        "column": columns.start,
+        "columns": columns.stop - columns.start,
+    }
+    return Tile(
+        {name: int(value) for name, value in command.items()},
+        _weight_words(shape, block),
+        _params(shape, scales, channels, columns) if command["final"] else None,
+    )
 
 
 def _weight_words(shape: Shape, block: NDArray[np.int8]) -> NDArray[np.uint8]:
@@ -256,12 +358,14 @@ def _weight_words(shape: Shape, block: NDArray[np.int8]) -> NDArray[np.uint8]:
 
 
 def _params(
-    shape: Shape, layer: QuantisedLayer, channels: slice, columns: slice
+    shape: Shape, layer: QuantisedLayer | QuantisedProduct, channels: slice, columns: slice
 ) -> NDArray[np.uint8]:
     """One PARAM structure a column of the chunk; columns that are not written are zero."""
     at = {f.name: abi.PARAM.offset(f.name) for f in abi.PARAM}
-    bias = layer.bias[channels].astype(np.int64) & 0xFFFFFFFF
-    word = bias.astype(np.uint64) << np.uint64(at["bias"])
+    word = np.zeros(columns.stop - columns.start, np.uint64)
+    if isinstance(layer, QuantisedLayer):
+        bias = layer.bias[channels].astype(np.int64) & 0xFFFFFFFF
+        word |= bias.astype(np.uint64) << np.uint64(at["bias"])
     word |= layer.mantissa[channels].astype(np.uint64) << np.uint64(at["mantissa"])
     word |= layer.shift[channels].astype(np.uint64) << np.uint64(at["shift"])
     tile_cols = shape.n_width // shape.cols

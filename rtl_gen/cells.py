@@ -265,7 +265,7 @@ class Cells(wiring.Component):
     def _epilogues(self, m, flow, cells):
         """Tell the cells at the southern edges what to do with the sums, column by column."""
         geometry, work = self.geometry, self.work
-        names = ("first", "final", "relu", "params")
+        names = ("first", "final", "multiply", "relu", "params")
         layout = data.StructLayout({name: work[name].shape() for name in names})
         # An epilogue knows of an item a cycle before its sums.
         places = [shape.rows * self.row_delay + READ_LATENCY - 1 for shape in geometry.shapes]
@@ -280,7 +280,7 @@ class Cells(wiring.Component):
             controls[0].valid.eq(at_sums.valid),
             controls[0].start.eq(at_sums.start),
             controls[0].item.eq(tracker.item),
-            *(controls[0][name].eq(tracker.o[name]) for name in ("first", "final", "relu")),
+            *(controls[0][name].eq(tracker.o[name]) for name in names if name != "params"),
             params.eq(tracker.o.params),
         ]
         memory = ParamMemory(geometry)

@@ -19,7 +19,7 @@ class Dispatcher(wiring.Component):
     The group is that of those with a free token buffer which would be done first: it has the least
     sum of the predicted cycles of its tokens and of this one; of several, the first. The choice is
     made anew in each cycle until the token is started, so a group that becomes free gets the oldest
-    token that waits. It is registered: a token starts two cycles after the one before, or later.
+    token that waits. It is registered, so of a token that starts in a cycle it knows two later.
     A stage that one group serves is wired to it.
 
     Parameters
@@ -103,12 +103,11 @@ class Dispatcher(wiring.Component):
         found, best = choice
         chosen, chosen_valid = Signal.like(order.i.p), Signal()
         current = Signal.like(chosen)  # whose token is being filled
-        stale = Signal()  # the choice does not know the last token yet
         start = self.i.start
         may_start, started = Signal(), Signal()
         readies = Array(port.start.ready for port in self.group)
         m.d.comb += [
-            may_start.eq(chosen_valid & ~stale & order.i.ready),
+            may_start.eq(chosen_valid & order.i.ready),
             start.ready.eq(may_start & readies[chosen]),
             started.eq(start.valid & start.ready),
             order.i.valid.eq(started),
@@ -118,7 +117,6 @@ class Dispatcher(wiring.Component):
         m.d.sync += [
             chosen.eq(best),
             chosen_valid.eq(found),
-            stale.eq(started),
         ]
         with m.If(started):
             m.d.sync += current.eq(chosen)

@@ -28,7 +28,10 @@ def control_layout(*, depth: int) -> data.StructLayout:
         Accumulators a channel.
     """
     return data.StructLayout(
-        {"valid": 1, "start": 1, "first": 1, "final": 1, "relu": 1, "item": ceil_log2(depth)}
+        {
+            **{"valid": 1, "start": 1, "first": 1, "final": 1, "multiply": 1, "relu": 1},
+            "item": ceil_log2(depth),
+        }
     )
 
 
@@ -53,7 +56,8 @@ class Epilogue(wiring.Component):
     Members
     -------
     control : In(control_layout(...))
-        Of the item whose sums arrive one cycle later. ``start`` marks the first item of a pass.
+        Of the item whose sums arrive one cycle later. ``start`` marks the first item of a pass;
+        with ``multiply``, sums and accumulators are int8 and are multiplied.
     sums : In(32 * cols)
         Sums of the sub-array north, ``sum_bits`` significant bits a lane of 32.
     param : In(64 * cols)
@@ -108,7 +112,7 @@ class Epilogue(wiring.Component):
         return vector
 
     def _accumulate(self, m, control, final):
-        """Stage 0: add sums and accumulators."""
+        """Stage 0: add sums and accumulators, or multiply them."""
         m.submodules.accumulators = ram = Ram(
             width=LANE * self.cols, depth=self.depth, macro_bits=self.macro_bits
         )
@@ -117,7 +121,7 @@ class Epilogue(wiring.Component):
         with m.If(~control.first):
             m.d.comb += old.eq(ram.read.data)
         m.d.comb += [
-            new.eq(Cat(self._sum(col, old)[:LANE] for col in range(self.cols))),
+            new.eq(Cat(self._sum(col, old, control.multiply)[:LANE] for col in range(self.cols))),
             ram.read.en.eq(self.control.valid & ~self.control.first),
             ram.read.addr.eq(self.control.item),
             ram.write.en.eq(control.valid & ~control.final),
@@ -126,9 +130,10 @@ class Epilogue(wiring.Component):
         ]
         return self._vector(m, "totals", LANE, final, lambda col: new.word_select(col, LANE))
 
-    def _sum(self, col, old):
+    def _sum(self, col, old, multiply):
         here = self.sums[LANE * col :][: self.sum_bits].as_signed()
-        return here + old.word_select(col, LANE).as_signed()
+        before = old.word_select(col, LANE).as_signed()
+        return Mux(multiply, here[:8].as_signed() * before[:8].as_signed(), here + before)
 
     def _scale(self, m, finals, starts, totals):
         """Stages 1 and 2: add the bias and multiply. Returns products and shifts of stage 3."""

@@ -68,6 +68,7 @@ def pass_layout(geometry: GroupGeometry, *, slot: int) -> data.StructLayout:
             "macs_last": range(macs + 1),
             "first": 1,
             "final": 1,
+            "multiply": 1,
             "score": 1,
             "relu": 1,
             "column": 16,
@@ -137,7 +138,18 @@ class ProgramWalker(wiring.Component):
         )
         parts = Array(shape.parts for shape in self.geometry.shapes)[work.form]
         same = (
-            *("weights", "tile", "source", "slice", "target", "chunk", "first", "final", "relu"),
+            *(
+                "weights",
+                "tile",
+                "source",
+                "slice",
+                "target",
+                "chunk",
+                "first",
+                "final",
+                "multiply",
+                "relu",
+            ),
             *("column", "columns", "params", "wait_input", "wait_write", "last"),
         )
         m.d.comb += [

@@ -92,8 +92,6 @@ class DispatchCycles:
         if len(self.hardware.groups_of(stage)) == 1:
             (group,) = groups
             return group, max(offered, self._groups[group].ready(stage) - 1)
-        if stage in self._last:
-            offered = max(offered, self._last[stage].cycle + _CHOICE)
         ready = {group: self._groups[group].ready(stage) for group in groups}
         cycle = max(offered, min(ready.values())) - 1
         while True:

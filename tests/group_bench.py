@@ -12,7 +12,7 @@ from rtl_gen.array import ReconfigurableArray
 from rtl_gen.group import Group
 from sim.pysim import idle, simulate, stream_get, stream_put
 from sw_model.group import score
-from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedTable
+from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedProduct, QuantisedTable
 
 
 def hardware(tile, size, stages=1, *, shapes=None, **values):
@@ -66,23 +66,33 @@ def random_layer(rng, inputs, outputs, *, logit=False, extreme=False):
     )
 
 
-def random_model(rng, *, tables, dense, bottom, top, extreme=False):
-    """A model with pooled vectors of the widths ``tables``, ``dense`` inputs and these layers."""
+def random_model(rng, *, tables, dense, bottom, top, extreme=False, factors=0):
+    """A model with pooled vectors of the widths ``tables``, ``dense`` inputs and these layers.
+
+    The first ``factors`` elements of the second and the first vector are multiplied.
+    """
 
     def layers(inputs, widths, logits):
         made = []
         for number, width in enumerate(widths):
             logit = logits and number == len(widths) - 1
+            inputs += factors * logit
             made.append(random_layer(rng, inputs, width, logit=logit, extreme=extreme))
             inputs = width
         return made
 
-    joined = sum(tables) + (bottom[-1] if bottom else 0)
+    joined = sum(tables) - 2 * factors + (bottom[-1] if bottom else 0)
+    product = None
+    if factors:
+        mantissa = rng.integers(2**14, 2**16, size=factors).astype(np.int32)
+        shift = rng.integers(19, 24, size=factors).astype(np.int32)
+        product = QuantisedProduct(("t1", "t0"), mantissa, shift)
     return QuantisedModel(
         "random",
         [QuantisedTable(f"t{i}", np.zeros((1, d), np.int8)) for i, d in enumerate(tables)],
         layers(dense, bottom, False),
         layers(joined, top, True),
+        product=product,
     )
 
 

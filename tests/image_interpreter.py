@@ -191,11 +191,18 @@ class StageRun:
             weights = self.tile(command["weights"], command["tile"])
             x, writers = self.slice(command["source"] * self.shape.slices + command["slice"])
             used = weights.any(axis=1)
-            assert used.sum() <= command["rows"] <= self.k
+            product = command["multiply"] or not command["rows"]
+            assert product or used.sum() <= command["rows"] <= self.k
             assert (writers[:, used] != NOT_WRITTEN).all(), "a pass reads what nobody wrote"
             assert command["wait_input"] or not (writers[:, used] == GATHER).any()
             assert command["wait_write"] or not (writers[:, used] == PASS).any()
-            acc = (0 if command["first"] else acc) + x.astype(np.int64) @ weights
+            here = x.astype(np.int64) @ weights
+            if command["multiply"]:
+                assert not command["first"]
+                assert max(np.abs(acc).max(), np.abs(here).max()) <= 128
+                acc = acc * here
+            else:
+                acc = (0 if command["first"] else acc) + here
             assert np.abs(acc).max() < 1 << 31
             self.useful += command["rows"] * command["cols"]
             if command["final"]:

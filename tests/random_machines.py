@@ -94,13 +94,20 @@ def random_workload(rng: np.random.Generator, hardware: dict[str, Any]) -> Confi
     def widths() -> list[int]:
         return [_between(rng, 1, 100) for _ in range(_between(rng, 1, 4))]
 
+    def product() -> dict[str, Any]:
+        if len(tables) < 2 or rng.random() < 0.6:
+            return {}
+        names = rng.permutation([t["name"] for t in tables])[:2].tolist()
+        return {"kind": "neumf", "factors": _between(rng, 1, 32), "product": names}
+
     stages = len(hardware["gather"])
     models = [
         {
             "name": f"m{stage}",
-            "dimensions": {t["name"]: _between(rng, 1, 64) for t in tables},
+            "dimensions": {t["name"]: _between(rng, 1, 32) for t in tables},
             "bottom": widths() if dense else [],
             "top": [*widths()[: _between(rng, 0, 4)], 1],
+            **product(),
         }
         for stage in range(stages)
     ]

@@ -30,12 +30,11 @@ def test_without_data(tmp_path):
         evaluate(tmp_path)
 
 
-@pytest.mark.parametrize(("stage", "code"), [("mlp", 0), ("gmf", 2)])
-def test_example_compiles(tmp_path, stage, code):
-    """The machine runs the MLP, and says why it does not run the GMF."""
+@pytest.mark.parametrize("stage", ["mlp", "gmf"])
+def test_example_compiles(tmp_path, stage):
+    """The machine runs both."""
     assert {m.name for m in load(CONFIG).models} == set(PUBLISHED)
     path = tmp_path / "ncf.toml"
     path.write_text(CONFIG.read_text().replace('stages = ["mlp"]', f'stages = ["{stage}"]'))
     result = CliRunner().invoke(app, ["compile", str(path)])
-    assert result.exit_code == code
-    assert code == 0 or "model 'gmf': the machine has no elementwise product" in result.stderr
+    assert result.exit_code == 0, result.stderr

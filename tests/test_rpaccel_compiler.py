@@ -39,6 +39,7 @@ def check_image(config, models, image, rng, *, items=3, stages=None):
         ]
         golden = score_items(model, features, query).logits
         macs = sum(layer.weights.size for layer in [*model.bottom, *model.top])
+        macs += len(model.product.mantissa) if model.product else 0
         for program in image.stages[stage].programs:
             run = StageRun(loaded, stage, program.group, count, rng)
             run.gather(data[:start], records)

@@ -51,7 +51,12 @@ def test_to_the_cycle(rng, count, stall):
 
 @pytest.mark.parametrize(
     ("barred", "missing"),
-    [(0x010, {(0, 1)}), (0x102, {(1, 0), (0, 2)}), (0x111, set()), (0x122, {(1, 0), (1, 1), (0, 2)})],
+    [
+        (0x010, {(0, 1)}),
+        (0x102, {(1, 0), (0, 2)}),
+        (0x111, set()),
+        (0x122, {(1, 0), (1, 1), (0, 2)}),
+    ],
 )
 def test_barred_groups_get_nothing(rng, barred, missing):
     """A stage uses the groups that it is not kept from, and all if it is kept from all."""

@@ -22,7 +22,10 @@ def parameters(rng):
 
 
 def passes(rng, bias):
-    """Passes as (items, first, final, params, relu, sums, totals); totals stay in int32."""
+    """Passes as (items, first, final, multiply, params, relu, sums, totals).
+
+    Totals, with the bias, stay in int32.
+    """
     made = []
     for _ in range(40):
         params = int(rng.integers(PARAMS))
@@ -47,7 +50,13 @@ def passes(rng, bias):
         relu = bool(rng.integers(2))
         for part in range(parts):
             last = part == parts - 1
-            made.append((items, part == 0, last, params, relu, sums[part], totals))
+            made.append((items, part == 0, last, False, params, relu, sums[part], totals))
+        factors = rng.integers(-128, 128, size=(2, items, COLS))
+        factors[rng.random(factors.shape) < 0.2] = -128
+        product = factors.prod(axis=0)
+        if rng.random() < 0.5 and np.abs(product + bias[params]).max() < 2**31:
+            made.append((items, True, False, False, params, relu, factors[0], product))
+            made.append((items, False, True, True, params, relu, factors[1], product))
     return made
 
 
@@ -75,12 +84,13 @@ def test_matches_golden(rng, stall):
             ctx.set(dut.sums, sums)
             control = {"valid": 0, "item": int(rng.integers(DEPTH)), "start": 1, "final": 1}
             if beats and rng.random() >= stall:
-                (_, first, final, params, relu, parts, totals), item = beats.pop(0)
+                (_, first, final, multiply, params, relu, parts, totals), item = beats.pop(0)
                 control = {
                     "valid": 1,
                     "start": item == 0,
                     "first": first,
                     "final": final,
+                    "multiply": multiply,
                     "relu": relu,
                     "item": item,
                 }

@@ -67,6 +67,16 @@ def test_a_pass_takes_a_tile_of_weights(rng, items):
     assert (np.diff(begun[2:].ravel()) == 8).all()
 
 
+@pytest.mark.parametrize("shape", ["4x6 fused 1x2", "5x3 fused 2x3"])
+@pytest.mark.parametrize("top", [[1], [7, 1]])
+def test_product(rng, shape, top):
+    """Parts of two vectors are multiplied, wherever they lie in slices and chunks."""
+    tables = [int(width) for width in rng.integers(9, 20, 3)]
+    model = random_model(rng, tables=tables, dense=3, bottom=[4], top=top, factors=9)
+    bench = Bench(hardware(*SHAPES[shape]), [model])
+    bench.run(rng, [bench.token(rng, 0, int(n)) for n in (1, 12, 30)], stall=0.1)
+
+
 SHARED = {
     "2x2 of 4x4": ((4, 4), (2, 2), [(1, 1), (2, 1), (2, 2)]),
     "3x4 of 4x5": ((4, 5), (3, 4), [(3, 4), (1, 1), (3, 2)]),
