@@ -177,7 +177,8 @@ class FunnelConfig(Section):
     ``threshold`` is, for each stage, the CTR (0..1) that a candidate must reach to pass a filter
     with bins; by default all pass. Stages with an exact filter have 0. ``groups`` are, for each
     stage, the groups that get its tokens; by default all that serve it. The driver can change
-    them at run time.
+    them at run time. ``global_release`` names inner stages (from 0) that release once in a query,
+    the best of all sub-batches, instead of a share of each.
     """
 
     stages: Annotated[list[str], Field(min_length=1, max_length=MAX_STAGES)]
@@ -186,6 +187,7 @@ class FunnelConfig(Section):
     sub_batches: Positive = 1
     threshold: list[Annotated[float, Field(ge=0, le=1)]] = []
     groups: list[Annotated[list[Natural], Field(min_length=1)]] = []
+    global_release: list[Natural] = []
 
     @model_validator(mode="after")
     def _falls(self) -> FunnelConfig:
@@ -199,6 +201,12 @@ class FunnelConfig(Section):
                 f"threshold must give a CTR for each of the {len(self.stages)} stages, or for "
                 f"none, not {self.threshold}"
             )
+        for stage in self.global_release:
+            if stage >= len(self.stages) - 1:
+                raise ValueError(
+                    f"global_release names inner stages, 0..{len(self.stages) - 2}, not {stage} "
+                    f"(the last stage always releases once)"
+                )
         if self.groups and len(self.groups) != len(self.stages):
             raise ValueError(
                 f"groups must give a list for each of the {len(self.stages)} stages, or for none, "

@@ -192,6 +192,7 @@ class Device:
         first_stage: int = 0,
         last_stage: int | None = None,
         sub_batch: int | None = None,
+        global_release: Collection[int] | None = None,
         timeout_cycles: int | None = None,
     ) -> Handle:
         """Submit a query; waits while there is no room for it.
@@ -206,6 +207,8 @@ class Device:
         sub_batch : int, optional
             Items in a sub-batch of the first stage, by default as many as the funnel's number of
             sub-batches needs.
+        global_release : collection of int, optional
+            Stages that release once in the query, by default the funnel's.
         timeout_cycles : int, optional
             Longest wait for room, by default the configuration's time-out.
 
@@ -228,11 +231,17 @@ class Device:
         if sub_batch is None:
             sub_batch = -(-query.items // self.config.funnel.sub_batches)
         self._check(query.items, len(data), keep, first_stage, last_stage, sub_batch)
+        if global_release is None:
+            global_release = self.config.funnel.global_release
+        once = {int(stage) for stage in global_release}
+        if not once <= set(range(len(self.image.stages))):
+            raise QueryError(f"global_release must name stages of the image, not {sorted(once)}")
         fields = {
             "first_stage": first_stage,
             "last_stage": last_stage,
             "items": query.items,
             "sub_batch": sub_batch,
+            "global_release": sum(1 << stage for stage in once),
         }
         fields |= {f"keep{first_stage + i}": int(n) for i, n in enumerate(keep)}
         return self.submit_raw(fields, data, timeout_cycles=timeout_cycles)

@@ -95,6 +95,7 @@ def verify(
             keep=keep,
             sub_batch=sub_batch,
             filters=filters_of(config),
+            global_release=config.funnel.global_release,
         )
         compare(number, golden, handle.result())
         results += len(golden.positions)

@@ -230,6 +230,7 @@ class Workflow:
             keep=funnel.keep,
             sub_batch=funnel.sub_batch_items,
             filters=filters_of(self.config),
+            global_release=funnel.global_release,
         )
 
     @cached_property

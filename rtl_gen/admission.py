@@ -169,6 +169,7 @@ class Admission(wiring.Component):
             self.job.p.last_stage.eq(d.last_stage),
             self.job.p.items.eq(d.items),
             self.job.p.sub_batch.eq(d.sub_batch),
+            self.job.p.global_release.eq(d.global_release),
         ]
         m.d.comb += [self.job.p.keep[s].eq(keeps[s]) for s in stages]
         for number in reversed(range(self.hardware.query_slots)):

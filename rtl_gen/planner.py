@@ -25,6 +25,7 @@ def job_layout(hardware: HardwareConfig) -> data.StructLayout:
             "last_stage": abi.STAGE_BITS,
             "items": abi.ITEM_BITS,
             "sub_batch": 16,
+            "global_release": hardware.stages,
             "keep": data.ArrayLayout(abi.ITEM_BITS, hardware.stages),
         }
     )
@@ -34,7 +35,8 @@ class Planner(wiring.Component):
     """Issue the tokens and release plans of queries, in the order of :mod:`sw_model.planner`.
 
     The token of a stage is queued before its plan. A sub-batch takes 3 cycles, and 20 more for each
-    stage but the last, if the queues have room.
+    stage that releases its share, if the queues have room. A stage that releases once ends a phase:
+    the stages behind it get their tokens after all of its own.
 
     Parameters
     ----------
@@ -88,7 +90,10 @@ class Planner(wiring.Component):
         # the last one.
         done = Array(Signal(abi.ITEM_BITS, name=f"done{s}") for s in range(stages + 1))
         keep = Array(job.keep[s] for s in range(stages))
-        inner = stage != job.last_stage
+        begin = Signal(abi.STAGE_BITS)  # first stage of the phase
+        sub_batches = Signal(abi.ITEM_BITS)  # of the phase, so far
+        over = stage == job.last_stage
+        inner = ~(over | job.global_release.bit_select(stage, 1))
 
         token = Signal(token_layout(self.hardware))
         plan = Signal(plan_layout(self.hardware))
@@ -107,12 +112,12 @@ class Planner(wiring.Component):
             token.base.eq(Mux(token.listed, 0, base)),
             plan.slot.eq(job.slot),
             plan.emit.eq(inner | final),
-            plan.final.eq(~inner),
+            plan.final.eq(over),
             plan.count.eq(count),
             plan.candidates.eq(Mux(inner, taken, total)),
             self.divider.request.p.keep.eq(keep[stage]),
-            self.divider.request.p.part.eq(reached),
-            self.divider.request.p.whole.eq(total),
+            self.divider.request.p.part.eq(Mux(inner, reached, 1)),
+            self.divider.request.p.whole.eq(Mux(inner, total, sub_batches)),
         ]
         token_ready = Array(q.i.ready for q in tokens)[stage]
         plan_ready = Array(q.i.ready for q in plans)[stage]
@@ -120,19 +125,21 @@ class Planner(wiring.Component):
         with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.comb += self.job.ready.eq(1)
-                m.d.sync += [job.eq(self.job.payload), base.eq(0)]
+                m.d.sync += [job.eq(self.job.payload), base.eq(0), sub_batches.eq(0)]
+                m.d.sync += begin.eq(self.job.p.first_stage)
                 m.d.sync += [d.eq(0) for d in done]
                 with m.If(self.job.valid):
                     m.next = "SUB-BATCH"
             with m.State("SUB-BATCH"):
-                over = base + job.sub_batch >= job.items
-                end = Mux(over, job.items, base + job.sub_batch)
+                whole = base + job.sub_batch >= job.items
+                end = Mux(whole, job.items, base + job.sub_batch)
                 m.d.sync += [
-                    final.eq(over),
+                    final.eq(whole),
+                    sub_batches.eq(sub_batches + 1),
                     sub_batch_end.eq(end),
                     reached.eq(end),
                     total.eq(job.items),
-                    stage.eq(job.first_stage),
+                    stage.eq(begin),
                 ]
                 m.next = "TOKEN"
             with m.State("TOKEN"):
@@ -163,9 +170,23 @@ class Planner(wiring.Component):
                         ]
                         m.next = "TOKEN"
                     with m.Elif(final):
-                        m.next = "IDLE"
+                        m.next = "PHASE"
+                        with m.If(over):
+                            m.next = "IDLE"
                     with m.Else():
                         m.d.sync += base.eq(sub_batch_end)
                         m.next = "SUB-BATCH"
+            with m.State("PHASE"):
+                m.d.comb += self.divider.request.valid.eq(1)
+                with m.If(self.divider.request.ready):
+                    m.next = "CUT"
+            with m.State("CUT"):
+                m.d.sync += [
+                    job.items.eq(keep[stage]),
+                    job.sub_batch.eq(self.divider.quotient),
+                ]
+                with m.If(self.divider.done):
+                    m.d.sync += [begin.eq(stage + 1), base.eq(0), sub_batches.eq(0)]
+                    m.next = "SUB-BATCH"
         m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
         return m

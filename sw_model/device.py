@@ -221,6 +221,7 @@ class GoldenTransport:
             filters=machine_filters(
                 self.config.hardware, [stage["threshold"] for stage in self._stages]
             ),
+            global_release=[s for s in range(4) if descriptor["global_release"] >> s & 1],
             trace=trace,
         )
         self._count(trace)

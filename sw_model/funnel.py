@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -115,6 +115,7 @@ def rank(
     first_stage: int = 0,
     last_stage: int | None = None,
     filters: Sequence[Bins | None] = (),
+    global_release: Collection[int] = (),
     trace: Trace | None = None,
 ) -> Ranking:
     """Rank a query's items through a funnel, as docs/numerics.md defines it.
@@ -135,6 +136,8 @@ def rank(
     filters : sequence of Bins or None
         Filter of each stage of the machine (:func:`sw_model.topk.filters_of`); by default, and
         where it is None, exact.
+    global_release : collection of int
+        Stages of the machine that release once in a query.
     trace : Trace, optional
         Receives what happened.
 
@@ -162,7 +165,10 @@ def rank(
 
     best = _NOTHING
     used = filters[first_stage:] or [None] * len(keep)
-    for step, positions, scores, released in _walk(query.items, keep, sub_batch, scores_of, used):
+    once = {stage - first_stage for stage in global_release}
+    for step, positions, scores, released in _walk(
+        query.items, keep, sub_batch, scores_of, used, once
+    ):
         best = released
         if trace is not None:
             stage = first_stage + step.stage
@@ -187,6 +193,7 @@ def rank_scores(
     keep: Sequence[int],
     sub_batch: int,
     filters: Sequence[Bins | None] = (),
+    global_release: Collection[int] = (),
 ) -> NDArray[np.int64]:
     """Send items with given scores through a funnel: what it serves, best first.
 
@@ -199,6 +206,8 @@ def rank_scores(
     sub_batch : int
     filters : sequence of Bins or None
         See :func:`rank`.
+    global_release : collection of int
+        Stages that release once.
 
     Returns
     -------
@@ -212,7 +221,9 @@ def rank_scores(
         for s, bins in zip(scores, used, strict=True)
     ]
     best = _NOTHING
-    for step in _walk(len(order[0]), keep, sub_batch, lambda stage, at: order[stage][at], used):
+    for step in _walk(
+        len(order[0]), keep, sub_batch, lambda stage, at: order[stage][at], used, global_release
+    ):
         best = step[-1]
     return best[0]
 
@@ -223,27 +234,25 @@ def _walk(
     sub_batch: int,
     scores_of: Callable[[int, NDArray[np.int64]], NDArray[np.int64]],
     filters: Sequence[Bins | None],
+    global_release: Collection[int],
 ) -> Iterator[tuple[Step, NDArray[np.int64], NDArray[np.int64], _Ranked]]:
     """Follow a query's plan: each step with its positions, their scores, and what it releases.
 
     The last one releases the final ranking. Stages are counted from the funnel's first.
     """
-    waiting = [_NOTHING[0]] * len(keep)  # released to each stage by the one before
-    held: list[_Ranked] = []  # tokens of the last stage
-    for step in plan(items, sub_batch, keep):
-        positions = waiting[step.stage]
-        if step.stage == 0:
-            positions = np.arange(step.base, step.base + step.items)
+    # What was released to each stage by the one before, and has been scored but not released.
+    waiting = [np.arange(items), *([_NOTHING[0]] * len(keep))]
+    held: list[list[_Ranked]] = [[] for _ in keep]
+    for step in plan(items, sub_batch, keep, global_release):
+        positions, waiting[step.stage] = np.split(waiting[step.stage], [step.items])
         scores = scores_of(step.stage, positions)
+        held[step.stage].append((positions, scores))
         released = _NOTHING
-        if step.stage < len(keep) - 1:
-            released = top_k(positions, scores, step.count, filters[step.stage])
+        if step.emit:
+            every, theirs = (np.concatenate(part) for part in zip(*held[step.stage], strict=True))
+            held[step.stage] = []
+            released = top_k(every, theirs, step.count, filters[step.stage])
             waiting[step.stage + 1] = released[0]
-        else:
-            held.append((positions, scores))
-            if step.emit:
-                every, theirs = (np.concatenate(part) for part in zip(*held, strict=True))
-                released = top_k(every, theirs, step.count)
         yield step, positions, scores, released
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 __all__ = ["Step", "largest_sub_batches", "plan", "share"]
@@ -12,10 +12,13 @@ __all__ = ["Step", "largest_sub_batches", "plan", "share"]
 class Step:
     """One sub-batch in one stage: a token and the release at its end.
 
+    A stage that releases once in a query begins a new phase: the stages behind it cut what it
+    releases into sub-batches of their own.
+
     Attributes
     ----------
     sub_batch : int
-        Number of the sub-batch, from 0.
+        Number of the sub-batch in its phase, from 0.
     stage : int
         Number of the stage in the query's funnel, from 0 (its first stage).
     base : int
@@ -29,7 +32,8 @@ class Step:
     count : int
         Items released to the next stage or, from the last one, ranked; zero without ``emit``.
     candidates : int
-        Items among which the release chooses: of the token or, in the last stage, of the query.
+        Items among which the release chooses: of the token or, in a stage that releases once, of
+        all its tokens.
     """
 
     sub_batch: int
@@ -47,7 +51,9 @@ def share(keep: int, part: int, whole: int) -> int:
     return -(-keep * part // whole)
 
 
-def plan(items: int, sub_batch: int, keep: Sequence[int]) -> list[Step]:
+def plan(
+    items: int, sub_batch: int, keep: Sequence[int], global_release: Collection[int] = ()
+) -> list[Step]:
     """Cut a query into sub-batches and plan every stage's releases (docs/numerics.md).
 
     Parameters
@@ -58,35 +64,42 @@ def plan(items: int, sub_batch: int, keep: Sequence[int]) -> list[Step]:
         Items in a sub-batch of the first stage, positive; the last one may be smaller.
     keep : sequence of int
         Items each stage of the funnel keeps, first to last, not growing, positive.
+    global_release : collection of int
+        Stages of the funnel, from 0, that release once in a query; the last one always does.
 
     Returns
     -------
     list of Step
-        In the order in which the device issues them: by sub-batch, then by stage.
+        In the order in which the device issues them: by phase, by sub-batch, then by stage.
     """
     steps = []
-    totals = [items, *keep[:-1]]
-    done = [0] * len(keep)
-    for number, base in enumerate(range(0, items, sub_batch)):
-        reached = min(base + sub_batch, items)
-        last = reached == items
-        for stage, (kept, total) in enumerate(zip(keep, totals, strict=True)):
-            taken, done[stage] = reached - done[stage], reached
-            inner = stage + 1 < len(keep)
-            if inner:
-                reached = share(kept, reached, total)
-            steps.append(
-                Step(
-                    sub_batch=number,
-                    stage=stage,
-                    base=0 if stage else base,
-                    items=taken,
-                    last=last,
-                    emit=inner or last,
-                    count=reached - done[stage + 1] if inner else kept * last,
-                    candidates=taken if inner else total,
+    begin, total = 0, items
+    while begin < len(keep):
+        end = next((s for s in range(begin, len(keep)) if s in global_release), len(keep) - 1)
+        totals = [total, *keep[begin:end]]
+        done = dict.fromkeys(range(begin, end + 1), 0)
+        bases = range(0, total, sub_batch)
+        for number, base in enumerate(bases):
+            reached = min(base + sub_batch, total)
+            last = reached == total
+            for stage, of in enumerate(totals, begin):
+                kept, inner = keep[stage], stage < end
+                taken, done[stage] = reached - done[stage], reached
+                if inner:
+                    reached = share(kept, reached, of)
+                steps.append(
+                    Step(
+                        sub_batch=number,
+                        stage=stage,
+                        base=0 if stage else base,
+                        items=taken,
+                        last=last,
+                        emit=inner or last,
+                        count=reached - done[stage + 1] if inner else kept * last,
+                        candidates=taken if inner else of,
+                    )
                 )
-            )
+        begin, total, sub_batch = end + 1, keep[end], share(keep[end], 1, len(bases))
     return steps
 
 
@@ -94,7 +107,8 @@ def largest_sub_batches(items: int, sub_batch: int, keep: Sequence[int]) -> list
     """Bound of the items of a token of each stage; the device refuses a query by it.
 
     For the first stage the bound is met, for later ones no release exceeds it, because
-    ceil(a + b) - ceil(a) <= ceil(b). Parameters are those of :func:`plan`.
+    ceil(a + b) - ceil(a) <= ceil(b). Behind a stage that releases once no sub-batch is larger
+    either. Parameters are those of :func:`plan`.
     """
     bounds = [min(sub_batch, items)]
     for kept, total in zip(keep[:-1], [items, *keep], strict=False):

@@ -137,6 +137,7 @@ class Bench:
             "sub_batch": int(rng.integers(max(1, bound // 3), bound + 1)),
             **{f"keep{stage}": kept for stage, kept in enumerate(keep)},
             "image_id": IMAGE_ID,
+            "global_release": int(rng.choice([0, rng.integers(16)])),
         } | changes
         size = min(5 + 3 * items, self.hardware.feature_bytes)
         features = rng.bytes(size)
@@ -268,7 +269,8 @@ class Bench:
                     continue
                 d = job.descriptor
                 keep = [d[f"keep{s}"] for s in job.used]
-                for step in plan(d["items"], d["sub_batch"], keep):
+                once = [s - job.used[0] for s in job.used if d["global_release"] >> s & 1]
+                for step in plan(d["items"], d["sub_batch"], keep, once):
                     if step.stage == stage - job.used[0]:
                         await self._token(ctx, stage, job, step)
 

@@ -74,20 +74,20 @@ def run_work(work: Work, **transport: object) -> None:
             device.dispatch(
                 {s: rng.permutation(g)[: rng.integers(1, 4)] for s, g in groups.items()}
             )
+            how = {"keep": keep, "global_release": np.flatnonzero(rng.random(len(keep)) < 0.3)}
             try:
-                handle = device.submit(query, keep=keep, sub_batch=sub_batch)
+                handle = device.submit(query, sub_batch=sub_batch, **how)
             except QueryError:  # an inner stage takes fewer at a time: one sub-batch less full
                 sub_batch = 1
-                handle = device.submit(query, keep=keep, sub_batch=sub_batch)
-            submitted.append((query, keep, sub_batch, handle))
-        for number, (query, keep, sub_batch, handle) in enumerate(submitted):
+                handle = device.submit(query, sub_batch=sub_batch, **how)
+            submitted.append((query, handle, {**how, "sub_batch": sub_batch}))
+        for number, (query, handle, how) in enumerate(submitted):
             golden = rank(
                 work.models,
                 work.config.features,
                 query,
-                keep=keep,
-                sub_batch=sub_batch,
                 filters=filters_of(work.config),
+                **how,
             )
             compare(number, golden, device.wait(handle).result())
 

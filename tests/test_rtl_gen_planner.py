@@ -29,13 +29,15 @@ def random_job(rng, hardware, most=40):
         "items": items,
         "sub_batch": int(rng.choice([sub_batch, 65_535], p=[0.9, 0.1])),
         "keep": keep,
+        "global_release": int(rng.integers(1 << hardware.stages)) if rng.random() < 0.5 else 0,
     }
 
 
 def expected(job, stage):
     """Tokens and plans of a job in one stage, in the terms of the gateware's layouts."""
     first, last = job["first_stage"], job["last_stage"]
-    steps = plan(job["items"], job["sub_batch"], job["keep"][first : last + 1])
+    once = [s - first for s in range(first, last) if job["global_release"] >> s & 1]
+    steps = plan(job["items"], job["sub_batch"], job["keep"][first : last + 1], once)
     mine = [s for s in steps if s.stage == stage - first]
     tokens = [(job["slot"], s.sub_batch == 0, s.last, s.items, stage > first, s.base) for s in mine]
     plans = [(job["slot"], s.emit, stage == last, s.count, s.candidates) for s in mine]

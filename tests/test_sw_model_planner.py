@@ -27,14 +27,15 @@ def funnels(draw):
     keep = [draw(st.integers(1, items))]
     for _ in range(draw(st.integers(0, 3))):
         keep.append(draw(st.integers(1, keep[-1])))
-    return items, draw(st.integers(1, 500)), keep
+    once = draw(st.sets(st.integers(0, len(keep) - 1)))
+    return items, draw(st.integers(1, 500)), keep, once
 
 
 @settings(deadline=None)
 @given(funnels())
 def test_properties(funnel):
-    items, sub_batch, keep = funnel
-    steps = plan(items, sub_batch, keep)
+    items, sub_batch, keep, once = funnel
+    steps = plan(items, sub_batch, keep, once)
     bounds = largest_sub_batches(items, sub_batch, keep)
     for stage, total in enumerate([items, *keep[:-1]]):
         mine = [s for s in steps if s.stage == stage]
@@ -42,7 +43,7 @@ def test_properties(funnel):
         assert [s.last for s in mine] == [False] * (len(mine) - 1) + [True]
         assert max(s.items for s in mine) <= bounds[stage]
         assert sum(s.count for s in mine) == keep[stage]
-        if stage + 1 < len(keep):
+        if stage + 1 < len(keep) and stage not in once:
             assert all(s.emit for s in mine)
             released = 0
             taken = 0
@@ -53,3 +54,8 @@ def test_properties(funnel):
                 assert s.count <= taken
         else:
             assert [s.emit for s in mine] == [s.last for s in mine]
+            assert mine[-1].candidates == total
+            # All of this stage comes before anything of those behind it.
+            assert steps.index(mine[-1]) < min(
+                (i for i, s in enumerate(steps) if s.stage > stage), default=len(steps)
+            )
