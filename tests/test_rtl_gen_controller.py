@@ -35,7 +35,7 @@ def test_random_queries(rng, stages, bus_bytes, slots, stall):
 BAD = {
     Status.BAD_DESCRIPTOR: [
         {"version": 2},
-        {"reserved0": 0x8000},
+        {"reserved0": 0x800},
         {"reserved": 1},
         {"reserved": 1 << 191},
         {"features": 0x20},
