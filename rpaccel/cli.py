@@ -120,7 +120,8 @@ def import_(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="WEIGHTS", help=".h5 of Neural Collaborative Filtering, .pt of DLRM."
+            metavar="WEIGHTS",
+            help=".h5 of Neural Collaborative Filtering, .pt of DLRM, .onnx of either.",
         ),
     ],
     output: OutputDir,
