@@ -208,13 +208,26 @@ class FunnelConfig(Section):
 
 
 class DataConfig(Section):
-    """Where queries and trained weights come from."""
+    """Where queries and trained weights come from.
 
-    source: Literal["movielens-latest-small", "random"] = "random"
+    ``path`` is the folder of data that do not come with the package.
+    """
+
+    source: Literal["movielens-latest-small", "movielens-1m", "movielens-20m", "random"] = "random"
+    path: str | None = None
     weights: str | None = None
     calibration: Calibration = "mse"
     seed: Natural = 0
     queries: Positive = 16
+
+    @model_validator(mode="after")
+    def _path(self) -> DataConfig:
+        shipped = self.source in ("movielens-latest-small", "random")
+        if self.path is None and not shipped:
+            raise ValueError(f'source = "{self.source}" needs a path, the folder of its files')
+        if self.path is not None and shipped:
+            raise ValueError(f'source = "{self.source}" takes no path, and has {self.path!r}')
+        return self
 
 
 class HostConfig(Section):

@@ -106,10 +106,10 @@ class Workflow:
         """The data set; None where models and queries are random."""
         if self.config.data.source == "random":
             return None
-        from sw_model.dataset import Dataset
+        from sw_model.dataset import open_dataset
 
         log.info("reading %s", self.config.data.source)
-        return Dataset(self.config.features)
+        return open_dataset(self.config)
 
     @cached_property
     def float_models(self) -> list[FloatModel]:
