@@ -35,6 +35,7 @@ __all__ = [
     "HostConfig",
     "MemoryConfig",
     "ModelConfig",
+    "PeriodsConfig",
     "SimulationConfig",
     "TableConfig",
     "load",
@@ -207,26 +208,39 @@ class FunnelConfig(Section):
         return -(-self.items // self.sub_batches)
 
 
+class PeriodsConfig(Section):
+    """Rows of a click log for training, calibration and test, in this order in time."""
+
+    training: Positive
+    calibration: Positive
+    test: Positive
+
+
 class DataConfig(Section):
     """Where queries and trained weights come from.
 
-    ``path`` is the folder of data that do not come with the package.
+    ``path`` is where data are that do not come with the package: a folder of MovieLens, a file of
+    Criteo Kaggle. A click log has ``periods``.
     """
 
-    source: Literal["movielens-latest-small", "movielens-1m", "movielens-20m", "random"] = "random"
+    source: Literal[
+        "movielens-latest-small", "movielens-1m", "movielens-20m", "criteo", "criteo-like", "random"
+    ] = "random"
     path: str | None = None
+    periods: PeriodsConfig | None = None
     weights: str | None = None
     calibration: Calibration = "mse"
     seed: Natural = 0
     queries: Positive = 16
 
     @model_validator(mode="after")
-    def _path(self) -> DataConfig:
-        shipped = self.source in ("movielens-latest-small", "random")
-        if self.path is None and not shipped:
-            raise ValueError(f'source = "{self.source}" needs a path, the folder of its files')
-        if self.path is not None and shipped:
-            raise ValueError(f'source = "{self.source}" takes no path, and has {self.path!r}')
+    def _needs(self) -> DataConfig:
+        read = ("movielens-1m", "movielens-20m", "criteo")
+        for key, sources in ("path", read), ("periods", ("criteo", "criteo-like")):
+            given = getattr(self, key) is not None
+            if given != (self.source in sources):
+                verb = "takes no" if given else "needs"
+                raise ValueError(f'source = "{self.source}" {verb} data.{key}')
         return self
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from rpaccel.config import Config, ModelConfig
 from rpaccel.errors import ConfigError, ToolError
-from sw_model.dataset import Candidates, Dataset, open_dataset
+from sw_model.dataset import Candidates, Dataset
+from sw_model.datasets import open_dataset
 from sw_model.dlrm import FloatLayer, FloatModel
 from sw_model.metrics import ndcg
 from sw_model.movielens import LIKED, Split
@@ -99,9 +100,10 @@ def train(
     """
     torch = _torch()
     if dataset is None:
-        dataset = open_dataset(config)
-        if dataset is None:
-            raise ConfigError("data.source = 'random' has nothing to train on")
+        opened = open_dataset(config)
+        if not isinstance(opened, Dataset):
+            raise ConfigError(f"data.source = {config.data.source!r} has nothing to train on")
+        dataset = opened
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()

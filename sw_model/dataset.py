@@ -8,14 +8,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import Config, FeaturesConfig
+from rpaccel.config import FeaturesConfig
 from rpaccel.errors import ConfigError
 from sw_model.dlrm import Inputs
 from sw_model.movielens import LIKED, MovieLens, Split, load, split_by_time
-from sw_model.movielens_files import load_1m, load_20m
 from sw_model.query import Query
 
-__all__ = ["DENSE_SCALE", "Candidates", "Dataset", "open_dataset", "quantise_dense"]
+__all__ = ["DENSE_RANGE", "DENSE_SCALE", "Candidates", "Dataset", "quantise_dense"]
 
 DENSE_RANGE = 4.0
 """Dense inputs are standardised and clipped to this many standard deviations."""
@@ -269,24 +268,6 @@ class Dataset:
                         f"features.tables: {key} of {table.name!r} must be {value!r} for "
                         f"MovieLens, not {getattr(table, key)!r}"
                     )
-
-
-def open_dataset(config: Config) -> Dataset | None:
-    """Read the data that a configuration names; None where queries are random.
-
-    Raises
-    ------
-    DataError
-        A file is missing or damaged: names file and line.
-    ConfigError
-        The configuration's features do not fit the data.
-    """
-    source, path = config.data.source, config.data.path
-    if source == "random":
-        return None
-    if path is None:
-        return Dataset(config.features)
-    return Dataset(config.features, (load_1m if source == "movielens-1m" else load_20m)(path))
 
 
 def quantise_dense(values: NDArray[np.floating]) -> NDArray[np.int8]:

@@ -8,6 +8,7 @@ import pytest
 from rpaccel.config import parse
 from rpaccel.errors import ConfigError, DataError
 from rpaccel.workflow import Workflow
+from sw_model.dataset import Dataset
 from sw_model.movielens import load
 from sw_model.movielens_files import load_1m, load_20m
 from tests.workloads import workload
@@ -136,8 +137,8 @@ def test_a_configuration_names_an_archive(shipped):
     work = Workflow(parse(values))
     values["data"] = {"source": "movielens-latest-small"}
     other = Workflow(parse(values))
-    assert work.dataset is not None
-    assert other.dataset is not None
+    assert isinstance(work.dataset, Dataset)
+    assert isinstance(other.dataset, Dataset)
     np.testing.assert_array_equal(work.dataset.dense_item, other.dataset.dense_item)
     for mine, theirs in zip(work.candidates[:20], other.candidates[:20], strict=True):
         np.testing.assert_array_equal(mine.movies, theirs.movies)
@@ -147,8 +148,8 @@ def test_a_configuration_names_an_archive(shipped):
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ({"source": "movielens-1m"}, 'source = "movielens-1m" needs a path'),
-        ({"source": "random", "path": "x"}, "source = \"random\" takes no path, and has 'x'"),
+        ({"source": "movielens-1m"}, 'source = "movielens-1m" needs data.path'),
+        ({"source": "random", "path": "x"}, 'source = "random" takes no data.path'),
     ],
 )
 def test_a_path_where_one_is_needed(data, text):
