@@ -120,7 +120,8 @@ def import_(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="WEIGHTS", help=".h5 of Neural Collaborative Filtering, .pt of DLRM."
+            metavar="WEIGHTS",
+            help=".h5 of Neural Collaborative Filtering, .pt of DLRM, .onnx of either.",
         ),
     ],
     output: OutputDir,
@@ -221,7 +222,7 @@ def quality(
     ] = Path("build/quality"),
     as_json: AsJson = False,
 ) -> None:
-    """Measure ranking quality over items a stage and sub-batches, in float and int8."""
+    """Measure quality over items a stage, filters and sub-batches, in float and int8."""
     from rpaccel.config import load
     from rpaccel.sweep import SUB_BATCHES
     from rpaccel.sweep_report import draw_sweep, sweep_table

@@ -35,6 +35,7 @@ __all__ = [
     "HostConfig",
     "MemoryConfig",
     "ModelConfig",
+    "PeriodsConfig",
     "SimulationConfig",
     "TableConfig",
     "load",
@@ -223,14 +224,40 @@ class FunnelConfig(Section):
         return -(-self.items // self.sub_batches)
 
 
-class DataConfig(Section):
-    """Where queries and trained weights come from."""
+class PeriodsConfig(Section):
+    """Rows of a click log for training, calibration and test, in this order in time."""
 
-    source: Literal["movielens-latest-small", "random"] = "random"
+    training: Positive
+    calibration: Positive
+    test: Positive
+
+
+class DataConfig(Section):
+    """Where queries and trained weights come from.
+
+    ``path`` is where data are that do not come with the package: a folder of MovieLens, a file of
+    Criteo Kaggle. A click log has ``periods``.
+    """
+
+    source: Literal[
+        "movielens-latest-small", "movielens-1m", "movielens-20m", "criteo", "criteo-like", "random"
+    ] = "random"
+    path: str | None = None
+    periods: PeriodsConfig | None = None
     weights: str | None = None
     calibration: Calibration = "mse"
     seed: Natural = 0
     queries: Positive = 16
+
+    @model_validator(mode="after")
+    def _needs(self) -> DataConfig:
+        read = ("movielens-1m", "movielens-20m", "criteo")
+        for key, sources in ("path", read), ("periods", ("criteo", "criteo-like")):
+            given = getattr(self, key) is not None
+            if given != (self.source in sources):
+                verb = "takes no" if given else "needs"
+                raise ValueError(f'source = "{self.source}" {verb} data.{key}')
+        return self
 
 
 class HostConfig(Section):

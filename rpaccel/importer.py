@@ -1,7 +1,8 @@
 """Import of trained weights from other projects' files into float models.
 
-A reader (:mod:`rpaccel.import_ncf`, :mod:`rpaccel.import_dlrm`) says which of a file's tensors is
-which of ours; here they are checked, all of them, and renamed. Row i of a table stays row i.
+A reader (:mod:`rpaccel.import_ncf`, :mod:`rpaccel.import_dlrm`, :mod:`rpaccel.import_onnx`) says
+which of a file's tensors is which of ours; here they are checked, all of them, and renamed. Row i
+of a table stays row i.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def import_model(config: Config, name: str, source: str | Path) -> FloatModel:
     source : path
         ``.h5``: Keras weights with the layer names of Neural Collaborative Filtering. ``.pt`` or
         ``.pth``: a PyTorch checkpoint with the parameter names of facebookresearch/dlrm.
+        ``.onnx``: a graph of lookups and fully connected layers, whatever its names.
 
     Raises
     ------
@@ -61,8 +63,10 @@ def import_model(config: Config, name: str, source: str | Path) -> FloatModel:
         from rpaccel.import_ncf import read
     elif kind in (".pt", ".pth"):
         from rpaccel.import_dlrm import read
+    elif kind == ".onnx":
+        from rpaccel.import_onnx import read
     else:
-        raise ConfigError(f"{source}: must end in .h5, .hdf5, .pt or .pth, not {kind!r}")
+        raise ConfigError(f"{source}: must end in .h5, .hdf5, .pt, .pth or .onnx, not {kind!r}")
     if not source.is_file():
         raise DataError(f"{source}: there is no such file")
     return read(source, models[name], config.features)

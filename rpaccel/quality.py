@@ -56,6 +56,7 @@ class ScoredQueries:
         sub_batch: int,
         *,
         items: int | None = None,
+        filters: Sequence[Bins | None] | None = None,
     ) -> Values:
         """Qualities of what a funnel serves, query by query.
 
@@ -71,12 +72,16 @@ class ScoredQueries:
         items : int, optional
             Rank only so many candidates, the first ones, of each query; relevant ones that are
             not among them count as not served. All of them by default.
+        filters : sequence of Bins or None
+            Of each of the stages but the last, in place of :attr:`filters`.
         """
         logits = [self.logits[kind][stage][:, :items] for stage in stages]
-        filters = [*(self.filters[stage] for stage in stages[:-1]), None] if self.filters else ()
+        if filters is None and self.filters:
+            filters = [self.filters[stage] for stage in stages[:-1]]
+        used = () if filters is None else [*filters, None]
         served = np.array(
             [
-                relevant[rank_scores(scores, keep, sub_batch, filters)]
+                relevant[rank_scores(scores, keep, sub_batch, used)]
                 for relevant, *scores in zip(self.relevant, *logits, strict=True)
             ]
         )

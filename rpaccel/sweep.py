@@ -1,20 +1,22 @@
-"""Quality of a funnel over items a stage and sub-batches, in float and int8."""
+"""Quality of a funnel over items a stage, filters and sub-batches, in float and int8."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement, product
 from typing import Any
 
-from rpaccel.config import Config, FunnelConfig
+from rpaccel.config import Config
 from rpaccel.errors import ConfigError
 from rpaccel.quality import KINDS, ScoredQueries, Values, summary
 from sw_model.bootstrap import bootstrap_difference
+from sw_model.topk import Bins, threshold_entry
 
-__all__ = ["SUB_BATCHES", "Setting", "settings", "sweep"]
+__all__ = ["FILTERS", "SUB_BATCHES", "Setting", "settings", "sweep"]
 
 SUB_BATCHES = (1, 2, 4, 8)
+FILTERS = ("exact", "bins")
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,15 @@ class Setting:
     keep : tuple of int
         Items that each of them keeps.
     sub_batches : int
+    filters : tuple of str
+        One of :data:`FILTERS` for each of these stages but the last, which is exact.
     """
 
     stages: tuple[int, ...]
     items: int
     keep: tuple[int, ...]
     sub_batches: int = 1
+    filters: tuple[str, ...] = ()
 
     @property
     def sub_batch(self) -> int:
@@ -43,12 +48,28 @@ class Setting:
         return -(-self.items // self.sub_batches)
 
 
-def settings(funnel: FunnelConfig, sub_batches: Sequence[int] = SUB_BATCHES) -> list[Setting]:
-    """Each stage alone and the whole funnel, over items a stage and sub-batches.
+def configured(config: Config) -> Setting:
+    """What a configuration says."""
+    funnel = config.funnel
+    stages = tuple(range(len(funnel.stages)))
+    filters = tuple(FILTERS[not config.hardware.exact(stage)] for stage in stages[:-1])
+    # a single stage ranks across its sub-batches
+    number = funnel.sub_batches if filters else 1
+    return Setting(stages, funnel.items, tuple(funnel.keep), number, filters)
+
+
+def reference(setting: Setting) -> Setting:
+    """The same with exact filters and one sub-batch: what a setting may lose little to."""
+    exact = (FILTERS[0],) * len(setting.filters)
+    return replace(setting, sub_batches=1, filters=exact)
+
+
+def settings(config: Config, sub_batches: Sequence[int] = SUB_BATCHES) -> list[Setting]:
+    """Each stage alone and the whole funnel, over items a stage, filters and sub-batches.
 
     The first stage ranks all items, a half, a quarter, ... of them, and inner stages keep the
-    length of the served list, twice that, four times, ..., less than they get. What the
-    configuration says is among them.
+    length of the served list, twice that, four times, ..., less than they get. Filters are all
+    exact, or all but the last have bins. What the configuration says is among them.
 
     Raises
     ------
@@ -57,6 +78,7 @@ def settings(funnel: FunnelConfig, sub_batches: Sequence[int] = SUB_BATCHES) -> 
     """
     if min(sub_batches, default=0) < 1:
         raise ConfigError(f"sub-batches must be numbers from 1 on, not {list(sub_batches)}")
+    funnel = config.funnel
     k = funnel.keep[-1]
     count = len(funnel.stages)
     sizes = [funnel.items]
@@ -64,13 +86,15 @@ def settings(funnel: FunnelConfig, sub_batches: Sequence[int] = SUB_BATCHES) -> 
         sizes.append(sizes[-1] // 2)
     found = [Setting((stage,), items, (k,)) for stage in range(count) for items in sizes]
     if count > 1:
+        numbers = sorted({1, *sub_batches})
         for items in sizes:
             choices = [k << i for i in range(items.bit_length()) if k << i < items] or [k]
             for inner in combinations_with_replacement(reversed(choices), count - 1):
-                for number in sorted({1, *sub_batches}):
-                    found.append(Setting(tuple(range(count)), items, (*inner, k), number))
-        own = Setting(tuple(range(count)), funnel.items, tuple(funnel.keep), funnel.sub_batches)
-        for setting in (Setting(own.stages, own.items, own.keep), own):
+                for kind, number in product(FILTERS, numbers):
+                    filters = (kind,) * (count - 1)
+                    found.append(Setting(tuple(range(count)), items, (*inner, k), number, filters))
+        own = configured(config)
+        for setting in (reference(own), replace(own, sub_batches=1), own):
             if setting not in found:
                 found.append(setting)
     return found
@@ -101,21 +125,30 @@ def sweep(
         :class:`Setting` says, ``macs`` of a query, whether it is the ``configured`` one, and for
         ``float`` and ``int8`` the metrics of :mod:`rpaccel.quality`, and besides paired
         differences of NDCG as ``mean``, ``low``, ``high``: ``against_last``, to the last stage
-        ranking all items alone; ``against_unbatched``, to the same with one sub-batch; int8 has
+        ranking all items alone; ``against_unbatched``, to the same with one sub-batch;
+        ``against_exact``, to the same with one sub-batch and exact filters; int8 has
         ``against_float``.
     """
     funnel = config.funnel
     measured: dict[tuple[str, Setting], Values] = {}
-    every = settings(funnel, sub_batches)
+    every = settings(config, sub_batches)
+    thresholds = [threshold_entry(t) for t in funnel.threshold or [0] * len(funnel.stages)]
+    bins = [Bins(config.hardware.bins, threshold) for threshold in thresholds]
     for setting in progress(every):
         for kind in KINDS:
             measured[kind, setting] = scored.values(
-                kind, setting.stages, setting.keep, setting.sub_batch, items=setting.items
+                kind,
+                setting.stages,
+                setting.keep,
+                setting.sub_batch,
+                items=setting.items,
+                filters=[
+                    bins[stage] if kind_of == "bins" else None
+                    for stage, kind_of in zip(setting.stages, setting.filters, strict=False)
+                ],
             )
     last = Setting((len(funnel.stages) - 1,), funnel.items, (funnel.keep[-1],))
-    configured = Setting(
-        tuple(range(len(funnel.stages))), funnel.items, tuple(funnel.keep), funnel.sub_batches
-    )
+    own = configured(config)
     rows = []
     for setting in every:
         row: dict[str, Any] = {
@@ -124,9 +157,10 @@ def sweep(
             "keep": list(setting.keep),
             "sub_batches": setting.sub_batches,
             "macs": _macs(config, setting),
-            "configured": setting == configured,
+            "filters": list(setting.filters),
+            "configured": setting == own,
         }
-        alone = Setting(setting.stages, setting.items, setting.keep)
+        unbatched = replace(setting, sub_batches=1)
         for kind in KINDS:
             values = measured[kind, setting]
 
@@ -135,7 +169,8 @@ def sweep(
 
             row[kind] = summary({kind: values})[kind]
             row[kind]["against_last"] = gap(measured[kind, last])
-            row[kind]["against_unbatched"] = gap(measured[kind, alone])
+            row[kind]["against_unbatched"] = gap(measured[kind, unbatched])
+            row[kind]["against_exact"] = gap(measured[kind, reference(setting)])
             if kind == "int8":
                 row[kind]["against_float"] = gap(measured["float", setting])
         rows.append(row)

@@ -37,25 +37,41 @@ def sweep_table(report: Report) -> str:
         body.append(
             [
                 ("* " if row["configured"] else "  ") + _name(row),
+                "/".join(dict.fromkeys(row["filters"])),
                 str(row["sub_batches"]),
                 f"{row['macs'] / 1e6:.2f}",
                 f"{row['float']['ndcg']['mean']:.4f}",
                 *(f"{int8['ndcg'][key]:.4f}" for key in ("mean", "low", "high")),
                 f"{int8['ndcg_constant']['mean']:.4f}",
                 *_relative(row, "against_last"),
-                *(_relative(row, "against_unbatched") if row["sub_batches"] > 1 else [""] * 3),
+                *(_relative(row, "against_exact") if _differs(row) else [""] * 3),
             ]
         )
     head = [
-        "", "sub-batches", "M MACs", "float", "int8", "from", "to", "constant",
-        "- last alone", "from", "to", "- unbatched", "from", "to",
+        "", "filter", "sub-batches", "M MACs", "float", "int8", "from", "to", "constant",
+        "- last alone", "from", "to", "- exact, unbatched", "from", "to",
     ]  # fmt: skip
     title = (
         f"{report['name']}: NDCG@{k} of {report['queries']} queries, {LEVEL:.0%} intervals; "
         f"relative differences query by query, in int8, to {report['stages'][-1]} alone on all "
-        f"items and to the same with one sub-batch; * the configuration"
+        f"items and to the same with exact filters and one sub-batch; * the configuration"
     )
-    return grid(title, head, body)
+    return grid(title, head, body) + "\n" + _loss(report)
+
+
+def _differs(row: Report) -> bool:
+    """Whether a setting has sub-batches or a filter that is not exact."""
+    return row["sub_batches"] > 1 or "bins" in row["filters"]
+
+
+def _loss(report: Report) -> str:
+    """What the configuration loses to the exact, unbatched funnel."""
+    (own,) = [row for row in report["settings"] if row["configured"]]
+    mean, low, high = _relative(own, "against_exact")
+    return (
+        f"The configuration against the same with exact filters and one sub-batch, int8: "
+        f"NDCG@{report['k']} {mean}, from {low} to {high}"
+    )
 
 
 def draw_sweep(report: Report, path: Path) -> None:
@@ -84,7 +100,7 @@ def _draw_work(axis: Any, report: Report) -> None:
     """NDCG against multiply-accumulates a query, a line for each stage alone and the funnel."""
     groups: dict[str, list[Report]] = {}
     for row in report["settings"]:
-        if row["sub_batches"] == 1:
+        if not _differs(row):
             alone = len(row["stages"]) == 1
             name = f"{row['stages'][0]} alone" if alone else f"funnel, {row['items']} items"
             groups.setdefault(name, []).append(row)
@@ -113,18 +129,18 @@ def _draw_work(axis: Any, report: Report) -> None:
 
 
 def _draw_batches(axis: Any, report: Report, funnels: list[Report]) -> None:
-    """Loss of each number of sub-batches against one, for funnels that rank all items."""
+    """Loss of filters and sub-batches to an exact, unbatched funnel, for all items ranked."""
     most = max(row["items"] for row in funnels)
-    rows = [row for row in funnels if row["items"] == most]
+    rows = [row for row in funnels if row["items"] == most and _differs(row)]
     keeps = sorted({tuple(row["keep"]) for row in rows})
-    counts = sorted({row["sub_batches"] for row in rows if row["sub_batches"] > 1})
-    for number, count in enumerate(counts):
+    kinds = sorted({("/".join(dict.fromkeys(row["filters"])), row["sub_batches"]) for row in rows})
+    for number, (filters, count) in enumerate(kinds):
         at, gaps = [], []
-        for place, keep in enumerate(keeps):
-            for row in rows:
-                if tuple(row["keep"]) == keep and row["sub_batches"] == count:
-                    at.append(place + (number - (len(counts) - 1) / 2) * 0.8 / len(counts))
-                    gaps.append(row["int8"]["against_unbatched"])
+        for row in rows:
+            if ("/".join(dict.fromkeys(row["filters"])), row["sub_batches"]) == (filters, count):
+                shift = (number - (len(kinds) - 1) / 2) * 0.8 / len(kinds)
+                at.append(keeps.index(tuple(row["keep"])) + shift)
+                gaps.append(row["int8"]["against_exact"])
         axis.errorbar(
             at,
             [gap["mean"] for gap in gaps],
@@ -132,16 +148,16 @@ def _draw_batches(axis: Any, report: Report, funnels: list[Report]) -> None:
                 [gap["mean"] - gap["low"] for gap in gaps],
                 [gap["high"] - gap["mean"] for gap in gaps],
             ],
-            fmt="o",
+            fmt="s" if "bins" in filters else "o",
             capsize=3,
-            color=COLOURS[number % len(COLOURS)],
-            label=f"{count} sub-batches",
+            color=COLOURS[count.bit_length() % len(COLOURS)],
+            label=f"{filters}, {count} sub-batch{'es' if count > 1 else ''}",
         )
     axis.axhline(0, color="black", linewidth=0.8)
     axis.set_xticks(
         range(len(keeps)), [" → ".join(str(k) for k in (most, *keep)) for keep in keeps]
     )
-    axis.set_ylabel(f"NDCG@{report['k']}, difference to one sub-batch")
-    axis.set_title("What sub-batches cost, query by query")
+    axis.set_ylabel(f"NDCG@{report['k']}, difference to exact and unbatched")
+    axis.set_title("What filters and sub-batches cost, query by query")
     axis.grid(axis="y", alpha=0.3)
     axis.legend(fontsize="small")

@@ -1,4 +1,4 @@
-"""Training of the configuration's models with PyTorch, from MovieLens to float weights."""
+"""Training of the configuration's models with PyTorch, from data to float weights."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 
 from rpaccel.config import Config, ModelConfig
 from rpaccel.errors import ConfigError, ToolError
+from rpaccel.train_clicks import ClickTrainer
+from rpaccel.train_network import Network
+from sw_model.click_log import ClickLog
 from sw_model.dataset import Candidates, Dataset
-from sw_model.dlrm import FloatLayer, FloatModel
+from sw_model.datasets import open_dataset
+from sw_model.dlrm import FloatModel
 from sw_model.metrics import ndcg
 from sw_model.movielens import LIKED, Split
 
@@ -69,7 +73,7 @@ def train(
     output: str | Path,
     *,
     recipe: Recipe = RECIPE,
-    dataset: Dataset | None = None,
+    dataset: Dataset | ClickLog | None = None,
 ) -> list[Path]:
     """Train every model of a configuration and write ``MODEL.safetensors`` for each.
 
@@ -82,7 +86,8 @@ def train(
     output : path
         Folder for the weights, made if it is missing.
     recipe : Recipe
-    dataset : Dataset, optional
+        For MovieLens; click logs have :data:`rpaccel.train_clicks.CLICK_RECIPE`.
+    dataset : Dataset or ClickLog, optional
         By default the one of ``config.data.source``.
 
     Returns
@@ -99,9 +104,9 @@ def train(
     """
     torch = _torch()
     if dataset is None:
-        if config.data.source == "random":
+        dataset = open_dataset(config)
+        if dataset is None:
             raise ConfigError("data.source = 'random' has nothing to train on")
-        dataset = Dataset(config.features)
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
@@ -110,7 +115,11 @@ def train(
     try:
         paths = []
         for model in config.models:
-            trainer = _Trainer(torch, config, model, dataset, recipe)
+            trainer: _Trainer | ClickTrainer
+            if isinstance(dataset, ClickLog):
+                trainer = ClickTrainer(torch, config, model, dataset)
+            else:
+                trainer = _Trainer(torch, config, model, dataset, recipe)
             paths.append(output / f"{model.name}.safetensors")
             trainer.run().save(paths[-1])
         return paths
@@ -129,41 +138,20 @@ def _torch() -> Any:
     return torch
 
 
-class _Trainer:
+class _Trainer(Network):
     """Trains one model."""
 
     def __init__(
         self, torch: Any, config: Config, model: ModelConfig, dataset: Dataset, recipe: Recipe
     ) -> None:
-        self.torch = torch
-        self.model = model
+        super().__init__(torch, config, model)
         self.dataset = dataset
         self.recipe = recipe
-        self.features = config.features
-        self.rng = np.random.default_rng(config.data.seed)
-        torch.manual_seed(config.data.seed)
         self.queries = dataset.candidates(
             Split.CALIBRATION,
             items=min(recipe.validation_items, dataset.movies // 2),
             seed=config.data.seed,
         )[: recipe.validation_queries]
-        self.tables = torch.nn.ModuleDict()
-        for t in self.features.tables:
-            # One more row, of zeros, for the empty slots of a bag.
-            table = torch.nn.EmbeddingBag(
-                t.rows + 1, model.row_elements(t.name), mode="sum", padding_idx=t.rows
-            )
-            torch.nn.init.normal_(table.weight, std=0.05)
-            self.tables[t.name] = table
-        layers = model.layers(self.features)
-        self.bottom, self.top = (
-            torch.nn.ModuleList(
-                torch.nn.Linear(inputs, outputs)
-                for name, (outputs, inputs) in layers.items()
-                if name.startswith(part)
-            )
-            for part in ("bottom.", "top.")
-        )
         self.dense_query = torch.from_numpy(dataset.dense_query)
         self.dense_item = torch.from_numpy(dataset.dense_item)
         self.bags = {
@@ -173,32 +161,12 @@ class _Trainer:
 
     def logits(self, users: torch.Tensor, movies: torch.Tensor) -> torch.Tensor:
         """Logits of pairs, with dropout: the float model's formula in PyTorch."""
-        torch, relu = self.torch, self.torch.relu
-        parts = []
-        multiplied = {}
-        for t in self.features.tables:
-            pooled = self.tables[t.name](self.bags[t.name][users if t.scope == "query" else movies])
-            if t.name in ("user", "movie"):
-                pooled = torch.nn.functional.dropout(pooled, self.recipe.dropout)
-            multiplied[t.name], part = self._split(t.name, pooled)
-            parts.append(part)
-        if self.bottom:
-            x = torch.cat([self.dense_query[users], self.dense_item[movies]], dim=1)
-            for layer in self.bottom:
-                x = relu(layer(x))
-            parts.append(x)
-        x = torch.cat(parts, dim=1)
-        for layer in self.top[:-1]:
-            x = relu(layer(x))
-        if self.model.product:
-            first, second = (multiplied[name] for name in self.model.product)
-            x = torch.cat([first * second, x], dim=1)
-        return self.top[-1](x)[:, 0]
-
-    def _split(self, table: str, rows: Any) -> tuple[Any, Any]:
-        """The product's part of rows or pooled vectors of a table, and the rest."""
-        at = self.model.row_elements(table) - self.model.dimension(table)
-        return rows[:, :at], rows[:, at:]
+        dense = self.torch.cat([self.dense_query[users], self.dense_item[movies]], dim=1)
+        bags = {
+            t.name: self.bags[t.name][users if t.scope == "query" else movies]
+            for t in self.features.tables
+        }
+        return self.forward(dense, bags, dict.fromkeys(("user", "movie"), self.recipe.dropout))
 
     def examples(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         """Users, movies and targets of an epoch, shuffled, with newly drawn negatives."""
@@ -223,16 +191,15 @@ class _Trainer:
     ) -> torch.Tensor:
         """What training minimises, a scalar."""
         logits = self.logits(users, movies)
-        excess = self.torch.relu(logits.abs() - self.recipe.logit_limit)
-        entropy = self.torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
-        return entropy + self.recipe.logit_penalty * excess.square().mean()
+        return self.loss(
+            logits, targets, limit=self.recipe.logit_limit, penalty=self.recipe.logit_penalty
+        )
 
     def run(self) -> FloatModel:
         """Train, and return the model of the epoch that validates best."""
         torch, recipe = self.torch, self.recipe
-        modules = torch.nn.ModuleList([self.tables, self.bottom, self.top])
         optimiser = torch.optim.AdamW(
-            modules.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+            self.modules().parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.05, recipe.epochs)
         best, quality = self.snapshot(), -1.0
@@ -265,23 +232,3 @@ class _Trainer:
             return float(ndcg(served, query.relevant.sum()))
 
         return float(np.mean([one(query) for query in self.queries]))
-
-    def snapshot(self) -> FloatModel:
-        """The weights as they are now."""
-
-        def array(parameter: torch.Tensor) -> NDArray[np.float32]:
-            return parameter.detach().numpy().copy()
-
-        def layers(mlp: Any) -> list[FloatLayer]:
-            return [FloatLayer(array(layer.weight), array(layer.bias)) for layer in mlp]
-
-        split = {
-            name: self._split(name, array(table.weight)[:-1]) for name, table in self.tables.items()
-        }
-        return FloatModel(
-            self.model.name,
-            {name: rows for name, (_, rows) in split.items()},
-            layers(self.bottom),
-            layers(self.top),
-            {name: split[name][0] for name in self.model.product},
-        )

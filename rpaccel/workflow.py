@@ -31,7 +31,7 @@ from sw_model.random_models import random_models, random_query
 from sw_model.topk import filters_of
 
 if TYPE_CHECKING:
-    from sw_model.dataset import Candidates, Dataset
+    from sw_model.datasets import RankingTask
     from sw_model.dlrm import FloatModel, Inputs
     from sw_model.quantisation_error import TensorError
 
@@ -102,14 +102,14 @@ class Workflow:
         self.config = config
 
     @cached_property
-    def dataset(self) -> Dataset | None:
+    def dataset(self) -> RankingTask | None:
         """The data set; None where models and queries are random."""
         if self.config.data.source == "random":
             return None
-        from sw_model.dataset import Dataset
+        from sw_model.datasets import open_dataset
 
         log.info("reading %s", self.config.data.source)
-        return Dataset(self.config.features)
+        return open_dataset(self.config)
 
     @cached_property
     def float_models(self) -> list[FloatModel]:
@@ -124,7 +124,7 @@ class Workflow:
         ]
 
     @cached_property
-    def _calibration(self) -> list[Candidates]:
+    def _calibration(self) -> list[Any]:
         from sw_model.movielens import Split
 
         assert self.dataset is not None
@@ -136,8 +136,8 @@ class Workflow:
         )
 
     @cached_property
-    def candidates(self) -> list[Candidates]:
-        """Labelled queries of the test split: one for each user who has held-out movies."""
+    def candidates(self) -> list[Any]:
+        """Labelled queries of the test split."""
         from sw_model.movielens import Split
 
         assert self.dataset is not None
@@ -160,7 +160,7 @@ class Workflow:
             for model in self.float_models
         ]
 
-    def _inputs(self, queries: Sequence[Candidates]) -> Inputs:
+    def _inputs(self, queries: Sequence[Any]) -> Inputs:
         """Real inputs of all candidates of some queries."""
         from sw_model.dlrm import Inputs
 
@@ -193,17 +193,12 @@ class Workflow:
         """How often the calibration queries touch each row, for each stage."""
         if self.dataset is None:
             return None
-        counts = {}
-        for table in self.config.features.tables:
-            bags = self.dataset.bags[table.name]
-            rows = [
-                bags[[c.user] * len(c.movies) if table.scope == "query" else c.movies].ravel()
-                for c in self._calibration
-            ]
-            touched = np.concatenate(rows)
-            counts[table.name] = np.bincount(
-                touched[touched < table.rows], minlength=table.rows
-            ).astype(np.float64)
+        counts = {t.name: np.zeros(t.rows) for t in self.config.features.tables}
+        for query in map(self.dataset.query, self._calibration):
+            for table in self.config.features.tables:
+                rows = query.indices[table.name].ravel()
+                times = query.items if table.scope == "query" else 1
+                np.add.at(counts[table.name], rows[rows < table.rows], times)
         return [counts] * len(self.config.funnel.stages)
 
     @cached_property

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TABLES", "Popularity", "trace"]
+__all__ = ["TABLES", "Popularity", "mix", "trace"]
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def trace(
         if lifetime is not None:
             age = np.arange(first, first + n) / lifetime
             for column, table in enumerate(tables):
-                key = _mix(np.uint64(seed % 2**64)) ^ np.uint64(column)
+                key = mix(np.uint64(seed % 2**64)) ^ np.uint64(column)
                 ranks[:, column] = _drifted(ranks[:, column], table.rows, age, key)
         yield ranks
 
@@ -165,10 +165,10 @@ def _drifted(
     """Table rows that have the given popularity ranks at the given ages, in stretches."""
     # The latest stretch comes first: it exchanges popularities, whoever had them before.
     for stretch in range(int(age[-1]), -1, -1):
-        salt = _mix(key ^ _mix(np.uint64(stretch)))
+        salt = mix(key ^ mix(np.uint64(stretch)))
         partners = _partners(ranks, rows, salt)
         pair = np.minimum(ranks, partners).astype(np.uint64)
-        when = (_mix(pair ^ _mix(salt)) >> np.uint64(11)) * 2.0**-53
+        when = (mix(pair ^ mix(salt)) >> np.uint64(11)) * 2.0**-53
         ranks = np.where(when < age - stretch, partners, ranks)
     return ranks
 
@@ -184,12 +184,12 @@ def _partners(ranks: NDArray[np.int64], rows: int, salt: np.uint64) -> NDArray[n
     height = rows // columns
     y, x = np.divmod(ranks, columns)
     x2 = (int(salt % np.uint64(columns)) - x) % columns
-    common = _mix(np.minimum(x, x2).astype(np.uint64) ^ salt) % np.uint64(height)
+    common = mix(np.minimum(x, x2).astype(np.uint64) ^ salt) % np.uint64(height)
     y2 = (common.astype(np.int64) - y) % height
     return np.where(y < height, y2 * columns + x2, ranks)
 
 
-def _mix(x: Any) -> Any:
+def mix(x: Any) -> Any:
     """Hash 64 bits: the finaliser of SplitMix64 (Steele, Lea and Flood, 2014)."""
     with np.errstate(over="ignore"):
         x = x + np.uint64(0x9E3779B97F4A7C15)

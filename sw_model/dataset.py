@@ -14,7 +14,7 @@ from sw_model.dlrm import Inputs
 from sw_model.movielens import LIKED, MovieLens, Split, load, split_by_time
 from sw_model.query import Query
 
-__all__ = ["DENSE_SCALE", "Candidates", "Dataset", "quantise_dense"]
+__all__ = ["DENSE_RANGE", "DENSE_SCALE", "Candidates", "Dataset", "quantise_dense"]
 
 DENSE_RANGE = 4.0
 """Dense inputs are standardised and clipped to this many standard deviations."""
@@ -97,12 +97,18 @@ class Dataset:
         """Number of movies."""
         return len(self.data.movie_ids)
 
+    def unrated(self, user: int) -> NDArray[np.int64]:
+        """Movies that a user did not rate in any split, ascending."""
+        order, starts = self._by_user
+        mask = np.ones(self.movies, dtype=bool)
+        mask[self.data.movies[order[starts[user] : starts[user + 1]]]] = False
+        return np.flatnonzero(mask)
+
     @cached_property
-    def rated(self) -> NDArray[np.bool_]:
-        """Whether a user rated a movie, in any split: bool, shape (users, movies)."""
-        rated = np.zeros((self.users, self.movies), dtype=bool)
-        rated[self.data.users, self.data.movies] = True
-        return rated
+    def _by_user(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ratings in order of users, and where each user's begin."""
+        order = np.argsort(self.data.users, kind="stable")
+        return order, np.searchsorted(self.data.users[order], np.arange(self.users + 1))
 
     def inputs(self, users: NDArray[np.int64], movies: NDArray[np.int64]) -> Inputs:
         """Real model inputs of pairs, ``users`` and ``movies`` of shape (n,)."""
@@ -168,7 +174,7 @@ class Dataset:
         queries = []
         for user in chosen.tolist():
             rng = np.random.default_rng([seed, split, user])
-            unrated = np.flatnonzero(~self.rated[user])
+            unrated = self.unrated(user)
             relevant = liked[users == user][: max(1, items // 2)]
             if items - len(relevant) > len(unrated):
                 raise ConfigError(

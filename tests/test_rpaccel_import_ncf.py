@@ -171,8 +171,10 @@ def test_bad_arguments(rng, tmp_path):
         import_model(config("gmf"), "n", tmp_path / "m.h5")
     with pytest.raises(DataError, match="m.h5: there is no such file"):
         import_model(config("gmf"), "m", tmp_path / "m.h5")
-    with pytest.raises(ConfigError, match=r"must end in .h5, .hdf5, .pt or .pth, not '.onnx'"):
-        import_model(config("gmf"), "m", tmp_path / "m.onnx")
+    with pytest.raises(
+        ConfigError, match=r"must end in .h5, .hdf5, .pt, .pth or .onnx, not '.npz'"
+    ):
+        import_model(config("gmf"), "m", tmp_path / "m.npz")
     path = write(tmp_path / "m.h5", arrays(rng, "mlp"))
     more = [*TABLES[::-1], {"name": "year", "rows": 3}]
     model = {"name": "m", "dimensions": 2, "top": [1]}

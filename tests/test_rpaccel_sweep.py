@@ -8,12 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from rpaccel.cli import app
-from rpaccel.config import FunnelConfig
 from rpaccel.errors import ConfigError
 from rpaccel.quality import ScoredQueries
 from rpaccel.sweep import Setting, settings, sweep
 from rpaccel.sweep_report import draw_sweep, sweep_table
 from sw_model.metrics import ndcg
+from sw_model.topk import Bins, threshold_entry
 from tests.workloads import workload
 
 ROOT = Path(__file__).parents[1]
@@ -31,30 +31,43 @@ def scored(rng) -> ScoredQueries:
 
 
 def test_settings():
-    funnel = FunnelConfig(stages=["a", "b"], items=40, keep=[12, 8], sub_batches=3)
-    found = settings(funnel, (1, 4))
+    config = workload(items=40, keep=[12, 8], sub_batches=3)
+    found = settings(config, (1, 4))
     assert len(set(found)) == len(found)
     assert {(s.stages, s.items) for s in found if len(s.stages) == 1} == {
         ((0,), 40), ((0,), 20), ((0,), 10), ((1,), 40), ((1,), 20), ((1,), 10),
     }  # fmt: skip
-    whole = {(s.items, s.keep[0], s.sub_batches) for s in found if len(s.stages) == 2}
+    whole = {(s.items, s.keep[0], s.sub_batches, *s.filters) for s in found if len(s.stages) == 2}
     grid = [(40, 8), (40, 16), (40, 32), (20, 8), (20, 16), (10, 8)]
-    own = {(40, 12, 1), (40, 12, 3)}
-    assert whole == {(n, keep, b) for n, keep in grid for b in (1, 4)} | own
+    own = {(40, 12, 1, "exact"), (40, 12, 3, "exact")}
+    swept = {(n, keep, b, f) for n, keep in grid for b in (1, 4) for f in ("exact", "bins")}
+    assert whole == swept | own
     assert Setting((0, 1), 10, (8, 8), 4).sub_batch == 3
+    binned = workload(items=40, keep=[12, 8], hardware={"filter": ["bins", "exact"]})
+    more = {s for s in settings(binned, (1,)) if s.keep[0] == 12}
+    assert more == {
+        Setting((0, 1), 40, (12, 8), number, (kind,))
+        for number, kind in ((1, "exact"), (1, "bins"), (3, "bins"))
+    }
+
+
+def funnel_of(items, keep, sub_batches=1):
+    shape = {"dimensions": 3, "bottom": [5], "top": [6, 1]}
+    models = [{"name": "abc"[i], **shape} for i in range(len(keep))]
+    return workload(models=models, items=items, keep=keep, sub_batches=sub_batches)
 
 
 def test_settings_of_other_funnels():
-    three = FunnelConfig(stages=["a", "b", "c"], items=32, keep=[16, 8, 4], sub_batches=2)
-    found = [s for s in settings(three) if len(s.stages) == 3]
+    found = [s for s in settings(funnel_of(32, [16, 8, 4], 2)) if len(s.stages) == 3]
     for setting in found:
         numbers = [setting.items, *setting.keep]
         assert numbers == sorted(numbers, reverse=True)
-    assert Setting((0, 1, 2), 32, (16, 8, 4), 2) in found
-    one = FunnelConfig(stages=["a"], items=30, keep=[20])
+        assert len(setting.filters) == 2
+    assert Setting((0, 1, 2), 32, (16, 8, 4), 2, ("exact", "exact")) in found
+    one = funnel_of(30, [20])
     assert settings(one) == [Setting((0,), 30, (20,))]
-    full = FunnelConfig(stages=["a", "b"], items=8, keep=[8, 8])
-    assert all(s.keep == (8, 8) for s in settings(full) if len(s.stages) == 2)
+    found = settings(funnel_of(8, [8, 8]))
+    assert all(s.keep == (8, 8) for s in found if len(s.stages) == 2)
     with pytest.raises(ConfigError, match=r"sub-batches must be numbers from 1 on, not \[0, 2\]"):
         settings(one, (0, 2))
 
@@ -65,6 +78,7 @@ def test_sweep(scored):
     rows = {
         (tuple(r["stages"]), r["items"], r["keep"][0], r["sub_batches"]): r
         for r in report["settings"]
+        if "bins" not in r["filters"]
     }
     assert sum(r["configured"] for r in rows.values()) == 1
     both = ("front", "back")
@@ -86,6 +100,7 @@ def test_sweep(scored):
         for against, other in (
             ("against_last", rows[("back",), 40, 8, 1]),
             ("against_unbatched", rows[both, 40, 12, 1]),
+            ("against_exact", rows[both, 40, 12, 1]),
         ):
             gap = own[kind][against]
             assert gap["mean"] == pytest.approx(mean - other[kind]["ndcg"]["mean"])
@@ -95,17 +110,54 @@ def test_sweep(scored):
     assert gap == pytest.approx(own["int8"]["ndcg"]["mean"] - own["float"]["ndcg"]["mean"])
 
 
+def test_bins_against_exact(scored):
+    """Bins lose to exact filters, as the filter of the golden model says; fewer lose more."""
+    found = {}
+    for bins in (2, 64):
+        config = workload(items=ITEMS, keep=[12, 8], sub_batches=2, hardware={"bins": bins})
+        rows = sweep(config, scored, sub_batches=(4,))["settings"]
+        for r in rows:
+            if (len(r["stages"]), r["items"], r["keep"][0]) == (2, 40, 16):
+                found[bins, *r["filters"], r["sub_batches"]] = r["int8"]
+        served = scored.values("int8", [0, 1], [16, 8], 10, filters=[Bins(bins, 0)])["ndcg"]
+        binned, exact = found[bins, "bins", 4], found[bins, "exact", 1]
+        assert binned["ndcg"]["mean"] == pytest.approx(served.mean())
+        gap = binned["against_exact"]
+        assert gap["mean"] == pytest.approx(binned["ndcg"]["mean"] - exact["ndcg"]["mean"])
+        unbatched = binned["ndcg"]["mean"] - found[bins, "bins", 1]["ndcg"]["mean"]
+        assert binned["against_unbatched"]["mean"] == pytest.approx(unbatched)
+        assert exact["against_exact"]["mean"] == 0
+    losses = [found[bins, "bins", 1]["against_exact"]["high"] for bins in (2, 64)]
+    assert losses[0] < losses[1]
+    assert losses[0] < 0
+
+
+def test_a_threshold_belongs_to_bins(scored):
+    config = workload(
+        items=ITEMS, keep=[12, 8], hardware={"filter": ["bins", "exact"]}, threshold=[0.99, 0.0]
+    )
+    rows = sweep(config, scored, sub_batches=(1,))["settings"]
+    (own,) = [r for r in rows if r["configured"]]
+    assert own["filters"] == ["bins"]
+    for entry, equal in ((threshold_entry(0.99), True), (0, False)):
+        served = scored.values("float", [0, 1], [12, 8], 14, filters=[Bins(16, entry)])["ndcg"]
+        assert (own["float"]["ndcg"]["mean"] == pytest.approx(served.mean())) == equal
+
+
 def test_table_and_picture(scored, tmp_path):
     config = workload(items=ITEMS, keep=[12, 8], sub_batches=2)
     report = sweep(config, scored, sub_batches=(2,))
     lines = sweep_table(report).splitlines()
-    assert len(lines) == 3 + len(report["settings"])
+    assert len(lines) == 4 + len(report["settings"])
     (own,) = [line for line in lines[3:] if line.strip().startswith("*")]
     row = next(r for r in report["settings"] if r["configured"])
-    assert own.split()[:7] == ["*", "front", "40", "->", "back", "12", "2"]
+    assert own.split()[:7] == ["*", "front", "40", "->", "back", "12", "exact"]
     assert f"{row['int8']['ndcg']['mean']:.4f}" in own
-    base = row["int8"]["ndcg"]["mean"] - row["int8"]["against_unbatched"]["mean"]
-    assert f"{row['int8']['against_unbatched']['mean'] / base:+.2%}" in own
+    base = row["int8"]["ndcg"]["mean"] - row["int8"]["against_exact"]["mean"]
+    loss = f"{row['int8']['against_exact']['mean'] / base:+.2%}"
+    assert loss in own
+    assert lines[-1].startswith("The configuration against the same with exact filters and one sub")
+    assert f"NDCG@8 {loss}, from" in lines[-1]
     draw_sweep(report, tmp_path / "quality.png")
     assert (tmp_path / "quality.png").stat().st_size > 20_000
 

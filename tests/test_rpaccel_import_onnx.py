@@ -1,0 +1,342 @@
+"""ONNX graphs of DLRM and NeuMF, against onnx's own evaluator."""
+
+import sys
+from itertools import pairwise
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from typer.testing import CliRunner
+
+from rpaccel.cli import app
+from rpaccel.config import Config, load
+from rpaccel.errors import DataError, ToolError
+from rpaccel.importer import import_model
+from sw_model.dlrm import FloatModel, Inputs
+from tests.workloads import workload
+
+ROWS, LOOKUPS, DENSE = {"c0": 50, "c1": 9, "c2": 40}, {"c0": 1, "c1": 3, "c2": 1}, 5
+DLRM = {"name": "m", "dimensions": {"c0": 4, "c1": 6, "c2": 2}, "bottom": [7, 3], "top": [8, 6, 1]}
+ITEMS = 64
+
+
+def config(**model) -> Config:
+    tables = [{"name": n, "rows": r, "lookups": LOOKUPS[n]} for n, r in ROWS.items()]
+    return workload(models=[DLRM | model], tables=tables, dense=(0, DENSE), keep=[8])
+
+
+NEUMF = [{"name": "user", "rows": 7, "scope": "query"}, {"name": "item", "rows": 11}]
+
+
+def neumf_config(**model) -> Config:
+    shape = {
+        "name": "m", "kind": "neumf", "factors": 3, "product": ["user", "item"],
+        "dimensions": {"user": 4, "item": 2}, "top": [5, 2, 1],
+    }  # fmt: skip
+    return workload(models=[shape | model], tables=NEUMF, dense=(0, 0), keep=[8])
+
+
+class Builder:
+    """Collects nodes and constants of a graph."""
+
+    def __init__(self, rng):
+        self.rng = rng
+        self.nodes, self.constants, self.inputs = [], [], []
+
+    def node(self, op, *arguments, **attributes):
+        name = f"{op.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, arguments, [f"{name}_out"], name=name, **attributes))
+        return f"{name}_out"
+
+    def constant(self, values):
+        name = f"w{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def normal(self, *shape):
+        return self.constant(self.rng.normal(0, 0.5, shape).astype(np.float32))
+
+    def input(self, name, *shape, kind=TensorProto.INT64):
+        self.inputs.append(helper.make_tensor_value_info(name, kind, ["n", *shape]))
+        return name
+
+    def layer(self, x, inputs, outputs, *, how="gemm", relu=True):
+        if how == "gemm":
+            x = self.node("Gemm", x, self.normal(outputs, inputs), self.normal(outputs), transB=1)
+        elif how == "untransposed":
+            x = self.node("Gemm", x, self.normal(inputs, outputs), self.normal(outputs))
+        elif how == "transposed":
+            weight = self.node("Transpose", self.normal(outputs, inputs), perm=[1, 0])
+            x = self.node("MatMul", x, weight)
+        else:
+            x = self.node("MatMul", x, self.normal(inputs, outputs))
+            x = self.node("Add", self.normal(outputs), x)
+        return self.node("Relu", x) if relu else x
+
+    def bag(self, table, ids, lookups):
+        x = self.node("Gather", table, ids)
+        if lookups > 1:
+            return self.node("ReduceSum", x, self.constant([1]), keepdims=0)
+        return self.node("Squeeze", x, self.constant([1]))
+
+    def save(self, path, output):
+        out = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["n", "k"])
+        graph = helper.make_graph(self.nodes, "g", self.inputs, [out], self.constants)
+        opsets = [helper.make_opsetid("", 17)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+        onnx.save(model, path)
+        return path
+
+
+def dlrm(rng, path, *, how="gemm", order=("c2", "bottom", "c0", "c1"), change=None):
+    """A DLRM whose inputs are named after the tables; ``change`` may add to its end."""
+    b = Builder(rng)
+    parts = {}
+    for name in ("c1", "c2", "c0"):  # not the configuration's order: names tell
+        ids = b.input(name, LOOKUPS[name])
+        table = b.normal(ROWS[name], DLRM["dimensions"][name])
+        parts[name] = b.bag(table, ids, LOOKUPS[name])
+    x = b.input("dense", DENSE, kind=TensorProto.FLOAT)
+    widths = [DENSE, *DLRM["bottom"]]
+    for inputs, outputs in pairwise(widths):
+        x = b.layer(x, inputs, outputs, how=how)
+    parts["bottom"] = x
+    x = b.node("Concat", *(parts[name] for name in order), axis=1)
+    joined = sum((DLRM["dimensions"] | {"bottom": DLRM["bottom"][-1]})[name] for name in order)
+    widths = [joined, *DLRM["top"]]
+    for i, (inputs, outputs) in enumerate(pairwise(widths)):
+        x = b.layer(x, inputs, outputs, how=how, relu=i + 1 < len(DLRM["top"]))
+    return b.save(path, change(b, x) if change else b.node("Sigmoid", x))
+
+
+def inputs_of(rng, config: Config) -> Inputs:
+    indices = {t.name: rng.integers(0, t.rows, (ITEMS, t.lookups)) for t in config.features.tables}
+    dense = rng.normal(size=(ITEMS, config.features.dense)).astype(np.float32)
+    return Inputs(dense, indices)
+
+
+def check(path, model: FloatModel, inputs: Inputs, feeds, *, logit=False):
+    """Scores equal those of onnx's evaluator."""
+    (theirs,) = ReferenceEvaluator(str(path)).run(None, feeds)
+    ours = model(inputs).astype(np.float64)
+    ours = ours if logit else 1 / (1 + np.exp(-ours))
+    assert np.ptp(theirs) > 0.05
+    np.testing.assert_allclose(ours, theirs.ravel(), rtol=1e-5, atol=1e-6 if logit else 0)
+
+
+@pytest.mark.parametrize("how", ["gemm", "untransposed", "matmul", "transposed"])
+def test_dlrm(rng, tmp_path, how):
+    path = dlrm(rng, tmp_path / "m.onnx", how=how)
+    model = import_model(config(), "m", path)
+    inputs = inputs_of(rng, config())
+    check(path, model, inputs, {"dense": inputs.dense, **inputs.indices})
+
+
+def test_columns_of_one_input(rng, tmp_path):
+    """Indices n x tables and dense inputs in two parts: their order tells which is which."""
+    b = Builder(rng)
+    ids = b.input("ids", 5)
+    dense = [b.input(name, w, kind=TensorProto.FLOAT) for name, w in (("d0", 2), ("d1", 3))]
+    shape = DLRM["dimensions"]
+    c2 = b.node("Gather", ids, b.constant(4), axis=1)
+    c2 = b.node("Gather", b.normal(ROWS["c2"], shape["c2"]), c2)
+    c0 = b.node("Slice", ids, *(b.constant([v]) for v in (0, 1, 1)))
+    c0 = b.node("Gather", b.normal(ROWS["c0"], shape["c0"]), b.node("Squeeze", c0, b.constant([1])))
+    c1 = b.node("Gather", ids, b.constant([1, 2, 3]), axis=1)
+    c1 = b.bag(b.normal(ROWS["c1"], shape["c1"]), b.node("Cast", c1, to=TensorProto.INT32), 3)
+    x = b.node("Concat", *dense[::-1], axis=-1)
+    x = b.layer(b.layer(x, 5, 7), 7, 3)
+    x = b.layer(b.node("Concat", c1, x, c0, c2, axis=-1), 15, 8)
+    x = b.layer(b.layer(x, 8, 6), 6, 1, relu=False)
+    path = b.save(tmp_path / "m.onnx", b.node("Reshape", x, b.constant([-1])))
+    model = import_model(config(), "m", path)
+    inputs = inputs_of(rng, config())
+    every = np.concatenate([inputs.indices[name] for name in ROWS], axis=1)
+    feeds = {"ids": every, "d0": inputs.dense[:, :2], "d1": inputs.dense[:, 2:]}
+    check(path, model, inputs, feeds, logit=True)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_neumf(rng, tmp_path, swapped):
+    b = Builder(rng)
+    names = ["item", "user"] if swapped else ["user", "item"]
+    ids = {name: b.input(name) for name in names}
+    rows = {"user": 7, "item": 11}
+    found = {
+        k: b.node("Gather", b.normal(rows[k], w), ids[k]) for k, w in (("user", 4), ("item", 2))
+    }
+    factors = [b.node("Gather", b.normal(rows[k], 3), ids[k]) for k in names]
+    x = b.node("Concat", *(found[name] for name in names), axis=1)
+    x = b.layer(b.layer(x, 6, 5), 5, 2, how="matmul")
+    parts = [b.node("Mul", *factors), x]
+    x = b.node("Concat", *(parts if swapped else parts[::-1]), axis=1)
+    path = b.save(tmp_path / "m.onnx", b.node("Sigmoid", b.layer(x, 5, 1, relu=False)))
+    model = import_model(neumf_config(), "m", path)
+    inputs = inputs_of(rng, neumf_config())
+    check(path, model, inputs, {name: inputs.indices[name][:, 0] for name in rows})
+
+
+def test_gmf(rng, tmp_path):
+    b = Builder(rng)
+    rows = [b.node("Gather", b.normal(r, 3), b.input(n)) for n, r in (("user", 7), ("item", 11))]
+    x = b.layer(b.node("Mul", *rows), 3, 1, how="transposed", relu=False)
+    path = b.save(tmp_path / "m.onnx", b.node("Sigmoid", x))
+    gmf = neumf_config(dimensions=0, top=[1])
+    inputs = inputs_of(rng, gmf)
+    feeds = {name: inputs.indices[name][:, 0] for name in ("user", "item")}
+    check(path, import_model(gmf, "m", path), inputs, feeds)
+
+
+def test_every_node_without_counterpart_is_named(rng, tmp_path):
+    b = Builder(rng)
+    ids = [b.input(name) for name in ("c0", "c1")]
+    mean = b.node("Tanh", b.node("Gather", b.normal(50, 4), ids[0]))
+    bag = b.input("c2", 2)
+    unpooled = b.node("Relu", b.node("Gather", b.normal(40, 4), bag))
+    x = b.layer(b.node("Gather", b.normal(9, 4), ids[1]), 4, 4)
+    stacked = b.node("Reshape", x, b.constant([-1, 1, 4]))
+    b.input("text", kind=TensorProto.STRING)
+    self_product = b.node("MatMul", x, x)
+    x = b.node("Concat", mean, unpooled, stacked, self_product, "text", axis=1)
+    path = b.save(tmp_path / "m.onnx", x)
+    with pytest.raises(DataError) as error:
+        import_model(config(), "m", path)
+    for text in (
+        "m.onnx cannot be mapped: ",
+        "tanh1 (Tanh) has no counterpart",
+        "relu3 (Relu) takes rows of a bag that are not pooled by a sum",
+        "reshape7 (Reshape) changes more of a shape than an axis of a single lookup",
+        "matmul8 (MatMul) multiplies activations by activations, a dot interaction",
+        "text (input) must be indices (int32 or int64, n or n x lookups) or dense inputs "
+        "(float32, n x width), not STRING of shape ['?']",
+    ):
+        assert text in str(error.value)
+    assert "(Concat)" not in str(error.value)  # it only depends on the others
+
+
+def normalised(b, x):
+    return b.node("Softmax", x, axis=1)
+
+
+def rectified(b, x):
+    return b.node("Sigmoid", b.node("Relu", x))
+
+
+def without_relu(b, x):
+    return b.node("Sigmoid", b.layer(x, 1, 1, relu=False))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (normalised, r"softmax\d+ \(Softmax\) has no counterpart"),
+        (rectified, "the output is no logit or CTR of a layer of width 1"),
+        (without_relu, r"gemm\d+ \(Gemm\) has no Relu behind it"),
+        (lambda b, x: b.node("Mul", x, x), r"mul\d+ \(Mul\) multiplies something other than rows"),
+        (
+            lambda b, x: b.node("Add", x, x),
+            r"add\d+ \(Add\) adds to something other than a layer that has no bias yet",
+        ),
+    ],
+)
+def test_wrong_ends(rng, tmp_path, change, text):
+    path = dlrm(rng, tmp_path / "m.onnx", change=change)
+    with pytest.raises(DataError, match=text):
+        import_model(config(), "m", path)
+
+
+def test_another_shape_is_named_layer_by_layer(rng, tmp_path):
+    path = dlrm(rng, tmp_path / "m.onnx")
+    shape = {"dimensions": {"c0": 5, "c1": 6, "c2": 2}, "bottom": [7, 2], "top": [8, 6, 4, 1]}
+    with pytest.raises(DataError) as error:
+        import_model(config(**shape), "m", path)
+    for text in (
+        "does not fit model 'm'",
+        " of c0 (tables.c0) must have shape (50, 5), not (50, 4)",
+        "weight (bottom.1.weight) must have shape (2, 7), not (3, 7)",
+        "weight (top.2.weight) must have shape (4, 6), not (1, 6)",
+        "a layer for top.3 (top.3.weight) is missing",
+        "a bias for top.3 (top.3.bias) is missing",
+    ):
+        assert text in str(error.value)
+    with pytest.raises(DataError) as error:
+        import_model(config(bottom=[7], top=[8, 1]), "m", path)
+    assert str(error.value).count("is beyond what the configuration's model has") == 4
+
+
+def test_tables_and_products_must_be_the_configurations(rng, tmp_path):
+    path = dlrm(rng, tmp_path / "m.onnx")
+    tables = [{"name": n, "rows": r} for n, r in ROWS.items()]
+    one = workload(models=[DLRM], tables=tables, dense=(0, DENSE), keep=[8])
+    with pytest.raises(
+        DataError, match="table 'c1' has lookups = 1, but the graph takes 3 columns"
+    ):
+        import_model(one, "m", path)
+    with pytest.raises(DataError, match="has 3 indexed tables, not 2"):
+        import_model(neumf_config(), "m", path)
+    product = config(kind="neumf", factors=2, product=["c0", "c2"])
+    with pytest.raises(DataError, match=r"product must be of \['c0', 'c2'\], not \[\]"):
+        import_model(product, "m", path)
+    twice = dlrm(rng, path, order=("c2", "bottom", "c0", "c1", "c0"))
+    with pytest.raises(DataError, match="tables are looked up more than once by the same"):
+        import_model(config(), "m", twice)
+    absent = dlrm(rng, path, order=("bottom", "bottom", "bottom", "c1"))
+    with pytest.raises(DataError, match="has 1 indexed tables, not 3"):
+        import_model(config(), "m", absent)
+
+
+def test_values_that_are_no_numbers(rng, tmp_path):
+    path = dlrm(rng, tmp_path / "m.onnx")
+    model = onnx.load(path)
+    bias = model.graph.initializer[4]
+    values = numpy_helper.to_array(model.graph.initializer[4]).copy()
+    values.flat[0] = np.nan
+    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+    onnx.save(model, path)
+    with pytest.raises(DataError, match="has values that are no finite numbers"):
+        import_model(config(), "m", path)
+
+
+def test_damaged_files(rng, tmp_path):
+    path = dlrm(rng, tmp_path / "m.onnx")
+    whole = path.read_bytes()
+    for size in [0, 1, 30, len(whole) - 1, *rng.integers(len(whole), size=40).tolist()]:
+        path.write_bytes(whole[:size])
+        with pytest.raises(DataError, match=r"m.onnx: not a valid ONNX model: \w"):
+            import_model(config(), "m", path)
+    b = Builder(rng)
+    x = b.layer(b.input("x", 3, kind=TensorProto.FLOAT), 3, 1, relu=False)
+    b.save(path, x)
+    model = onnx.load(path)
+    model.graph.output.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3]))
+    onnx.save(model, path)
+    with pytest.raises(DataError, match="must have one output, the logit or the CTR, not"):
+        import_model(config(), "m", path)
+
+
+def test_without_onnx(tmp_path, monkeypatch):
+    (tmp_path / "m.onnx").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ToolError, match=r"pip install 'rpaccel\[import\]'"):
+        import_model(config(), "m", tmp_path / "m.onnx")
+
+
+def test_command_line(rng, tmp_path):
+    """An MLP of examples/ncf.toml, written and read back."""
+    b = Builder(rng)
+    rows = [
+        b.node("Gather", b.normal(n, 32), b.input(k)) for k, n in (("user", 6040), ("item", 3706))
+    ]
+    x = b.node("Concat", *rows, axis=1)
+    for inputs, outputs in ((64, 32), (32, 16), (16, 8), (8, 1)):
+        x = b.layer(x, inputs, outputs, relu=outputs > 1)
+    path = b.save(tmp_path / "mlp.onnx", x)
+    arguments = ["import", "examples/ncf.toml", "mlp", str(path), "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    ncf = load("examples/ncf.toml")
+    model = FloatModel.load(tmp_path / "out/mlp.safetensors", ncf.models[1], ncf.features)
+    inputs = inputs_of(rng, ncf)
+    check(path, model, inputs, {n: i[:, 0] for n, i in inputs.indices.items()}, logit=True)

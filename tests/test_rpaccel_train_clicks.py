@@ -1,0 +1,101 @@
+"""Training on a click log."""
+
+import numpy as np
+import pytest
+
+from benchmarks.click_models import main, measure, summarise, table
+from rpaccel.config import load
+from rpaccel.errors import ConfigError
+from rpaccel.train import train
+from rpaccel.train_clicks import ClickRecipe, ClickTrainer
+from sw_model.criteo_like import TABLES
+from sw_model.datasets import open_dataset
+from sw_model.dlrm import FloatModel, tensor_shapes
+from sw_model.metrics import auc
+from sw_model.movielens import Split
+from tests.workloads import workload
+
+EXAMPLE = "examples/criteo-like.toml"
+
+
+def config(folder, **data):
+    tables = [{"name": f"c{i}", "rows": min(t.rows, 60)} for i, t in enumerate(TABLES)]
+    made = workload(tables=tables, dense=(0, 13), items=128, keep=[40, 10])
+    values = made.model_dump()
+    periods = {"training": 12_000, "calibration": 1024, "test": 2560}
+    given = {"source": "criteo-like", "periods": periods, "weights": str(folder), "seed": 2}
+    return type(made).model_validate(values | {"data": given | data})
+
+
+def random_weights(settings, folder, rng):
+    for model in settings.models:
+        shapes = tensor_shapes(model, settings.features)
+        tensors = {n: rng.normal(0, 0.2, s).astype(np.float32) for n, s in shapes.items()}
+        made = FloatModel.of_tensors(tensors, model, settings.features, origin="test")
+        made.save(folder / f"{model.name}.safetensors")
+
+
+@pytest.fixture
+def torch():
+    module = pytest.importorskip("torch", reason="training needs the extra 'train'")
+    threads = module.get_num_threads()
+    module.set_num_threads(1)  # several wait for each other longer than they work
+    yield module
+    module.set_num_threads(threads)
+
+
+def test_training_learns_the_truth(torch, tmp_path):
+    settings = config(tmp_path)
+    paths = train(settings, tmp_path)
+    assert [path.name for path in paths] == ["front.safetensors", "back.safetensors"]
+    first = paths[1].read_bytes()
+    assert train(settings, tmp_path)[1].read_bytes() == first
+    data = open_dataset(settings)
+    recipe = ClickRecipe(epochs=2, batch=128, learning_rate=0.005)
+    model = ClickTrainer(torch, settings, settings.models[1], data, recipe).run()
+    queries = data.candidates(Split.TEST, items=128)
+    logits = np.concatenate([model(q.inputs) for q in queries])
+    assert auc(logits, np.concatenate([q.relevant for q in queries])) > 0.62
+
+
+def test_float_model_is_what_was_trained(torch, tmp_path):
+    settings = config(tmp_path)
+    data = open_dataset(settings)
+    trainer = ClickTrainer(torch, settings, settings.models[0], data, ClickRecipe(epochs=1))
+    inputs = data.candidates(Split.TEST, items=128)[0].inputs
+    bags = {name: torch.from_numpy(ids) for name, ids in inputs.indices.items()}
+    expected = trainer.forward(torch.from_numpy(inputs.dense), bags, {}).detach().numpy()
+    np.testing.assert_allclose(trainer.snapshot()(inputs), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_errors_of_models(tmp_path, rng, capsys):
+    settings = config(tmp_path)
+    random_weights(settings, tmp_path, rng)
+    values = measure(settings)
+    queries = open_dataset(settings).candidates(Split.TEST, items=128)
+    model = FloatModel.load(tmp_path / "back.safetensors", settings.models[1], settings.features)
+    wrong = [np.mean((model(q.inputs) > 0) != q.relevant) for q in queries]
+    np.testing.assert_allclose(values["back"]["error"], wrong)
+    report = summarise(values)
+    assert report["queries"] == len(queries) == 20
+    (gap,) = report["differences"]
+    assert (gap["of"], gap["against"]) == ("back", "front")
+    means = [report["models"][name]["auc"]["mean"] for name in ("back", "front")]
+    assert gap["auc"]["mean"] == pytest.approx(means[0] - means[1])
+    assert f"{means[0]:.4f} (" in table(report).splitlines()[3]
+
+
+def test_bad_arguments(tmp_path, capsys):
+    assert main(["examples/demo.toml"]) == 2
+    assert "'movielens-latest-small' is no click log" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"data.weights must name the folder"):
+        measure(config(tmp_path, weights=None))
+
+
+def test_example_is_the_papers_models():
+    example = load(EXAMPLE)
+    macs = {
+        model.name: sum(a * b for a, b in model.layers(example.features).values())
+        for model in example.models
+    }
+    assert macs == {"small": 8064, "med": 29_568, "large": 263_776}
