@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,7 @@ class ScoredQueries:
         *,
         items: int | None = None,
         filters: Sequence[Bins | None] | None = None,
+        global_release: Collection[int] = (),
     ) -> Values:
         """Qualities of what a funnel serves, query by query.
 
@@ -74,6 +75,8 @@ class ScoredQueries:
             not among them count as not served. All of them by default.
         filters : sequence of Bins or None
             Of each of the stages but the last, in place of :attr:`filters`.
+        global_release : collection of int
+            See :func:`sw_model.funnel.rank_scores`.
         """
         logits = [self.logits[kind][stage][:, :items] for stage in stages]
         if filters is None and self.filters:
@@ -81,7 +84,7 @@ class ScoredQueries:
         used = () if filters is None else [*filters, None]
         served = np.array(
             [
-                relevant[rank_scores(scores, keep, sub_batch, used)]
+                relevant[rank_scores(scores, keep, sub_batch, used, global_release)]
                 for relevant, *scores in zip(self.relevant, *logits, strict=True)
             ]
         )
@@ -104,7 +107,11 @@ def measure(scored: ScoredQueries, funnel: FunnelConfig) -> dict[str, Values]:
             found[f"{name} alone, {kind}"] = scored.values(kind, [stage], funnel.keep[-1:], items)
         if len(everything) > 1:
             found[f"funnel, {kind}"] = scored.values(
-                kind, everything, funnel.keep, funnel.sub_batch_items
+                kind,
+                everything,
+                funnel.keep,
+                funnel.sub_batch_items,
+                global_release=funnel.global_release,
             )
     return dict(sorted(found.items()))
 

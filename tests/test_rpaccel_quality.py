@@ -59,6 +59,17 @@ def test_everything_is_measured(scored):
     assert set(measure(scored, one)) == {"small alone, float", "small alone, int8"}
 
 
+def test_global_release_is_as_good_as_no_sub_batches(scored):
+    """The same survivors, so the same is served; a share of each sub-batch serves other items."""
+    whole = measure(scored, FUNNEL.model_copy(update={"sub_batches": 1}))
+    once = measure(scored, FUNNEL.model_copy(update={"global_release": [0]}))
+    shares = measure(scored, FUNNEL)
+    for kind in KINDS:
+        name = f"funnel, {kind}"
+        assert once[name]["ndcg"].tolist() == whole[name]["ndcg"].tolist()
+        assert once[name]["ndcg"].tolist() != shares[name]["ndcg"].tolist()
+
+
 def test_differences_are_of_means(scored):
     measured = measure(scored, FUNNEL)
     found = summary(measured)
