@@ -345,7 +345,10 @@ class Config(Section):
                 f"the funnel ends at stage {len(self.funnel.stages) - 1}, whose filter in the "
                 f"machine is bins; the last stage must be exact"
             )
-        self.hardware.dispatch_words(dict(enumerate(self.funnel.groups)))
+        try:
+            self.hardware.dispatch_words(dict(enumerate(self.funnel.groups)))
+        except ValueError as error:
+            raise ValueError(f"funnel.groups: {error}") from None
         for number, threshold in enumerate(self.funnel.threshold):
             if threshold and self.hardware.exact(number):
                 raise ValueError(

@@ -1,9 +1,10 @@
-"""What the configuration says of filters that do not fit each other."""
+"""What the configuration says of filters and groups that do not fit each other."""
 
 import pytest
 
 from rpaccel import abi
 from rpaccel.compiler import compile_image
+from rpaccel.config import parse
 from rpaccel.errors import ConfigError
 from sw_model.device import GoldenTransport
 from sw_model.random_models import random_models
@@ -32,11 +33,33 @@ def test_filters_refused(hardware, threshold, message):
         workload(hardware=hardware, threshold=threshold)
 
 
+@pytest.mark.parametrize(
+    "funnel, groups, message",
+    [
+        ({"groups": [[0]]}, None, "groups must give a list for each of the 2 stages"),
+        (
+            {"groups": [[0], [1]]},
+            None,
+            r"funnel.groups: the groups of stage 1 must be some of \[0\]",
+        ),
+        ({"groups": [[0], []]}, None, r"funnel\.groups\.1: .*at least 1 item"),
+        ({"global_release": [1]}, None, r"names inner stages, 0\.\.0, not 1"),
+        ({}, [{"stages": [0]}], r"served by a group, but the groups serve \[0\]"),
+        ({}, [{"stages": [0, 0, 1]}], r"groups\.0 must name each of its stages once"),
+        ({}, [{"stages": [0, 1]}] * 33, "at most 32 items"),
+    ],
+)
+def test_groups_refused(funnel, groups, message):
+    values = workload().model_dump()
+    values["funnel"] |= funnel
+    values["hardware"]["groups"] = groups or values["hardware"]["groups"]
+    with pytest.raises(ConfigError, match=message):
+        parse(values)
+
+
 def test_a_funnel_does_not_end_at_bins():
     values = workload(hardware=BINS).model_dump()
     values["funnel"] |= {"stages": ["front"], "keep": [20]}
-    from rpaccel.config import parse
-
     with pytest.raises(ConfigError, match="the funnel ends at stage 0, whose filter in the"):
         parse(values)
 
