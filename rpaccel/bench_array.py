@@ -17,10 +17,11 @@ from rpaccel.bench_groups import flow
 from rpaccel.config import HardwareConfig
 from rpaccel.geometry import GroupGeometry, Shape
 from rpaccel.tiling import Space, tiles
+from sw_model.dispatch_cycles import DispatchCycles
 from sw_model.group_cycles import GroupCycles
 from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedTable
 
-__all__ = ["bench", "draw", "table"]
+__all__ = ["SETTINGS", "bench", "draw", "shared", "table"]
 
 MACS = 128 * 128
 ITEMS, SURVIVORS = 4096, 512
@@ -157,10 +158,17 @@ def _funnel(
     return {"setting": name, "cycles": cycles, "utilisation": useful / (MACS * cycles)}
 
 
-def _shared(
-    name: str, tile: tuple[int, int], groups: Sequence[tuple[int, int, int, Sequence[int]]]
-) -> dict[str, Any]:
-    """RM-small on 4,096 items, then RM-large on 512, each sub-batch on one of many groups."""
+def shared(name: str, model: type[DispatchCycles] = DispatchCycles) -> dict[str, Any]:
+    """RM-small on 4,096 items, then RM-large on 512, each sub-batch on one of many groups.
+
+    Parameters
+    ----------
+    name : str
+        Of :data:`SETTINGS`.
+    model : type
+        Of the dispatch.
+    """
+    tile, groups = SETTINGS[name]
     configs = [
         {"rows": rows, "cols": cols, "stages": list(stages)}
         for count, rows, cols, stages in groups
@@ -174,6 +182,7 @@ def _shared(
         items,
         groups={stage: hardware.groups_of(stage) for stage in range(2)},
         sub_batches=(4, 8, 16, 32),
+        model=model,
     )
     useful = sum(_macs(model) * count for model, count in zip(models, items, strict=True))
     return {
@@ -208,7 +217,7 @@ def bench(settings: Sequence[str] = tuple(SETTINGS)) -> dict[str, Any]:
             _funnel("16 of 32x32, shared by the stages", [(coarse, {0: 0, 1: 0})]),
             _funnel("16 of 32x32, 5 for the front end", [(front, {0: 0}), (back, {1: 0})]),
         ],
-        "groups": [_shared(name, *SETTINGS[name]) for name in settings],
+        "groups": [shared(name) for name in settings],
         "alone": {
             "cycles": alone.end,
             "utilisation": _macs(large) * SURVIVORS / (MACS * alone.end),

@@ -46,12 +46,11 @@ class _Run:
 
     def __init__(
         self,
-        hardware: HardwareConfig,
-        programs: Mapping[tuple[int, int], Program],
+        model: DispatchCycles,
         sizes: Sequence[int],
         slots: int,
     ) -> None:
-        self.model = DispatchCycles(hardware, programs)
+        self.model = model
         self.sizes = sizes
         self.slots = slots
         self.rows: list[tuple[NDArray[np.int64], int]] = []  # of each pass, and MACs of an item
@@ -108,6 +107,7 @@ def flow(
     groups: Mapping[int, Sequence[int]],
     sub_batches: Sequence[int],
     slots: int = 4,
+    model: type[DispatchCycles] = DispatchCycles,
 ) -> Flow:
     """Find the number of sub-batches with which the array is used best.
 
@@ -125,6 +125,8 @@ def flow(
         Numbers to try.
     slots : int
         Queries in flight.
+    model : type
+        Of the dispatch.
 
     Returns
     -------
@@ -145,13 +147,13 @@ def flow(
                     cycles = runs[2].freed - runs[1].freed
                     made[key] = Program(passes, shape, min(cycles, (1 << 16) - 1))
                 programs[stage, group] = made[key]
-        run = _Run(hardware, programs, sizes, slots)
+        run = _Run(model(hardware, programs), sizes, slots)
         ends = run.ends(2 * _SETTLED + _MEASURED, count)
         first, last = ends[_SETTLED - 1], ends[_SETTLED + _MEASURED - 1]
         useful = sum(
             macs * int(np.searchsorted(rows, last) - np.searchsorted(rows, first))
             for rows, macs in run.rows
         )
-        (latency,) = _Run(hardware, programs, sizes, slots).ends(1, count)
+        (latency,) = _Run(model(hardware, programs), sizes, slots).ends(1, count)
         flows.append(Flow(count, useful / (last - first), latency))
     return max(flows, key=lambda each: each.macs)

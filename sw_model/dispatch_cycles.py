@@ -44,14 +44,13 @@ class _Group:
     model: GroupCycles
     tokens: list[tuple[int, int, int, int]] = field(default_factory=list)
 
-    def load(self, cycle: int) -> int:
-        """Predicted cycles of the tokens that a choice made in ``cycle`` knows of."""
-        known = (
+    def known(self, cycle: int) -> list[int]:
+        """Predicted cycles of each token that a choice made in ``cycle`` knows of."""
+        return [
             cost
             for _, start, freed, cost in self.tokens
             if start + _CHOICE <= cycle < freed + _CHOICE
-        )
-        return sum(known)
+        ]
 
     def ready(self, stage: int) -> int:
         """First cycle in which a token of a stage may start: it has two buffers."""
@@ -101,13 +100,17 @@ class DispatchCycles:
                 g for g in groups if ready[g] <= cycle and not self._begins(g, stage, cycle - 1)
             ]
             if free:
-                best = min(free, key=lambda g: self._done(stage, g, cycle))
+                best = min(free, key=lambda g: self.done(stage, g, cycle))
                 if not self._begins(best, stage, cycle):
                     return best, cycle
 
-    def _done(self, stage: int, group: int, cycle: int) -> int:
-        """When a group would be done with a token of a stage, as far as is known in a cycle."""
-        return self._groups[group].load(cycle) + self.programs[stage, group].cycles
+    def done(self, stage: int, group: int, cycle: int) -> int:
+        """What is least for the chosen group: when it would be done, as far as is known."""
+        return sum(self._groups[group].known(cycle)) + self.programs[stage, group].cycles
+
+    def waiting(self, group: int, cycle: int) -> int:
+        """Tokens that a group has, as far as is known in a cycle."""
+        return len(self._groups[group].known(cycle))
 
     def _begins(self, group: int, stage: int, cycle: int) -> bool:
         """Whether a token of a stage that comes first begins in a cycle."""
