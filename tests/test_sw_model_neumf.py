@@ -1,5 +1,6 @@
 """NeuMF and GMF: configuration, float model, int8 golden model, and what refuses them."""
 
+from dataclasses import replace
 from fractions import Fraction
 from math import floor
 
@@ -229,10 +230,22 @@ def test_funnel_with_a_neumf(rng):
     assert list(zip(got.positions.tolist(), got.scores.tolist(), strict=True)) == expected
 
 
-def test_compiler_refuses(rng):
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        ({"tables": ("item", "user")}, r"back\.product: tables must be \['user', 'item'\]"),
+        ({"shift": np.full(4, 48, np.int32)}, r"back\.product: shift is outside 0\.\.47"),
+        ({"mantissa": np.zeros(3, np.int32)}, r"back\.product: mantissa must be \(4,\)"),
+        (None, r"back\.product: tables must be \['user', 'item'\], not \[\]"),
+    ],
+)
+def test_compiler_refuses(rng, change, text):
+    """A product that is not the configuration's, or that the machine cannot scale."""
     config = neumf_workload()
-    with pytest.raises(ConfigError, match=r"model 'back': the machine has no elementwise product"):
-        compile_image(config, random_models(config, rng))
+    front, back = random_models(config, rng)
+    product = None if change is None else replace(back.product, **change)
+    with pytest.raises(ConfigError, match=text):
+        compile_image(config, [front, replace(back, product=product)])
 
 
 @pytest.mark.parametrize(
