@@ -1,12 +1,14 @@
 """The compiler against an interpreter of its images, and what it refuses."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rpaccel import abi
 from rpaccel.compiler import compile_image, explain
+from rpaccel.config import load
 from rpaccel.errors import ConfigError
 from rpaccel.features import pack
 from rpaccel.image import Image
@@ -49,6 +51,7 @@ def check_image(config, models, image, rng, *, items=3, stages=None):
             assert predicted == min(program.cycles, 65535)
 
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 SHAPES = {
     "square": ((4, 4), [{"rows": 2, "cols": 2, "stages": [0, 1]}]),
     "4x6": ((4, 6), [{"stages": [0, 1]}]),
@@ -353,6 +356,14 @@ def test_interpreter_sees_a_dropped_tile(rng):
             run.run().tolist() != score_items(models[stage], config.features, query).logits.tolist()
         )
     assert wrong == 1
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_examples_fit_their_machines(rng, path):
+    config = load(path)
+    image = compile_image(config, random_models(config, rng))
+    for stage in image.stages:
+        assert stage.max_items >= stage.items, f"sub-batches of {stage.model} are too large"
 
 
 def test_layers_are_named_in_order(rng):
