@@ -1,0 +1,112 @@
+"""Embedding tables of a funnel in memory lines, and the static region that holds some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sw_model.lookups import Visit
+
+__all__ = ["Layout", "StageTables", "assign_macros"]
+
+
+@dataclass(frozen=True)
+class StageTables:
+    """Tables of a stage: how many rows each has, and the bytes of a row of each."""
+
+    rows: tuple[int, ...]
+    row_bytes: tuple[int, ...]
+
+
+class Layout:
+    """Where rows lie, by the rule of the memory image.
+
+    As many rows share a line as is a power of two and fits; a longer row has lines of its own. All
+    stages' tables are one behind the other.
+
+    Parameters
+    ----------
+    stages : sequence of StageTables
+    line_bytes : int
+
+    Attributes
+    ----------
+    tables : list of (int, int)
+        Stage and table of each table, in the order of memory.
+    first : int64, shape (tables + 1,)
+        First line of each, and the end of the last.
+    """
+
+    def __init__(self, stages: Sequence[StageTables], line_bytes: int) -> None:
+        self.stages, self.line_bytes = tuple(stages), line_bytes
+        self.tables = [(s, t) for s, stage in enumerate(stages) for t in range(len(stage.rows))]
+        self._per_line, self._lines_per_row, sizes = [], [], []
+        for stage in stages:
+            for rows, size in zip(stage.rows, stage.row_bytes, strict=True):
+                lines = -(-size // line_bytes)
+                per_line = 1 << (line_bytes // size).bit_length() - 1 if lines == 1 else 1
+                self._per_line.append(per_line)
+                self._lines_per_row.append(lines)
+                sizes.append(-(-rows // per_line) * lines)
+        self.first = np.concatenate([[0], np.cumsum(sizes)])
+
+    def lines(self, visit: Visit) -> NDArray[np.int64]:
+        """Lines that a visit reads, in order; int64, shape (n,)."""
+        start = self.tables.index((visit.stage, 0))
+        columns = []
+        for t, rows in enumerate(visit.rows.T, start=start):
+            lines = rows // self._per_line[t] * self._lines_per_row[t] + self.first[t]
+            columns += [lines + part for part in range(self._lines_per_row[t])]
+        return np.stack(columns, axis=1).ravel()
+
+    def accesses_per_item(self, stage: int) -> int:
+        """Lines read for an item of a stage."""
+        start = self.tables.index((stage, 0))
+        return sum(self._lines_per_row[start : start + len(self.stages[stage].rows)])
+
+
+def assign_macros(
+    heat: Sequence[NDArray[np.integer]], *, macros: int, macro_lines: int
+) -> list[int]:
+    """Give SRAM macros to tables, one by one, each to the table that gains most hits by it.
+
+    A table's lines are held from its first on. A gain is the mean over the next macros that makes
+    it largest, so that cold lines before hot ones do not hide these: it is the upper concave hull
+    of a table's hits that is climbed, which is the best assignment but for the last macros.
+
+    Parameters
+    ----------
+    heat : sequence of integer arrays
+        For each table, training accesses to each of its lines; lines behind the last have none.
+    macros : int
+        Macros there are.
+    macro_lines : int
+        Lines of a macro.
+
+    Returns
+    -------
+    list of int
+        Macros of each table. A table gets no more than its lines fill, and none without accesses.
+    """
+    steps: list[tuple[float, int, int]] = []
+    for table, counts in enumerate(heat):
+        padded = np.zeros(-(-len(counts) // macro_lines) * macro_lines, dtype=np.int64)
+        padded[: len(counts)] = counts
+        hits = np.concatenate([[0], np.cumsum(padded.reshape(-1, macro_lines).sum(axis=1))])
+        at = 0
+        while at + 1 < len(hits):
+            means = (hits[at + 1 :] - hits[at]) / np.arange(1, len(hits) - at)
+            best = int(np.argmax(means))
+            if means[best] == 0:
+                break
+            steps.append((-float(means[best]), table, best + 1))
+            at += best + 1
+    given = [0] * len(heat)
+    for _, table, count in sorted(steps):
+        taken = min(count, macros)
+        given[table] += taken
+        macros -= taken
+    return given
