@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["Admit", "Cache", "Counters", "Replacement", "Trace", "least_fetches", "simulate"]
+__all__ = ["Cache", "Counters", "Replacement", "Trace", "least_fetches", "simulate"]
 
 
 class Replacement(IntEnum):
@@ -31,44 +31,30 @@ class Replacement(IntEnum):
     SIEVE = 3
 
 
-class Admit(IntEnum):
-    """Which fetched lines the cache takes when the last of the queued lookups for them is read.
-
-    ``ALWAYS``: all. ``REUSED``: those that more than one queued lookup used. ``GHOST``: these, and
-    those that were turned away not long ago, of which a table of tags knows.
-    """
-
-    ALWAYS = 0
-    REUSED = 1
-    GHOST = 2
-
-
 @dataclass(frozen=True)
 class Cache:
     """A set-associative cache behind a queue of lookups that are known before they are read.
 
     A lookup that finds its line neither in the cache nor fetched for a lookup that is still in the
-    queue fetches it, to a landing entry. When the line's last lookup leaves the queue, ``admit``
-    decides whether the cache takes it. Lines that queued lookups need are never replaced: where
-    all of a set are needed, the new one is turned away. Without a queue this is a common cache.
+    queue fetches it, to a landing entry. When the line's last lookup leaves the queue, the cache
+    takes it. Lines that queued lookups need are never replaced: where all of a set are needed, the
+    new one is turned away. Without a queue this is a common cache.
 
     Attributes
     ----------
     sets, ways : int
     replacement : Replacement
-    admit : Admit
     lookahead : int
         Lookups in the queue.
-    ghosts : int
-        Tags of lines that were turned away, direct-mapped by line number; of ``GHOST`` only.
+    bypass : bool
+        Turn lines away, too, that only one lookup used while they were in a landing entry.
     """
 
     sets: int
     ways: int
     replacement: Replacement
-    admit: Admit = Admit.ALWAYS
     lookahead: int = 0
-    ghosts: int = 1
+    bypass: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,11 +70,14 @@ class Counters:
     prefetched : int
         Of these, for lookups that were not next to be read: the queue was not empty.
     useless : int
-        Of these, lines that left without having been read.
+        Of these, lines of which no lookup was read before they left; none, as long as the queue is
+        read in order.
     evictions, bypassed : int
         Lines replaced by others; lines that the cache did not take.
     landing : int
-        Most landing entries in use at once.
+        Most landing entries in use at once, warm-up included.
+    missed : bool, shape (trace,)
+        Lookups that fetched, warm-up included.
     """
 
     lookups: int
@@ -99,6 +88,7 @@ class Counters:
     evictions: int
     bypassed: int
     landing: int
+    missed: NDArray[np.bool_]
 
 
 class Trace:
@@ -118,24 +108,29 @@ class Trace:
 
 def simulate(trace: Trace, cache: Cache, *, warm: int = 0) -> Counters:
     """Run a trace through a cache that is empty at first; count from lookup ``warm`` on."""
-    sets = trace.known % cache.sets
-    ghosts = trace.known % cache.ghosts
-    counted = _run(
+    missed = np.zeros(len(trace), np.bool_)
+    prefetched, useless, evictions, bypassed, landing = _run(
         trace.at,
-        sets,
-        ghosts,
-        cache.sets,
-        cache.ways,
+        trace.known % cache.sets,
+        (cache.sets, cache.ways),
         int(cache.replacement),
-        int(cache.admit),
         cache.lookahead,
-        cache.ghosts,
+        cache.bypass,
         warm,
+        missed,
     )
-    fetched, prefetched, useless, evictions, bypassed, landing = (int(x) for x in counted)
+    fetched = int(missed[warm:].sum())
     lookups = max(0, len(trace) - warm)
     return Counters(
-        lookups, lookups - fetched, fetched, prefetched, useless, evictions, bypassed, landing
+        lookups,
+        lookups - fetched,
+        fetched,
+        prefetched,
+        useless,
+        evictions,
+        bypassed,
+        landing,
+        missed,
     )
 
 
@@ -150,7 +145,7 @@ def least_fetches(trace: Trace, lines: int, *, warm: int = 0) -> int:
 
 
 @njit(cache=True)
-def _victim(s, tags, used, stamp, hand, pending, replacement):  # type: ignore[no-untyped-def]
+def _victim(s, tags, used, stamp, hand, pending, replacement):
     """Way to replace in a set, an empty one if there is, -1 if all are needed."""
     ways = tags.shape[1]
     free = 0
@@ -191,69 +186,65 @@ def _victim(s, tags, used, stamp, hand, pending, replacement):  # type: ignore[n
 
 
 @njit(cache=True)
-def _run(  # type: ignore[no-untyped-def]
-    trace, set_of, ghost_of, sets, ways, replacement, admit, lookahead, ghosts, warm
-):
-    tags = np.full((sets, ways), -1, np.int64)
-    used = np.zeros((sets, ways), np.bool_)
-    stamp = np.zeros((sets, ways), np.int64)
-    hand = np.zeros(sets, np.int64)
-    ghost = np.full(ghosts, -1, np.int64)
+def _run(trace, set_of, shape, replacement, lookahead, bypass, warm, missed):
+    tags = np.full(shape, -1, np.int64)
+    used = np.zeros(shape, np.bool_)
+    stamp = np.zeros(shape, np.int64)
+    hand = np.zeros(shape[0], np.int64)
     lines = len(set_of)
     way = np.full(lines, -1, np.int64)  # of lines in the cache
-    landed = np.zeros(lines, np.int64)  # lookups of lines in landing entries
+    landed = np.zeros(lines, np.int64)  # lookups that lines in landing entries had
     pending = np.zeros(lines, np.int64)  # lookups in the queue
-    fetched = prefetched = evictions = bypassed = landing = most = 0
+    read = np.ones(lines, np.bool_)  # since it was fetched
+    prefetched = useless = evictions = bypassed = landing = most = 0
     for now in range(len(trace) + lookahead):
         if now < len(trace):
             x = trace[now]
-            counts = now >= warm
             pending[x] += 1
             if way[x] >= 0:
-                s, w = set_of[x], way[x]
-                used[s, w] = True
+                used[set_of[x], way[x]] = True
                 if replacement == 1:
-                    stamp[s, w] = now + 1
+                    stamp[set_of[x], way[x]] = 2 * now + 1
             else:
                 if landed[x] == 0:
+                    missed[now] = True
+                    read[x] = False
                     landing += 1
                     most = max(most, landing)
-                    fetched += counts
-                    prefetched += counts and lookahead > 0
+                    prefetched += now >= warm and lookahead > 0
                 landed[x] += 1
         done = now - lookahead
         if done < 0:
             continue
         x = trace[done]
+        read[x] = True
         pending[x] -= 1
         if pending[x] or not landed[x]:
             continue
-        reused = landed[x] > 1
+        counts = now >= warm
+        s = set_of[x]
+        w = -1
+        if landed[x] > 1 or not bypass:
+            w = _victim(s, tags, used, stamp, hand, pending, replacement)
         landed[x] = 0
         landing -= 1
-        takes = admit == 0 or reused
-        if not takes and admit == 2:
-            takes = ghost[ghost_of[x]] == x
-        w = -1
-        s = set_of[x]
-        if takes:
-            w = _victim(s, tags, used, stamp, hand, pending, replacement)
         if w < 0:
-            bypassed += now >= warm
-            ghost[ghost_of[x]] = x
+            bypassed += counts
+            useless += counts and not read[x]
             continue
         if tags[s, w] >= 0:
             way[tags[s, w]] = -1
-            evictions += now >= warm
+            evictions += counts
+            useless += counts and not read[tags[s, w]]
         tags[s, w] = x
         way[x] = w
         used[s, w] = False
-        stamp[s, w] = now + 1
-    return fetched, prefetched, 0, evictions, bypassed, most
+        stamp[s, w] = 2 * now + 2
+    return prefetched, useless, evictions, bypassed, most
 
 
 @njit(cache=True)
-def _least(trace, known, lines, warm):  # type: ignore[no-untyped-def]
+def _least(trace, known, lines, warm):
     n = len(trace)
     following = np.full(n, n, np.int64)
     last = np.full(known, n, np.int64)
@@ -288,7 +279,7 @@ def _least(trace, known, lines, warm):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _drop_last(level0, level1, level2):  # type: ignore[no-untyped-def]
+def _drop_last(level0, level1, level2):
     """Clear the highest bit. Upper levels may have bits of words that have become zero."""
     one = np.uint64(1)
     c = len(level2) - 1
@@ -308,7 +299,7 @@ def _drop_last(level0, level1, level2):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _top(word):  # type: ignore[no-untyped-def]
+def _top(word):
     """Number of the highest bit that is set."""
     n = 0
     for step in (32, 16, 8, 4, 2, 1):

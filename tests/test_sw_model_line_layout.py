@@ -1,0 +1,56 @@
+"""Lines are those of the memory image; macros go where the accesses are."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from rpaccel.image import table_lines
+from sw_model.line_layout import Layout, StageTables, assign_macros
+from sw_model.lookups import Visit
+
+
+@pytest.mark.parametrize("line_bytes", [16, 64, 128])
+def test_rows_lie_where_the_image_has_them(rng, line_bytes):
+    sizes = (4, 32, 3, 64, 100, 512, 1)
+    counts = tuple(int(n) for n in rng.integers(5, 70, len(sizes)))
+    layout = Layout([StageTables((9,), (4,)), StageTables(counts, sizes)], line_bytes)
+    rows = np.stack([rng.integers(0, n, 20) for n in counts], axis=1)
+    lines = layout.lines(Visit(0, 1, np.arange(20), rows)).reshape(20, -1)
+    assert lines.shape[1] == layout.accesses_per_item(1)
+    column = 0
+    for t, (count, size) in enumerate(zip(counts, sizes, strict=True)):
+        # Each row's bytes are its number, and are looked for in the image's lines.
+        image, log2_rows, per_row = table_lines(
+            np.repeat(np.arange(1, count + 1, dtype=np.int8)[:, None], size, axis=1), line_bytes
+        )
+        first = layout.first[layout.tables.index((1, t))]
+        assert len(image) == layout.first[layout.tables.index((1, t)) + 1] - first
+        for part in range(per_row):
+            got = image[lines[:, column + part] - first]
+            assert (got == rows[:, t : t + 1] + 1).any(axis=1).all()
+        assert column + per_row <= lines.shape[1]
+        assert per_row == 1 or log2_rows == 0
+        column += per_row
+    assert column == lines.shape[1]
+
+
+def test_no_other_assignment_has_more_hits_where_heat_falls(rng):
+    for _ in range(20):
+        heat = [np.sort(rng.integers(0, 50, rng.integers(1, 12)))[::-1] for _ in range(3)]
+        macros, size = int(rng.integers(1, 6)), 2
+        given = assign_macros(heat, macros=macros, macro_lines=size)
+
+        def hits(shares, heat=heat, size=size):
+            return sum(h[: s * size].sum() for h, s in zip(heat, shares, strict=True))
+
+        choices = itertools.product(range(macros + 1), repeat=3)
+        assert sum(given) <= macros
+        assert hits(given) == max(hits(c) for c in choices if sum(c) <= macros)
+
+
+def test_cold_lines_do_not_hide_hot_ones():
+    heat = [np.array([1, 0, 0, 90]), np.array([9, 9])]
+    assert assign_macros(heat, macros=4, macro_lines=1) == [4, 0]
+    assert assign_macros(heat, macros=0, macro_lines=1) == [0, 0]
+    assert assign_macros([np.zeros(4, int), np.ones(2, int)], macros=9, macro_lines=1) == [0, 2]
