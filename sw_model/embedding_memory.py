@@ -1,4 +1,4 @@
-"""Functional model of the embedding memory: static region, look-ahead cache, and the least possible.
+"""Functional model of the look-ahead cache, its replacement policies, and the least possible.
 
 Compiled (Numba), for traces of millions of lookups. Time is the order of lookups: a line counts as
 present from the lookup that fetched it on.
@@ -134,14 +134,14 @@ def simulate(trace: Trace, cache: Cache, *, warm: int = 0) -> Counters:
     )
 
 
-def least_fetches(trace: Trace, lines: int, *, warm: int = 0) -> int:
+def least_fetches(trace: Trace, lines: int, *, warm: int = 0, tail: int = 0) -> int:
     """Fewest fetches possible with room for so many lines: MIN with bypass (Belady, 1966).
 
-    Fully associative, with the whole trace known, empty at first. Counted from lookup ``warm`` on.
-    A lookup hits if its line was kept since the one before; kept are the next uses that lie
+    Fully associative, with the whole trace known, empty at first. Neither the first ``warm`` lookups
+    are counted nor the last ``tail``. A lookup hits if its line was kept since the one before; kept are the next uses that lie
     nearest, at most ``lines`` of them at any time.
     """
-    return int(_least(trace.at, len(trace.known), lines, warm))
+    return int(_least(trace.at, len(trace.known), lines, warm, len(trace) - tail))
 
 
 @njit(cache=True)
@@ -244,7 +244,7 @@ def _run(trace, set_of, shape, replacement, lookahead, bypass, warm, missed):
 
 
 @njit(cache=True)
-def _least(trace, known, lines, warm):
+def _least(trace, known, lines, warm, end):
     n = len(trace)
     following = np.full(n, n, np.int64)
     last = np.full(known, n, np.int64)
@@ -263,7 +263,7 @@ def _least(trace, known, lines, warm):
         if level0[i // 64] & bit:
             level0[i // 64] ^= bit
             kept -= 1
-        elif i >= warm:
+        elif warm <= i < end:
             misses += 1
         j = following[i]
         if j == n:

@@ -62,15 +62,32 @@ class Layout:
             columns += [lines + part for part in range(self._lines_per_row[t])]
         return np.stack(columns, axis=1).ravel()
 
+    def table_of(self, lines: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Position in :attr:`tables` of the table that each line is of."""
+        return np.searchsorted(self.first, lines, side="right") - 1
+
+    def heat(self, lines: NDArray[np.integer], macro_lines: int) -> list[NDArray[np.int64]]:
+        """For each table, accesses to the lines of each of the macros that it would fill."""
+        sizes = -(-np.diff(self.first) // macro_lines)
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        table = self.table_of(lines)
+        macro = starts[table] + (lines - self.first[table]) // macro_lines
+        return np.split(np.bincount(macro, minlength=int(starts[-1])), starts[1:-1])
+
+    def held(
+        self, lines: NDArray[np.integer], macros: NDArray[np.int64], macro_lines: int
+    ) -> NDArray[np.bool_]:
+        """Which lines are in a static region with so many macros a table."""
+        end = self.first[:-1] + macros * macro_lines
+        return np.asarray(lines < end[self.table_of(lines)])
+
     def accesses_per_item(self, stage: int) -> int:
         """Lines read for an item of a stage."""
         start = self.tables.index((stage, 0))
         return sum(self._lines_per_row[start : start + len(self.stages[stage].rows)])
 
 
-def assign_macros(
-    heat: Sequence[NDArray[np.integer]], *, macros: int, macro_lines: int
-) -> list[int]:
+def assign_macros(heat: Sequence[NDArray[np.integer]], macros: int) -> NDArray[np.int64]:
     """Give SRAM macros to tables, one by one, each to the table that gains most hits by it.
 
     A table's lines are held from its first on. A gain is the mean over the next macros that makes
@@ -80,22 +97,18 @@ def assign_macros(
     Parameters
     ----------
     heat : sequence of integer arrays
-        For each table, training accesses to each of its lines; lines behind the last have none.
+        For each table, training accesses to the lines of each of the macros that it would fill.
     macros : int
         Macros there are.
-    macro_lines : int
-        Lines of a macro.
 
     Returns
     -------
-    list of int
-        Macros of each table. A table gets no more than its lines fill, and none without accesses.
+    int64, shape (tables,)
+        Macros of each table; none for lines without accesses.
     """
     steps: list[tuple[float, int, int]] = []
     for table, counts in enumerate(heat):
-        padded = np.zeros(-(-len(counts) // macro_lines) * macro_lines, dtype=np.int64)
-        padded[: len(counts)] = counts
-        hits = np.concatenate([[0], np.cumsum(padded.reshape(-1, macro_lines).sum(axis=1))])
+        hits = np.concatenate([[0], np.cumsum(counts)])
         at = 0
         while at + 1 < len(hits):
             means = (hits[at + 1 :] - hits[at]) / np.arange(1, len(hits) - at)
@@ -104,7 +117,7 @@ def assign_macros(
                 break
             steps.append((-float(means[best]), table, best + 1))
             at += best + 1
-    given = [0] * len(heat)
+    given = np.zeros(len(heat), np.int64)
     for _, table, count in sorted(steps):
         taken = min(count, macros)
         given[table] += taken

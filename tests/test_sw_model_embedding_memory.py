@@ -51,7 +51,7 @@ def obvious(trace, cache, warm):
         return True
 
     def leave():
-        x, number = queue.pop(0)
+        x, _ = queue.pop(0)
         if x not in landing or any(x == y for y, _ in queue):
             return
         uses = landing.pop(x)
@@ -129,6 +129,8 @@ def test_no_choice_fetches_less_than_the_least(rng):
         least = least_fetches(Trace(lines), room, warm=warm)
         if warm == 0:
             assert least == fewest(tuple(lines.tolist()), room, warm)
+            parts = [least_fetches(Trace(lines), room, warm=i, tail=13 - i) for i in range(14)]
+            assert sum(parts) == least and set(parts) <= {0, 1}
         else:  # MIN takes the warm-up into account, and so may pay there
             assert least >= fewest(tuple(lines.tolist()), room, warm)
 

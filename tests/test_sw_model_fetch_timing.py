@@ -4,8 +4,10 @@ import numpy as np
 
 from sw_model.fetch_timing import Memory, access_times
 
+DRAM = Memory()
 
-def stage(items, *, ahead, batch=None, lookups=1, missed=True, memory=Memory()):
+
+def stage(items, *, ahead, batch=None, lookups=1, missed=True, memory=DRAM):
     """Items that each read ``lookups`` lines of their own."""
     n = items * lookups
     known = np.arange(items) // (batch or items) * (batch or items)

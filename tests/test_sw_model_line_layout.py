@@ -37,12 +37,12 @@ def test_rows_lie_where_the_image_has_them(rng, line_bytes):
 
 def test_no_other_assignment_has_more_hits_where_heat_falls(rng):
     for _ in range(20):
-        heat = [np.sort(rng.integers(0, 50, rng.integers(1, 12)))[::-1] for _ in range(3)]
-        macros, size = int(rng.integers(1, 6)), 2
-        given = assign_macros(heat, macros=macros, macro_lines=size)
+        heat = [np.sort(rng.integers(0, 50, rng.integers(1, 8)))[::-1] for _ in range(3)]
+        macros = int(rng.integers(1, 6))
+        given = assign_macros(heat, macros)
 
-        def hits(shares, heat=heat, size=size):
-            return sum(h[: s * size].sum() for h, s in zip(heat, shares, strict=True))
+        def hits(shares, heat=heat):
+            return sum(h[:s].sum() for h, s in zip(heat, shares, strict=True))
 
         choices = itertools.product(range(macros + 1), repeat=3)
         assert sum(given) <= macros
@@ -51,6 +51,16 @@ def test_no_other_assignment_has_more_hits_where_heat_falls(rng):
 
 def test_cold_lines_do_not_hide_hot_ones():
     heat = [np.array([1, 0, 0, 90]), np.array([9, 9])]
-    assert assign_macros(heat, macros=4, macro_lines=1) == [4, 0]
-    assert assign_macros(heat, macros=0, macro_lines=1) == [0, 0]
-    assert assign_macros([np.zeros(4, int), np.ones(2, int)], macros=9, macro_lines=1) == [0, 2]
+    assert assign_macros(heat, 4).tolist() == [4, 0]
+    assert assign_macros(heat, 0).tolist() == [0, 0]
+    assert assign_macros([np.zeros(4, int), np.ones(2, int)], 9).tolist() == [0, 2]
+
+
+def test_heat_and_what_is_held():
+    layout = Layout([StageTables((5, 3), (64, 64)), StageTables((4,), (32,))], 64)
+    assert layout.first.tolist() == [0, 5, 8, 10]
+    lines = np.array([0, 0, 1, 2, 4, 5, 7, 7, 8, 9])
+    heat = layout.heat(lines, 2)
+    assert [h.tolist() for h in heat] == [[3, 1, 1], [1, 2], [2]]
+    held = layout.held(lines, np.array([1, 2, 0]), 2)
+    assert lines[held].tolist() == [0, 0, 1, 5, 7, 7]
