@@ -7,7 +7,7 @@ follow from the rules of :mod:`sw_model.fetch_timing`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -245,8 +245,7 @@ def split_rows(setting: Setting, sizes: Sequence[int]) -> list[dict[str, Any]]:
     """AMAT = hits x 1 + misses x 100 of a static region alone, by bytes and the stages' shares."""
     log.info("%s: splits, 1 of %d", setting.name, setting.funnel.items // setting.funnel.survivors)
     training, test = (setting.layout.heat(p, setting.macro_lines) for p in setting.lines[:2])
-    tables = [t for t, (stage, _) in enumerate(setting.layout.tables) if stage == 0]
-    front = len(tables)
+    front = len(setting.layout.stages[0].rows)
     lookups = len(setting.lines[1])
     found = []
     for size in sizes:
@@ -276,7 +275,7 @@ def split_rows(setting: Setting, sizes: Sequence[int]) -> list[dict[str, Any]]:
     return found
 
 
-def bench(movielens_folder: Path | None = None) -> Mapping[str, Any]:
+def bench(movielens_folder: Path | None = None) -> dict[str, Any]:
     """Measure everything; takes minutes.
 
     Parameters

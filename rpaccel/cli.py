@@ -286,3 +286,26 @@ def array(
     if picture is not None:
         make_folder(picture.parent)
         draw(report, picture)
+
+
+@bench.command()
+def embedding(
+    movielens: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of MovieLens 1M (default: latest-small)."),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the figures here (PNG).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lines that the embedding memory fetches, and access times (needs the extra ``bench``)."""
+    from rpaccel.bench_embedding import bench as figures
+    from rpaccel.embedding_report import draw, table
+
+    if picture is not None:
+        make_folder(picture.parent)
+    report = figures(movielens)
+    show(report, table(report), as_json)
+    if picture is not None:
+        draw(report, picture)

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from sw_model.criteo_like import TABLES, Popularity
 from sw_model.line_layout import Layout, StageTables
 from sw_model.lookups import Funnel, RatingTrace, Visit, criteo_like_visits
-from sw_model.movielens import MovieLens
+from sw_model.movielens import MovieLens, load
+from sw_model.movielens_files import load_1m
 
-__all__ = ["LIFETIME", "LINE_BYTES", "Setting", "criteo_like", "movielens"]
+__all__ = ["LIFETIME", "LINE_BYTES", "Setting", "criteo_like", "load_movielens", "movielens"]
 
 LINE_BYTES = 64
 ROW_BYTES = 4, 32  # of RM-small and RM-large in int8
@@ -23,6 +24,7 @@ NEUMF_BYTES = (128, 128, 32, 32), (128, 128, 512, 512)  # MF and MLP, NeuMF smal
 LIFETIME = 4_000_000
 """Impressions in which almost all rows of Criteo-like tables exchange their popularity."""
 SEED = 1
+FUNNEL = Funnel(4096, 512)
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def criteo_like(
     *,
     lifetime: int | None = None,
     queries: tuple[int, int, int] = (128, 64, 32),
-    funnel: Funnel = Funnel(),
+    funnel: Funnel = FUNNEL,
     tables: Sequence[Popularity] = TABLES,
     memory_bytes: int = 16 << 20,
     static_macros: int = 128,
@@ -145,7 +147,4 @@ def movielens(data: MovieLens, name: str, *, drifting: bool, seed: int = SEED) -
 
 def load_movielens(folder: Path | None) -> tuple[MovieLens, str]:
     """MovieLens latest-small, or 1M where its folder is given, and its name."""
-    from sw_model.movielens import load
-    from sw_model.movielens_files import load_1m
-
     return (load(), "MovieLens small") if folder is None else (load_1m(folder), "MovieLens 1M")

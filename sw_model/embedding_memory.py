@@ -96,10 +96,10 @@ class Trace:
 
     Parameters
     ----------
-    lines : int64, shape (n,)
+    lines : integers, shape (n,)
     """
 
-    def __init__(self, lines: NDArray[np.int64]) -> None:
+    def __init__(self, lines: NDArray[np.integer]) -> None:
         self.known, self.at = np.unique(lines, return_inverse=True)
 
     def __len__(self) -> int:
@@ -137,9 +137,9 @@ def simulate(trace: Trace, cache: Cache, *, warm: int = 0) -> Counters:
 def least_fetches(trace: Trace, lines: int, *, warm: int = 0, tail: int = 0) -> int:
     """Fewest fetches possible with room for so many lines: MIN with bypass (Belady, 1966).
 
-    Fully associative, with the whole trace known, empty at first. Neither the first ``warm`` lookups
-    are counted nor the last ``tail``. A lookup hits if its line was kept since the one before; kept are the next uses that lie
-    nearest, at most ``lines`` of them at any time.
+    Fully associative, with the whole trace known, empty at first. Neither the first ``warm``
+    lookups are counted nor the last ``tail``. A lookup hits if its line was kept since the one
+    before; kept are the next uses that lie nearest, at most ``lines`` of them at any time.
     """
     return int(_least(trace.at, len(trace.known), lines, warm, len(trace) - tail))
 

@@ -1,0 +1,138 @@
+"""The embedding memory's figures hold together, on memories and tables of a small scale."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from rpaccel import bench_embedding
+from rpaccel.bench_embedding import Memory, policies, split_rows, timing_rows
+from rpaccel.cli import app
+from rpaccel.embedding_report import draw, table
+from rpaccel.embedding_setting import criteo_like, load_movielens, movielens
+from sw_model.embedding_memory import Cache, Replacement
+from sw_model.lookups import Funnel
+from sw_model.planted import capped
+
+
+def small(lifetime=None, survivors=64, memory_bytes=96 << 10):
+    return criteo_like(
+        lifetime=lifetime,
+        queries=(12, 6, 3),
+        funnel=Funnel(512, survivors),
+        tables=capped(20_000),
+        memory_bytes=memory_bytes,
+        static_macros=64,
+        macro_bytes=1 << 10,
+    )
+
+
+@pytest.fixture(scope="module", params=[None, 20_000], ids=["stationary", "drifting"])
+def setting(request):
+    return small(request.param)
+
+
+@pytest.fixture(scope="module")
+def fetches(setting):
+    return policies(setting)
+
+
+def lines(fetches):
+    return {row["memory"]: row["lines"] for row in fetches["rows"]}
+
+
+def test_no_memory_fetches_less_than_min(fetches):
+    rows = fetches["rows"]
+    assert fetches["lookups"] == (512 + 64) * 26
+    assert min(row["over_min"] for row in rows) == 1
+    assert min(row["over_min_same_start"] for row in rows if "training" not in row["memory"]) == 1
+    assert all(row["bytes"] == row["lines"] * 64 for row in rows)
+    assert not any(row["useless"] for row in rows)
+
+
+def test_caches_help_and_policies_differ(fetches):
+    found = lines(fetches)
+    assert found["static + MIN"] < found["static + SIEVE, look-ahead 1024"]
+    assert found["static + SIEVE, no look-ahead"] < found["static part alone"]
+    assert found["static + SIEVE, no look-ahead"] < found["static + FIFO, no look-ahead"]
+    assert found["static + SIEVE, look-ahead 1024"] < found["LRU only, 16 ways"]
+
+
+def test_drift_is_what_the_cache_is_for(fetches, setting):
+    drifts = setting.name.endswith("drifting")
+    found = lines(fetches)
+    assert (found["static + SIEVE, no look-ahead"] < found["static only"]) == drifts
+
+
+def test_counted_are_the_test_queries_only(setting):
+    memory = Memory(setting, 64)
+    training, test, _ = setting.lines
+    assert sum(memory.macros) == 64
+    assert memory.misses == len(test) - round(memory.hits * len(test))
+    counted = memory.run(Cache(128, 4, Replacement.LRU))
+    parts = [memory.run(Cache(64, 4, Replacement.LRU), stage) for stage in (0, 1)]
+    assert counted.lookups == memory.misses == sum(part.lookups for part in parts)
+    assert len(training) == 12 * (512 + 64) * 26
+
+
+def test_access_times_fall_as_the_walker_is_further_ahead(setting):
+    found = timing_rows(setting, ahead=(0, 8, 32, 128))
+    rows = found["rows"]
+    for key, sign in (("amat", 1), ("hidden_front", -1), ("hidden_back", -1)):
+        values = [sign * row[key] for row in rows]
+        assert values == sorted(values, reverse=True)
+    # Lookups that fetch wait for all of the latency, and some of the hits for a part of it.
+    memory = Memory(setting, 64)
+    counted = memory.run(Cache(setting.cache_lines // 4, 4, Replacement.SIEVE))
+    least = 1 + 99 * counted.fetched / len(setting.lines[1])
+    assert rows[0]["amat"] == pytest.approx(least, rel=0.3)
+    assert rows[0]["amat"] >= least
+    assert rows[0]["hidden_back"] == pytest.approx(0, abs=0.15)
+    assert rows[-1]["hidden_back"] > 0.7
+
+
+def test_amat_falls_as_the_static_region_grows():
+    setting = small()
+    rows = split_rows(setting, [16 << 10, 64 << 10, 256 << 10])
+    for share in (0.25, 0.5, 0.75, None):
+        amat = [row["amat"] for row in rows if row["front_share"] == share]
+        assert amat == sorted(amat, reverse=True)
+    for size in (16 << 10, 64 << 10, 256 << 10):
+        of = {row["front_share"]: row for row in rows if row["bytes"] == size}
+        assert all(r["amat"] == pytest.approx(100 - 99 * r["hits"]) for r in of.values())
+        best = min(row["amat"] for share, row in of.items() if share is not None)
+        assert of[None]["amat"] <= 1.02 * best  # the training trace knows the test nearly
+
+
+def test_movielens_settings():
+    data, name = load_movielens(None)
+    setting = movielens(data, name, drifting=True)
+    assert (setting.training, setting.test, setting.following) == (
+        range(50),
+        range(50, 83),
+        range(83, 100),
+    )
+    assert setting.cache_lines == 4096
+    assert len(setting.lines[1]) == 33 * (1000 * 6 + 125 * 20)
+
+
+@pytest.mark.parametrize("setting", [None], indirect=True)
+def test_command(monkeypatch, tmp_path, fetches, setting):
+    report = {
+        "model": "functional",
+        "fetches": [fetches],
+        "access_times": [timing_rows(setting, ahead=(0, 8))],
+        "splits": split_rows(small(survivors=128), [64 << 10]),
+    }
+    monkeypatch.setattr(bench_embedding, "bench", lambda folder: report)
+    result = CliRunner().invoke(
+        app, ["bench", "embedding", "--json", "--picture", str(tmp_path / "x" / "e.png")]
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output) == json.loads(json.dumps(report))
+    assert (tmp_path / "x" / "e.png").stat().st_size > 10_000
+    text = table(report)
+    for row in fetches["rows"]:
+        assert f"| {row['memory']} | {row['lines']:,.0f} |" in text
+    assert all(f"{row['amat']:.2f}" in text for row in report["splits"])
+    draw(report, tmp_path / "e.png")
