@@ -292,7 +292,7 @@ def array(
 def embedding(
     movielens: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of MovieLens 1M (default: latest-small)."),
+        typer.Option(metavar="DIR", help="Folder of MovieLens 1M, to be measured too."),
     ] = None,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the figures here (PNG).")
