@@ -47,11 +47,15 @@ def _access_times(traces: list[Mapping[str, Any]]) -> list[str]:
         lines.append(f"| {trace['trace']} | static only | {trace['static_only']:.2f} | | | |")
         lines += [
             f"| {trace['trace']} | {row['ahead']} | {row['amat']:.2f} "
-            f"| {row['over_static_only']:+.1%} | {row['hidden_front']:.1%} "
-            f"| {row['hidden_back']:.1%} |"
+            f"| {row['over_static_only']:+.1%} | {_share(row['hidden_front'])} "
+            f"| {_share(row['hidden_back'])} |"
             for row in trace["rows"]
         ]
     return [*lines, ""]
+
+
+def _share(value: float) -> str:
+    return f"{round(value, 3) + 0:.1%}"  # adding zero makes no share negative zero
 
 
 def _splits(rows: list[Mapping[str, Any]]) -> list[str]:
@@ -91,7 +95,9 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     left.set_yticks([place + 0.3 for place in range(len(memories))], memories, fontsize=7)
     left.invert_yaxis()
     left.axvline(1.25, color="black", linewidth=0.8, linestyle="--")
-    left.set(xlabel="lines fetched / MIN that has seen the training trace", xscale="log")
+    left.set(
+        xlabel="lines fetched / MIN that has seen the training trace", xscale="log", xlim=(0.9, 60)
+    )
     left.legend(fontsize=7)
     for colour, size in enumerate(dict.fromkeys(row["bytes"] for row in report["splits"])):
         for style, ratio in zip(("-", "--", ":"), (4, 8, 16), strict=True):
