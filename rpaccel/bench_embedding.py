@@ -299,6 +299,7 @@ def bench(movielens_folder: Path | None = None) -> dict[str, Any]:
         setting = criteo_like(lifetime=lifetime)
         fetches.append(policies(setting))
         times.append(timing_rows(setting))
+    fetches.append(policies(criteo_like(learned=True)))
     for folder in (None,) if movielens_folder is None else (None, movielens_folder):
         data, name = load_movielens(folder)
         for drifting in (False, True):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sw_model.criteo_like import TABLES, Popularity
 from sw_model.line_layout import Layout, StageTables
-from sw_model.lookups import Funnel, RatingTrace, Visit, criteo_like_visits
+from sw_model.lookups import Funnel, LearnedRanks, RatingTrace, Visit, criteo_like_visits
 from sw_model.movielens import MovieLens, load
 from sw_model.movielens_files import load_1m
 
@@ -88,6 +88,7 @@ class Setting:
 def criteo_like(
     *,
     lifetime: int | None = None,
+    learned: bool = False,
     queries: tuple[int, int, int] = (128, 64, 32),
     funnel: Funnel = FUNNEL,
     tables: Sequence[Popularity] = TABLES,
@@ -101,6 +102,8 @@ def criteo_like(
     ----------
     lifetime : int, optional
         Of popularity, in impressions; by default nothing drifts.
+    learned : bool
+        Rank rows by the training trace; by default as the generator does, as if by a very long log.
     queries : (int, int, int)
         Training, test and following.
     funnel, tables, memory_bytes, static_macros, macro_bytes
@@ -108,11 +111,16 @@ def criteo_like(
     """
     rows = tuple(table.rows for table in tables)
     ends = np.cumsum(queries).tolist()
+    visits = partial(criteo_like_visits, seed=SEED, funnel=funnel, lifetime=lifetime, tables=tables)
+    name = "stationary" if lifetime is None else "drifting"
+    if learned:
+        name = "ranks of the training trace" + ("" if lifetime is None else ", drifting")
+        ranks = LearnedRanks(visits(range(ends[0])), rows)
     return Setting(
-        "Criteo-like, " + ("stationary" if lifetime is None else "drifting"),
+        f"Criteo-like, {name}",
         Layout([StageTables(rows, (size,) * len(rows)) for size in ROW_BYTES], LINE_BYTES),
         funnel,
-        partial(criteo_like_visits, seed=SEED, funnel=funnel, lifetime=lifetime, tables=tables),
+        (lambda numbers: ranks(visits(numbers))) if learned else visits,
         range(ends[0]),
         range(ends[0], ends[1]),
         range(ends[1], ends[2]),

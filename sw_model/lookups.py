@@ -8,7 +8,7 @@ items are those that the front end's scores let through, best first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from sw_model.criteo_like import TABLES, Popularity
 from sw_model.movielens import MovieLens
 from sw_model.planted import clicks, truth
 
-__all__ = ["Funnel", "RatingTrace", "Visit", "criteo_like_visits", "flatten"]
+__all__ = ["Funnel", "LearnedRanks", "RatingTrace", "Visit", "criteo_like_visits", "flatten"]
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,44 @@ def criteo_like_visits(
     for query, block in zip(queries, blocks, strict=True):
         scores = truth(block.ranks, block.dense, factors=factors)
         yield from funnel.visits(query, block.ranks, scores)
+
+
+class LearnedRanks:
+    """Ranks by how often a trace's front end reads each row, in place of those that rows have.
+
+    Rows that are not read at all come last, in an order that has nothing to do with their old rank.
+
+    Parameters
+    ----------
+    visits : iterable of Visit
+        The trace to learn from.
+    rows : sequence of int
+        Rows of each table.
+    """
+
+    STEP = 2_654_435_761  # a prime above every table: multiples of it are a permutation of rows
+
+    def __init__(self, visits: Iterable[Visit], rows: Sequence[int]) -> None:
+        self.rows = tuple(rows)
+        front = [visit.rows for visit in visits if visit.stage == 0]
+        self._seen, self._rank = [], []
+        for column, size in enumerate(self.rows):
+            mixed = np.concatenate([part[:, column] for part in front]) * self.STEP % size
+            seen, counts = np.unique(mixed, return_counts=True)
+            self._seen.append(seen)
+            self._rank.append(_ranks(counts))
+
+    def __call__(self, visits: Iterable[Visit]) -> Iterator[Visit]:
+        """Give the rows of visits their learned ranks."""
+        for visit in visits:
+            columns = []
+            for column, size in enumerate(self.rows):
+                mixed = visit.rows[:, column] * self.STEP % size
+                seen, rank = self._seen[column], self._rank[column]
+                at = np.searchsorted(seen, mixed)
+                known = np.append(seen, size)[at] == mixed
+                columns.append(np.where(known, np.append(rank, 0)[at], len(seen) + mixed - at))
+            yield replace(visit, rows=np.stack(columns, axis=1))
 
 
 class RatingTrace:

@@ -1,6 +1,7 @@
 """The embedding memory's figures hold together, on memories and tables of a small scale."""
 
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -136,3 +137,30 @@ def test_command(monkeypatch, tmp_path, fetches, setting):
         assert f"| {row['memory']} | {row['lines']:,.0f} |" in text
     assert all(f"{row['amat']:.2f}" in text for row in report["splits"])
     draw(report, tmp_path / "e.png")
+
+
+def test_without_numba_says_what_to_install(monkeypatch):
+    for name in ("sw_model.embedding_memory", "sw_model.fetch_timing", "rpaccel.bench_embedding"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    result = CliRunner().invoke(app, ["bench", "embedding"])
+    assert result.exit_code == 3
+    assert "numba is missing: pip install 'rpaccel[bench]'" in result.output
+
+
+def test_learned_ranks_are_worse_than_the_law_s():
+    """Of a short log; that they are ranks at all is tested where they are made."""
+    law, learned = (
+        criteo_like(
+            learned=learned,
+            queries=(12, 6, 0),
+            funnel=Funnel(512, 64),
+            tables=capped(20_000),
+            memory_bytes=96 << 10,
+            static_macros=64,
+            macro_bytes=1 << 10,
+        )
+        for learned in (False, True)
+    )
+    assert learned.name == "Criteo-like, ranks of the training trace"
+    assert Memory(law, 64).hits > Memory(learned, 64).hits > 0.3

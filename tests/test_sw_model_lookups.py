@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sw_model.criteo_like import TABLES, trace
-from sw_model.lookups import Funnel, RatingTrace, criteo_like_visits, flatten
+from sw_model.lookups import Funnel, LearnedRanks, RatingTrace, Visit, criteo_like_visits, flatten
 from sw_model.movielens import load
 from sw_model.planted import capped, clicks, truth
 
@@ -99,3 +99,18 @@ def test_full_cardinality_is_reached():
     rows = np.concatenate([v.rows for v in criteo_like_visits(range(2), seed=3)])
     assert rows.shape[1] == len(TABLES)
     assert rows[:, 2].max() > 5_000_000
+
+
+def test_learned_ranks_are_a_permutation_by_popularity(rng):
+    sizes = 50, 1000
+    popular = np.stack([rng.permutation(n)[rng.zipf(1.5, 600) % n] for n in sizes], axis=1)
+    trace = [Visit(0, 0, np.arange(600), popular), Visit(0, 1, np.arange(3), popular[:3])]
+    ranks = LearnedRanks(trace, sizes)
+    every = np.stack([np.arange(1000) % n for n in sizes], axis=1)
+    (found,) = ranks([Visit(7, 1, np.arange(1000), every)])
+    assert (found.query, found.stage) == (7, 1)
+    for column, size in enumerate(sizes):
+        new = found.rows[:size, column]
+        assert np.array_equal(np.sort(new), np.arange(size))
+        counts = np.bincount(popular[:, column], minlength=size)
+        assert (np.diff(counts[np.argsort(new)]) <= 0).all()
