@@ -44,7 +44,7 @@ def p99(seconds: float, servers: int, qps: float) -> float:
 
 def solve(function: Callable[[float], float], target: float, low: float, high: float) -> float:
     """Where a rising function has a value, by bisection."""
-    for _ in range(60):
+    for _ in range(24):
         middle = (low + high) / 2
         low, high = (middle, high) if function(middle) < target else (low, middle)
     return (low + high) / 2
@@ -115,10 +115,10 @@ def _profile(
         machine=machine,
         source=f"{SOURCE}; python -m benchmarks.reference_profiles",
         units=units,
-        handover=round(handover, 9),
+        handover=round(handover, 8),
         notes=[*notes, "time is taken to be proportional to items"],
         points=[
-            Point(model=model, items=items, seconds=round(each * items / ITEMS, 9))
+            Point(model=model, items=items, seconds=round(each * items / ITEMS, 8))
             for model, each in seconds.items()
             for items in (LEAST, ITEMS)
         ],

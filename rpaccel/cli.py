@@ -266,6 +266,48 @@ def run(
     log.info("wrote %s", " and ".join(str(output / name) for name in written))
 
 
+@app.command()
+def schedule(
+    config: ConfigPath,
+    qps: Annotated[float, typer.Option(help="Queries a second, Poisson arrivals.")],
+    p99: Annotated[str, typer.Option(metavar="TIME", help="Tail latency, such as 25ms.")],
+    quality: Annotated[
+        float, typer.Option(help="Relative to the last stage's model alone on all items.")
+    ] = 0.999,
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="rpaccel (default), cpu (timed here), a reference platform (cascade-lake-64, t4) "
+            "or a profile (.json); may be repeated."
+        ),
+    ] = None,
+    qualities: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TABLE",
+            help="Table of quality (.json, or recpipe-criteo, published) in place of measuring.",
+        ),
+    ] = None,
+    queries: Annotated[
+        int, typer.Option(min=1, help="Queries to simulate, all plans together.")
+    ] = 10_000_000,
+    cache: Annotated[Path, typer.Option(metavar="DIR", help="For what is measured once.")] = Path(
+        "build/schedule"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Find models, items and platforms for a load, a tail latency and a quality, and say why."""
+    from rpaccel.config import load
+    from rpaccel.schedule.command import duration, run, text
+    from rpaccel.schedule.search import Targets
+
+    targets = Targets(qps, duration(p99), quality)
+    report = run(
+        load(config), targets, platform or ["rpaccel"], cache, table=qualities, queries=queries
+    )
+    show(report, text(report), as_json)
+
+
 bench = typer.Typer(no_args_is_help=True, help="Figures of the machine's parts, each by a command.")
 app.add_typer(bench, name="bench")
 

@@ -1,0 +1,272 @@
+"""The search: all plans screened by theory, those of interest simulated, Pareto frontiers."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rpaccel.errors import ConfigError
+from rpaccel.load import Summary, exponential_arrivals, simulate, summarise
+from rpaccel.load.tails import Load
+from rpaccel.schedule.backends import Backend
+from rpaccel.schedule.plans import HIGHEST_LOAD, Plan, plans
+from rpaccel.schedule.qualities import Qualities
+
+__all__ = ["Answer", "Simulated", "Targets", "dominated", "frontier", "schedule", "simulate_plan"]
+
+SLACK = 0.02
+"""Estimates of p99 that differ by less than this share do not decide what is simulated."""
+LEAST_QUERIES = 100_000
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is asked for: queries a second, p99 in seconds, quality relative to the reference's."""
+
+    qps: float
+    p99: float
+    quality: float
+
+    def __post_init__(self) -> None:
+        for name in ("qps", "p99", "quality"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{name} must be a positive number, not {value}")
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A plan with what its simulation says. Without a steady state p99 is infinite."""
+
+    plan: Plan
+    qps: float
+    summary: Summary
+
+    @property
+    def p99(self) -> float:
+        """Seconds."""
+        found = self.summary.percentiles.get(99.0)
+        return found.value if found else math.inf
+
+    @property
+    def goals(self) -> tuple[float, float, float]:
+        """What is to be large: quality, -p99, capacity."""
+        return self.plan.quality, -self.p99, self.plan.capacity
+
+    def meets(self, targets: Targets) -> bool:
+        """Whether quality and p99 are reached."""
+        return self.p99 <= targets.p99 and self.plan.quality >= targets.quality
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a search found.
+
+    Attributes
+    ----------
+    targets : Targets
+    screened : int
+        Plans that there are.
+    seconds : float
+        Wall time of the screening.
+    overloaded : int
+        Plans that cannot serve so many queries.
+    frontier : tuple of Simulated
+        None dominates another in quality, p99 and capacity; by quality, best first.
+    best : Simulated or None
+        Of those that meet the targets, the one with the lowest p99.
+    alternatives : dict of str to Simulated
+        With the quality asked for, the lowest p99 by number of stages and by platforms.
+    nearest : dict of str to Simulated
+        Where nothing meets the targets: the best by each target, the other two being kept.
+    queries : int
+        Simulated in all.
+    """
+
+    targets: Targets
+    screened: int
+    seconds: float
+    overloaded: int
+    frontier: tuple[Simulated, ...]
+    best: Simulated | None
+    alternatives: dict[str, Simulated]
+    nearest: dict[str, Simulated] = field(default_factory=dict)
+    queries: int = 0
+
+
+def dominated(goals: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Find rows that another one is no worse than in every column, and better in one.
+
+    Parameters
+    ----------
+    goals : float, shape (n, columns)
+        What is to be large.
+    """
+    found = np.zeros(len(goals), bool)
+    for number, row in enumerate(goals):
+        no_worse = (goals >= row).all(axis=1)
+        found[number] = bool((no_worse & (goals > row).any(axis=1)).any())
+    return found
+
+
+def frontier(every: Sequence[Plan], estimates: NDArray[np.float64]) -> list[int]:
+    """Plans that may be on the frontier, by estimates of p99 with some slack.
+
+    Returns
+    -------
+    list of int
+        Numbers of plans that no other is at least as good as in quality and capacity with an
+        estimate lower by more than :data:`SLACK`; one of those that are the same in all three.
+    """
+    goals = np.array([(p.quality, p.capacity) for p in every])
+    order = np.lexsort((estimates, -goals[:, 1], -goals[:, 0]))
+    kept: list[int] = []
+    seen: set[tuple[float, ...]] = set()
+    best = np.empty((len(every), 3))
+    for number in order.tolist():
+        row = (*goals[number].tolist(), float(estimates[number]))
+        known = best[: len(kept)]
+        beaten = (
+            (known[:, 0] >= row[0]) & (known[:, 1] >= row[1]) & (known[:, 2] < row[2] * (1 - SLACK))
+        )
+        if row in seen or beaten.any():
+            continue
+        seen.add(row)
+        best[len(kept)] = row
+        kept.append(number)
+    return kept
+
+
+def simulate_plan(plan: Plan, qps: float, arrivals: NDArray[np.float64]) -> Simulated:
+    """Send queries through a plan, first come first served at each station.
+
+    Parameters
+    ----------
+    plan : Plan
+    qps : float
+        Of the arrivals.
+    arrivals : float, shape (queries,), seconds
+    """
+    now = arrivals
+    loads: list[Load] = []
+    for segment in plan.segments:
+        batches = segment.sub_batches
+        run = simulate(np.repeat(now, batches) if batches > 1 else now, segment.stages)
+        now = run.departures[batches - 1 :: batches]
+    for segment in plan.segments:
+        loads += [
+            Load(s.name, qps * float(s.service) * segment.sub_batches / s.servers, 1.0)
+            for s in segment.stages
+            if s.servers is not None
+        ]
+    return Simulated(plan, qps, summarise(now - arrivals, loads=loads, percentiles=(50, 95, 99)))
+
+
+def schedule(
+    backends: Sequence[Backend],
+    qualities: Qualities,
+    targets: Targets,
+    *,
+    queries: int = 10_000_000,
+    seed: int = 0,
+) -> Answer:
+    """Find the best plan.
+
+    Parameters
+    ----------
+    backends : sequence of Backend
+        With distinct names.
+    qualities : Qualities
+    targets : Targets
+    queries : int
+        To simulate for the frontier, in all.
+    seed : int
+        Of the arrivals, which are the same for all plans.
+
+    Raises
+    ------
+    ConfigError
+        There is no plan at all: no platform knows any of the rated funnels.
+    """
+    begun = time.perf_counter()
+    every = list(plans(backends, qualities))
+    if not every:
+        raise ConfigError(
+            "no platform has times for any rated funnel: the platforms are "
+            f"{', '.join(b.name for b in backends)}, the models "
+            f"{', '.join(sorted({s for r in qualities.rows for s in r.stages}))}"
+        )
+    able = [p for p in every if targets.qps < HIGHEST_LOAD * p.capacity]
+    estimates = np.array([p.p99(targets.qps) for p in able])
+    seconds = time.perf_counter() - begun
+    kept = frontier(able, estimates)
+    chosen = {number: "" for number in kept} | _alternatives(able, estimates, targets)
+    rng = np.random.default_rng(seed)
+    count = max(LEAST_QUERIES, math.ceil(queries / max(1, len(chosen))))
+    arrivals = exponential_arrivals(count, targets.qps, rng) if chosen else np.empty(0)
+    results = {n: simulate_plan(able[n], targets.qps, arrivals) for n in chosen}
+    settled = [results[n] for n in kept if results[n].summary.steady]
+    beaten = dominated(np.array([s.goals for s in settled]).reshape(-1, 3))
+    front = [s for s, bad in zip(settled, beaten, strict=True) if not bad]
+    meeting = [s for s in results.values() if s.meets(targets)]
+    best = min(meeting, key=lambda s: (s.p99, -s.plan.quality), default=None)
+    return Answer(
+        targets,
+        len(every),
+        seconds,
+        len(every) - len(able),
+        tuple(sorted(front, key=lambda s: (-s.plan.quality, s.p99))),
+        best,
+        {name: results[n] for n, name in chosen.items() if name},
+        {} if best else _nearest(every, list(results.values()), targets, count, rng),
+        len(results) * count,
+    )
+
+
+def _alternatives(
+    able: Sequence[Plan], estimates: NDArray[np.float64], targets: Targets
+) -> dict[int, str]:
+    """Of each number of stages and set of platforms the plan with the lowest estimate."""
+    best: dict[str, int] = {}
+    for number, plan in enumerate(able):
+        if plan.quality >= targets.quality:
+            count = len(plan.places)
+            name = f"{count} stage{'s' if count > 1 else ''} on {' and '.join(plan.platforms)}"
+            if name not in best or estimates[number] < estimates[best[name]]:
+                best[name] = number
+    return {number: name for name, number in best.items()}
+
+
+def _nearest(
+    every: Sequence[Plan],
+    results: Sequence[Simulated],
+    targets: Targets,
+    count: int,
+    rng: np.random.Generator,
+) -> dict[str, Simulated]:
+    """What is reached of each target when the other two are kept."""
+    found: dict[str, Simulated] = {}
+    steady = [s for s in results if s.summary.steady]
+    good = [s for s in steady if s.plan.quality >= targets.quality]
+    if good:
+        found["p99"] = min(good, key=lambda s: s.p99)
+    fast = [s for s in steady if s.p99 <= targets.p99]
+    if fast:
+        found["quality"] = max(fast, key=lambda s: (s.plan.quality, -s.p99))
+    rate, plan = 0.0, None
+    for each in every:
+        if each.quality >= targets.quality and each.p99(max(rate, 1e-3)) < targets.p99:
+            rate, plan = each.sustained(targets.p99), each
+    for _ in range(20 if plan else 0):
+        assert plan is not None
+        result = simulate_plan(plan, rate, exponential_arrivals(count, rate, rng))
+        if result.p99 <= targets.p99:
+            found["qps"] = result
+            break
+        rate *= 0.99
+    return found
