@@ -53,6 +53,8 @@ class ArrayBackend(Backend):
             "array: cycle model, every sub-array with its own program; gather unit: bound of an "
             "item a cycle, no misses; filter: bound of a score a cycle; host link: bound of "
             f"{LINK_BYTES / 1e9:g} GB/s and {LINK_SECONDS * 1e6:g} us each way",
+            "provisioning divides sub-arrays freely; groups of the configuration that cannot be "
+            "divided so need a machine generated for it",
         )
         self._clock = clock
         self._item_bytes = config.features.item_bytes

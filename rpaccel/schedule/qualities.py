@@ -21,7 +21,7 @@ from sw_model.bootstrap import bootstrap
 
 __all__ = ["Funnel", "Qualities", "Rated", "funnels", "measure", "measured"]
 
-Value = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Funnel = tuple[tuple[str, ...], tuple[int, ...]]
 """Models of the stages, and items that each of them ranks."""
 
@@ -65,6 +65,12 @@ class Qualities(Section):
     notes: list[str] = []
     reference: Rated
     rows: Annotated[list[Rated], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _relative(self) -> Qualities:
+        if not self.reference.mean:
+            raise ValueError("reference: mean must be above 0, for others are relative to it")
+        return self
 
     @classmethod
     def load(cls, name: str) -> Qualities:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rpaccel.errors import ConfigError
 from rpaccel.load import Summary, exponential_arrivals, simulate, summarise
-from rpaccel.load.tails import Load
+from rpaccel.load.tails import LEAST_RELAXATIONS, Load
 from rpaccel.schedule.backends import Backend
 from rpaccel.schedule.plans import HIGHEST_LOAD, Plan, plans
 from rpaccel.schedule.qualities import Qualities
@@ -22,6 +22,8 @@ __all__ = ["Answer", "Simulated", "Targets", "dominated", "frontier", "schedule"
 SLACK = 0.02
 """Estimates of p99 that differ by less than this share do not decide what is simulated."""
 LEAST_QUERIES = 100_000
+NEEDED = 1.1 * LEAST_RELAXATIONS
+"""Relaxation times of a run: what a steady state takes, after the warm-up."""
 
 
 @dataclass(frozen=True)
@@ -151,20 +153,45 @@ def simulate_plan(plan: Plan, qps: float, arrivals: NDArray[np.float64]) -> Simu
     qps : float
         Of the arrivals.
     arrivals : float, shape (queries,), seconds
+        Poisson ones.
     """
     now = arrivals
-    loads: list[Load] = []
     for segment in plan.segments:
         batches = segment.sub_batches
         run = simulate(np.repeat(now, batches) if batches > 1 else now, segment.stages)
         now = run.departures[batches - 1 :: batches]
-    for segment in plan.segments:
-        loads += [
-            Load(s.name, qps * float(s.service) * segment.sub_batches / s.servers, 1.0)
-            for s in segment.stages
-            if s.servers is not None
-        ]
-    return Simulated(plan, qps, summarise(now - arrivals, loads=loads, percentiles=(50, 95, 99)))
+    summary = summarise(now - arrivals, loads=_loads(plan, qps), percentiles=(50, 95, 99))
+    return Simulated(plan, qps, summary)
+
+
+def _loads(plan: Plan, qps: float) -> list[Load]:
+    """What Poisson arrivals of constant work ask of each station."""
+    return [
+        Load(stage.name, qps * float(stage.service) * segment.sub_batches / stage.servers, 1.0)
+        for segment in plan.segments
+        for stage in segment.stages
+        if stage.servers is not None
+    ]
+
+
+class _Runs:
+    """Simulations of plans under the same arrivals, as many of them as a plan's p99 needs."""
+
+    def __init__(self, queries: int, seed: int) -> None:
+        self.least = queries
+        self.total = 0
+        self._seed = seed
+        self._gaps = np.empty(0)
+
+    def __call__(self, plan: Plan, qps: float) -> Simulated:
+        """Simulate a plan at a load."""
+        relaxation = max(load.relaxation for load in _loads(plan, qps))
+        count = max(self.least, math.ceil(NEEDED * relaxation))
+        if len(self._gaps) < count:
+            rng = np.random.default_rng(self._seed)
+            self._gaps = exponential_arrivals(count, 1.0, rng)
+        self.total += count
+        return simulate_plan(plan, qps, self._gaps[:count] / qps)
 
 
 def schedule(
@@ -184,7 +211,7 @@ def schedule(
     qualities : Qualities
     targets : Targets
     queries : int
-        To simulate for the frontier, in all.
+        To simulate in all, at least; where a plan's load needs more to be sure, more.
     seed : int
         Of the arrivals, which are the same for all plans.
 
@@ -206,15 +233,14 @@ def schedule(
     seconds = time.perf_counter() - begun
     kept = frontier(able, estimates)
     chosen = {number: "" for number in kept} | _alternatives(able, estimates, targets)
-    rng = np.random.default_rng(seed)
-    count = max(LEAST_QUERIES, math.ceil(queries / max(1, len(chosen))))
-    arrivals = exponential_arrivals(count, targets.qps, rng) if chosen else np.empty(0)
-    results = {n: simulate_plan(able[n], targets.qps, arrivals) for n in chosen}
+    runs = _Runs(max(LEAST_QUERIES, math.ceil(queries / max(1, len(chosen)))), seed)
+    results = {n: runs(able[n], targets.qps) for n in chosen}
     settled = [results[n] for n in kept if results[n].summary.steady]
     beaten = dominated(np.array([s.goals for s in settled]).reshape(-1, 3))
     front = [s for s, bad in zip(settled, beaten, strict=True) if not bad]
     meeting = [s for s in results.values() if s.meets(targets)]
     best = min(meeting, key=lambda s: (s.p99, -s.plan.quality), default=None)
+    nearest = {} if best else _nearest(every, list(results.values()), targets, runs)
     return Answer(
         targets,
         len(every),
@@ -223,8 +249,8 @@ def schedule(
         tuple(sorted(front, key=lambda s: (-s.plan.quality, s.p99))),
         best,
         {name: results[n] for n, name in chosen.items() if name},
-        {} if best else _nearest(every, list(results.values()), targets, count, rng),
-        len(results) * count,
+        nearest,
+        runs.total,
     )
 
 
@@ -246,8 +272,7 @@ def _nearest(
     every: Sequence[Plan],
     results: Sequence[Simulated],
     targets: Targets,
-    count: int,
-    rng: np.random.Generator,
+    runs: _Runs,
 ) -> dict[str, Simulated]:
     """What is reached of each target when the other two are kept."""
     found: dict[str, Simulated] = {}
@@ -264,7 +289,7 @@ def _nearest(
             rate, plan = each.sustained(targets.p99), each
     for _ in range(20 if plan else 0):
         assert plan is not None
-        result = simulate_plan(plan, rate, exponential_arrivals(count, rate, rng))
+        result = runs(plan, rate)
         if result.p99 <= targets.p99:
             found["qps"] = result
             break
