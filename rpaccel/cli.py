@@ -328,3 +328,19 @@ def array(
     if picture is not None:
         make_folder(picture.parent)
         draw(report, picture)
+
+
+@bench.command(name="schedule")
+def bench_schedule(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="With RecPipe's models.")] = Path(
+        "examples/recpipe.toml"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """RecPipe's figure 14 for Criteo on the scheduler's platforms, and how fast it screens."""
+    from rpaccel.config import load
+    from rpaccel.schedule.bench import bench as figures
+    from rpaccel.schedule.bench import table
+
+    report = figures(load(config))
+    show(report, table(report), as_json)

@@ -168,3 +168,12 @@ def test_cpu_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     }
     monkeypatch.setattr(cpu, "measure", None)  # a second measurement would fail
     assert cpu.cpu_profile(config, [1024, 64], tmp_path, workers=2) == made
+
+
+def test_array_takes_no_more_than_an_item_a_cycle() -> None:
+    backend = ArrayBackend(load(ROOT / "examples/recpipe.toml"))
+    fast, slow = (backend.serve("RM-small", 4096, units) for units in (16, 8))
+    assert fast is not None
+    assert slow is not None
+    assert fast.seconds * CLOCK == pytest.approx(4096)
+    assert slow.seconds * CLOCK > 4096

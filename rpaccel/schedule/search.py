@@ -17,7 +17,16 @@ from rpaccel.schedule.backends import Backend
 from rpaccel.schedule.plans import HIGHEST_LOAD, Plan, plans
 from rpaccel.schedule.qualities import Qualities
 
-__all__ = ["Answer", "Simulated", "Targets", "dominated", "frontier", "schedule", "simulate_plan"]
+__all__ = [
+    "Answer",
+    "Runs",
+    "Simulated",
+    "Targets",
+    "dominated",
+    "frontier",
+    "schedule",
+    "simulate_plan",
+]
 
 SLACK = 0.02
 """Estimates of p99 that differ by less than this share do not decide what is simulated."""
@@ -174,7 +183,7 @@ def _loads(plan: Plan, qps: float) -> list[Load]:
     ]
 
 
-class _Runs:
+class Runs:
     """Simulations of plans under the same arrivals, as many of them as a plan's p99 needs."""
 
     def __init__(self, queries: int, seed: int) -> None:
@@ -233,7 +242,7 @@ def schedule(
     seconds = time.perf_counter() - begun
     kept = frontier(able, estimates)
     chosen = {number: "" for number in kept} | _alternatives(able, estimates, targets)
-    runs = _Runs(max(LEAST_QUERIES, math.ceil(queries / max(1, len(chosen)))), seed)
+    runs = Runs(max(LEAST_QUERIES, math.ceil(queries / max(1, len(chosen)))), seed)
     results = {n: runs(able[n], targets.qps) for n in chosen}
     settled = [results[n] for n in kept if results[n].summary.steady]
     beaten = dominated(np.array([s.goals for s in settled]).reshape(-1, 3))
@@ -272,7 +281,7 @@ def _nearest(
     every: Sequence[Plan],
     results: Sequence[Simulated],
     targets: Targets,
-    runs: _Runs,
+    runs: Runs,
 ) -> dict[str, Simulated]:
     """What is reached of each target when the other two are kept."""
     found: dict[str, Simulated] = {}
