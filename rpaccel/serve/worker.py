@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
@@ -49,6 +50,7 @@ def work(connection: Connection, opener: Opener) -> None:
     order of completion: a ranking or why there is none. Its first message is ``(None, None, "")``,
     when the device is open.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: it is the service that ends
     try:
         with opener() as device:
             connection.send((None, None, ""))
@@ -59,7 +61,7 @@ def work(connection: Connection, opener: Opener) -> None:
                     if done:
                         del running[number]
                         connection.send((number, ranking, reason))
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+    except (EOFError, BrokenPipeError):
         pass  # whoever asked is gone
 
 
