@@ -155,6 +155,23 @@ def test_workers_that_cannot_begin_are_given_up() -> None:
     asyncio.run(run())
 
 
+def test_a_worker_that_dies_before_a_large_opener_is_read_blocks_nothing() -> None:
+    async def run() -> None:
+        opener = partial(_ballast, bytes(1 << 24))
+        async with Service(opener) as service:
+            victim = service.processes[0]
+            os.kill(victim, signal.SIGKILL)
+            answer = await asyncio.wait_for(service.submit(query()), 60)
+            assert answer.status == Status.answered
+            assert victim not in service.processes
+
+    asyncio.run(run())
+
+
+def _ballast(weight: bytes) -> Slow:
+    return Slow(0.0 * len(weight))
+
+
 def test_bad_numbers_are_named() -> None:
     with pytest.raises(ConfigError, match="depth must be 1 or more, not 0"):
         Service(partial(Slow, 0.0), depth=0)

@@ -218,10 +218,12 @@ class Service:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, self._opener), daemon=True)
+        process = context.Process(target=work, args=(theirs,), daemon=True)
         process.start()
         theirs.close()  # so that the pipe ends with the process
         worker = _Worker(process, ours)
+        # Not an argument: a large one would block here for good if the process ends early.
+        worker.outbox.put(self._opener)
         self._workers.append(worker)
         # Threads, for pipes block: large queries while the worker computes.
         for target in (self._send, self._receive):

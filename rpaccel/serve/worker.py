@@ -43,15 +43,16 @@ def open_device(
     return Device(open_transport(kind, config, models, image), config, image)
 
 
-def work(connection: Connection, opener: Opener) -> None:
+def work(connection: Connection) -> None:
     """Run queries until told to stop: the whole life of a worker.
 
-    It is sent ``(number, query)``, or None to stop, and sends ``(number, ranking, reason)`` in the
-    order of completion: a ranking or why there is none. Its first message is ``(None, None, "")``,
-    when the device is open.
+    It is sent an :data:`Opener`, then ``(number, query)`` and None to stop, and sends
+    ``(number, ranking, reason)`` in the order of completion: a ranking or why there is none. Its
+    first message is ``(None, None, "")``, when the device is open.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: it is the service that ends
     try:
+        opener: Opener = connection.recv()
         with opener() as device:
             connection.send((None, None, ""))
             running: dict[int, Any] = {}
