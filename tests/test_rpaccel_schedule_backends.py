@@ -85,6 +85,7 @@ def test_shares_use_all_units_and_are_all_ways() -> None:
     assert all(sum(share) == 35 and min(share) > 0 for share in many.shares(3))
 
 
+@pytest.mark.slow
 def test_shipped_profiles_are_what_the_published_points_give() -> None:
     assert shipped("profiles") == sorted(PUBLISHED)
     for made in profiles():
