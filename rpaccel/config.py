@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -39,7 +39,10 @@ __all__ = [
     "SimulationConfig",
     "TableConfig",
     "load",
+    "validate",
 ]
+
+S = TypeVar("S", bound=Section)
 
 Calibration = Literal["mse", "min-max", "percentile"]
 """How an int8 tensor gets its scale (``sw_model.calibration``)."""
@@ -370,8 +373,13 @@ def parse(values: dict[str, Any], *, origin: str = "configuration") -> Config:
     ConfigError
         Naming every field that is wrong, its value, and what is accepted.
     """
+    return validate(Config, values, origin=origin)
+
+
+def validate(schema: type[S], values: object, *, origin: str) -> S:
+    """Validate values against a schema; ConfigError names all that does not fit."""
     try:
-        return Config.model_validate(values)
+        return schema.model_validate(values)
     except ValidationError as error:
         lines = []
         for e in error.errors():
