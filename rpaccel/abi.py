@@ -27,18 +27,19 @@ __all__ = [
     "FIELD",
     "IMAGE_HEADER",
     "IMAGE_SEGMENT",
+    "LANE",
     "PARAM",
     "PASS",
     "REGISTERS",
     "RESULT",
     "STAGE",
+    "STEP",
     "Control",
     "Counter",
     "Destination",
     "DeviceErrorBit",
     "DeviceStatus",
     "Field",
-    "FieldKind",
     "FieldScope",
     "Interrupt",
     "Layout",
@@ -49,6 +50,7 @@ __all__ = [
     "counters",
     "ctr_index",
     "image_block_bytes",
+    "lane_words",
     "target_id",
 ]
 
@@ -355,10 +357,10 @@ class Target(IntEnum):
     STAGES = 0
     """Stage table (index 0): one STAGE word a stage."""
     FIELDS = 1
-    """FIELD words of a stage; those of lane l begin at ``l * max_fields`` (a power of two)."""
+    """FIELD words of a stage; those of lane l begin at ``l * lane_words(max_fields)``."""
     STATIC = 2
-    """Static region of a stage: words of ``memory.bus_bytes``; lane l's begin at l times the words
-    of its ``static_lines``, these rounded up to a power of two."""
+    """Static region of a stage: words of ``memory.bus_bytes``, ``n`` of them a lane; those of lane l
+    begin at ``l * lane_words(n)``."""
     PROGRAM = 3
     """PASS words of a group."""
     WEIGHTS = 4
@@ -374,6 +376,11 @@ class Target(IntEnum):
 def target_id(kind: Target, index: int) -> int:
     """Identity of an on-chip memory: kind and stage or group index (0..31)."""
     return kind << GROUP_BITS | index
+
+
+def lane_words(words: int) -> int:
+    """Distance of what belongs to a lane and to the next, in words of a target."""
+    return 1 << (words - 1).bit_length()
 
 
 IMAGE_HEADER = Layout(

@@ -59,7 +59,8 @@ class Placer(wiring.Component):
             o.chunk.eq(chunk),
             o.mask.eq(((1 << word.count) - 1) << column),
             o.data.eq(
-                (word.data << (column << 3)) & Cat(o.mask[lane].replicate(8) for lane in range(width))
+                (word.data << (column << 3))
+                & Cat(o.mask[lane].replicate(8) for lane in range(width))
             ),
         ]
         # The place: a division by a constant, exact for 16 bits.
@@ -200,8 +201,7 @@ class Packer(wiring.Component):
                 (group.start.valid & ~group.start.ready) | (group.write.valid & ~group.write.ready)
             ),
             self.token_done.eq(
-                (started & (dense.token.items == 0))
-                | (written & finishing & (item == items - 1))
+                (started & (dense.token.items == 0)) | (written & finishing & (item == items - 1))
             ),
         ]
         m.d.sync += group.item_valid.eq(written & finishing)

@@ -21,7 +21,16 @@ QUERY, ITEM = abi.FieldScope.QUERY, abi.FieldScope.ITEM
 
 
 def machine(
-    *, bus=8, line=16, host=16, tile_cols=8, cols=1, feature_bytes=8192, read=None, write=0, **gather
+    *,
+    bus=8,
+    line=16,
+    host=16,
+    tile_cols=8,
+    cols=1,
+    feature_bytes=8192,
+    read=None,
+    write=0,
+    **gather,
 ):
     """A machine with one stage."""
     shape = {"static_lines": 512, "cache_lines": 8, "cache_ways": 2, "max_fields": 8, **gather}
