@@ -359,8 +359,8 @@ class Target(IntEnum):
     FIELDS = 1
     """FIELD words of a stage; those of lane l begin at ``l * lane_words(max_fields)``."""
     STATIC = 2
-    """Static region of a stage: words of ``memory.bus_bytes``, ``n`` of them a lane; those of lane l
-    begin at ``l * lane_words(n)``."""
+    """Static region of a stage: words of ``memory.bus_bytes``, ``n`` a lane; those of lane l begin
+    at ``l * lane_words(n)``."""
     PROGRAM = 3
     """PASS words of a group."""
     WEIGHTS = 4
@@ -370,7 +370,7 @@ class Target(IntEnum):
     ENTRIES = 6
     """ENTRY words of a group, one for each stage that it serves, in their order."""
     STEPS = 7
-    """Steps of a stage: words of a STEP and, for each lane, a LANE; the dense lane's is the last."""
+    """Steps of a stage: words of a STEP and a LANE for each lane, the dense lane's the last."""
 
 
 def target_id(kind: Target, index: int) -> int:

@@ -82,11 +82,12 @@ class FeatureBuffer(wiring.Component):
             m.submodules[f"bank{number}"] = bank
             # The row behind the last one is nobody's, but must not be outside the RAM.
             after = Mux(row_after == rows, 0, row_after)
+            behind = word[:bank_bits] > number if number + 1 < count else 0
             m.d.comb += [
                 bank.write.addr.eq(written >> bank_bits),
                 bank.write.data.eq(self.write.data),
                 bank.write.en.eq(self.write.valid & (written[:bank_bits] == number)),
-                bank.read.addr.eq(Mux(word[:bank_bits] > number, after, row)),
+                bank.read.addr.eq(Mux(behind, after, row)),
                 bank.read.en.eq(turn.grant.any()),
             ]
 

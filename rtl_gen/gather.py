@@ -142,7 +142,7 @@ class GatherUnit(wiring.Component):
         static = {"width": 8 * shape.bus_bytes, "depth": len(lanes) << static_bits}
         steps = {"width": step_bits(len(lanes)), "depth": shape.gather.max_steps}
         for kind, size, low, ports in (
-            (abi.Target.STEPS, steps, None, [walker.fill]),
+            (abi.Target.STEPS, steps, 0, [walker.fill]),
             (abi.Target.FIELDS, bits, shape.field_bits, [*(x.fields for x in lanes), dense.fields]),
             (abi.Target.STATIC, static, static_bits, [lane.static for lane in lanes]),
         ):
@@ -150,7 +150,7 @@ class GatherUnit(wiring.Component):
             m.submodules[f"fill_{kind.name.lower()}"] = filler
             m.d.comb += filler.bus.eq(self.load)
             for number, port in enumerate(ports):
-                mine = 1 if low is None else filler.addr[low:] == number
+                mine = filler.addr[low:] == number if len(ports) > 1 else 1
                 m.d.comb += [
                     port.en.eq(filler.en & mine),
                     port.addr.eq(filler.addr),

@@ -145,14 +145,14 @@ class Resolver(wiring.Component):
         segment = look.segment
         m.d.comb += [
             segment.field.eq(step.field),
-            segment.row_first.eq(1),
+            segment.row_first.eq(~step.start),
             segment.bag_first.eq(fresh),
             segment.bag_last.eq(last_slot),
             segment.item_last.eq(step.item_last & last_slot),
             segment.length.eq(field.count),
         ]
         with m.If(step.start):
-            m.d.comb += [segment.op.eq(Op.START), segment.body.slot.eq(step.slot)]
+            m.d.comb += [segment.op.eq(Op.START), segment.body.as_value().eq(step.slot)]
         with m.Elif(~row):
             m.d.comb += segment.op.eq(Op.ZERO)
         with m.Else():

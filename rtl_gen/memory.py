@@ -41,8 +41,9 @@ class MemoryPorts(wiring.Component):
     Members
     -------
     clients : In(memory_client_signature), array
-        The loader, then the lanes of the gather units, stage by stage. A client asks for no tag that is in flight, except that
-        all its requests may bear one tag if only one is in flight at a time.
+        The loader, then the lanes of the gather units, stage by stage. A client asks for no tag
+        that is in flight, except that all its requests may bear one tag if only one is in flight
+        at a time.
     channels : Out(axi_read_signature), array of ``memory.channels``
         IDs are ``{client, tag}``, the tag in the low bits.
     read_bytes : Out
