@@ -27,18 +27,19 @@ __all__ = [
     "FIELD",
     "IMAGE_HEADER",
     "IMAGE_SEGMENT",
+    "LANE",
     "PARAM",
     "PASS",
     "REGISTERS",
     "RESULT",
     "STAGE",
+    "STEP",
     "Control",
     "Counter",
     "Destination",
     "DeviceErrorBit",
     "DeviceStatus",
     "Field",
-    "FieldKind",
     "FieldScope",
     "Interrupt",
     "Layout",
@@ -49,6 +50,7 @@ __all__ = [
     "counters",
     "ctr_index",
     "image_block_bytes",
+    "lane_words",
     "target_id",
 ]
 
@@ -355,9 +357,10 @@ class Target(IntEnum):
     STAGES = 0
     """Stage table (index 0): one STAGE word a stage."""
     FIELDS = 1
-    """FIELD words of a stage."""
+    """FIELD words of a stage; those of lane l begin at ``l * lane_words(max_fields)``."""
     STATIC = 2
-    """Static region of a stage: words of ``memory.bus_bytes``."""
+    """Static region of a stage: words of ``memory.bus_bytes``, ``n`` a lane; those of lane l begin
+    at ``l * lane_words(n)``."""
     PROGRAM = 3
     """PASS words of a group."""
     WEIGHTS = 4
@@ -366,11 +369,18 @@ class Target(IntEnum):
     """Epilogue parameters of a group: words of ``tile_cols`` PARAM structures."""
     ENTRIES = 6
     """ENTRY words of a group, one for each stage that it serves, in their order."""
+    STEPS = 7
+    """Steps of a stage: words of a STEP and a LANE for each lane, the dense lane's the last."""
 
 
 def target_id(kind: Target, index: int) -> int:
     """Identity of an on-chip memory: kind and stage or group index (0..31)."""
     return kind << GROUP_BITS | index
+
+
+def lane_words(words: int) -> int:
+    """Distance of what belongs to a lane and to the next, in words of a target."""
+    return 1 << (words - 1).bit_length()
 
 
 IMAGE_HEADER = Layout(
@@ -404,7 +414,8 @@ def image_block_bytes(line_bytes: int) -> int:
 STAGE = Layout(
     "stage",
     128,
-    Field("fields", 8, "number of FIELD words, 0: the stage is not there"),
+    Field("steps", 13, "number of steps that an item takes, 0: the stage is not there"),
+    Field("lanes", 6, "lanes that have tables, from lane 0 on"),
     Field("query_bytes", 16, "bytes of the query record (same in each stage)"),
     Field("item_bytes", 16, "bytes of an item record (same in each stage)"),
     Field("max_items", 16, "largest sub-batch that each of its groups takes"),
@@ -427,15 +438,8 @@ ENTRY = Layout(
 """A stage in a group that serves it."""
 
 
-class FieldKind(IntEnum):
-    """Kind of a feature field."""
-
-    DENSE = 0
-    TABLE = 1
-
-
 class FieldScope(IntEnum):
-    """Which record a field is in."""
+    """Which record a step reads."""
 
     QUERY = 0
     ITEM = 1
@@ -444,12 +448,8 @@ class FieldScope(IntEnum):
 FIELD = Layout(
     "field",
     256,
-    Field("kind", 1, "FieldKind"),
-    Field("scope", 1, "FieldScope"),
     Field("index_bytes", 3, "bytes of an index, 1..4"),
-    Field("lookups", 7, "slots of the bag, 1..64"),
-    Field("offset", 16, "byte offset in its record"),
-    Field("count", 10, "bytes made: dense inputs, or the embedding dimension (1..512)"),
+    Field("count", 10, "bytes made: the embedding dimension (1..512)"),
     Field("output", 16, "byte offset in the stage's input space of the activation memory"),
     Field("shift", 4, "right shift of the pooled sum"),
     Field("rows", 32, "rows of the table"),
@@ -459,7 +459,29 @@ FIELD = Layout(
     Field("log2_rows", 3, "log2 of rows in a line (row stride line_bytes >> log2_rows)"),
     Field("lines", 6, "lines a row takes, 1 where rows share a line"),
 )
-"""A feature field of a stage, in the order of its record bytes made."""
+"""A table of a lane; of a piece of dense inputs, in the dense lane, only ``output`` counts."""
+
+STEP = Layout(
+    "step",
+    32,
+    Field("address", 16, "byte offset in the record"),
+    Field("scope", 1, "FieldScope"),
+    Field("last", 1, "last step of an item"),
+)
+"""One read of the feature buffer for an item, from which each lane takes at most one piece."""
+
+LANE = Layout(
+    "lane",
+    32,
+    Field("used", 1, "the lane takes a piece"),
+    Field("first", 1, "first piece of its field"),
+    Field("last", 1, "last piece of its field"),
+    Field("item_last", 1, "last piece of the lane in the item"),
+    Field("field", 6, "FIELD word of the lane"),
+    Field("count", 7, "lookups in the piece, or dense inputs"),
+    Field("byte", 8, "where the piece begins in what was read"),
+)
+"""What a lane takes of a step."""
 
 
 class Destination(IntEnum):

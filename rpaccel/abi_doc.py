@@ -17,13 +17,16 @@ __all__ = ["abi_markdown"]
 LAYOUTS = (
     ("Rings and results", (abi.DESCRIPTOR, abi.COMPLETION, abi.RESULT)),
     ("Memory image", (abi.IMAGE_HEADER, abi.IMAGE_SEGMENT)),
-    ("On-chip memories", (abi.STAGE, abi.ENTRY, abi.FIELD, abi.PASS, abi.PARAM)),
+    (
+        "On-chip memories",
+        (abi.STAGE, abi.ENTRY, abi.STEP, abi.LANE, abi.FIELD, abi.PASS, abi.PARAM),
+    ),
 )
 ENUMERATIONS: dict[str, tuple[type[IntEnum], ...]] = {
     "Registers": (abi.Control, abi.DeviceStatus, abi.DeviceErrorBit, abi.Interrupt),
     "Rings and results": (abi.Status,),
     "Memory image": (abi.Target,),
-    "On-chip memories": (abi.FieldKind, abi.FieldScope, abi.Destination),
+    "On-chip memories": (abi.FieldScope, abi.Destination),
 }
 PROSE = {
     "Rings and results": """
@@ -37,11 +40,11 @@ PROSE = {
         """,
     "Memory image": """
         The header, then the segments, each at the start of a block of `max(64, line_bytes)` bytes,
-        then the data, aligned to memory lines. A target is its kind << 4 plus a stage or group
+        then the data, aligned to memory lines. A target is its kind << 5 plus a stage or group
         index.
         """,
     "On-chip memories": """
-        Words of the STAGES, ENTRIES, FIELDS, PROGRAM and PARAMS targets; the others are in
+        Words of the STAGES, ENTRIES, STEPS, FIELDS, PROGRAM and PARAMS targets; the others are in
         architecture.md.
         """,
 }

@@ -74,13 +74,7 @@ def check_gather(config: Config, stage: int, model: QuantisedModel) -> None:
     ConfigError
         Naming the limit that is exceeded.
     """
-    features, gather = config.features, config.hardware.gather[stage]
-    fields = len(features.tables) + bool(features.dense_query) + bool(features.dense_item)
-    if fields > gather.max_fields:
-        raise ConfigError(
-            f"there are {fields} feature fields, but hardware.gather.{stage}.max_fields = "
-            f"{gather.max_fields}"
-        )
+    gather = config.hardware.gather[stage]
     for table in model.tables:
         if table.rows.shape[1] > gather.max_dimension:
             raise ConfigError(

@@ -13,7 +13,7 @@ from rpaccel.checks import check_gather, check_model, same
 from rpaccel.config import Config, HardwareConfig
 from rpaccel.errors import ConfigError
 from rpaccel.explain import explain
-from rpaccel.features import offsets
+from rpaccel.gather_plan import GatherPlan, plan_gather
 from rpaccel.image import (
     Image,
     MemoryUse,
@@ -79,7 +79,8 @@ class _Group:
 class _Stage(NamedTuple):
     """What is known of a stage once its programs are placed.
 
-    ``entries`` are its ENTRY words by group; inputs lie at the same place in all ``spaces``.
+    ``entries`` are its ENTRY words by group; inputs lie at the same place in all of these.
+    ``static`` is where each table begins in the static region of its lane.
     """
 
     model: QuantisedModel
@@ -87,6 +88,8 @@ class _Stage(NamedTuple):
     space: Space
     tables: list[_Table]
     entries: dict[int, dict[str, int]]
+    gather: GatherPlan
+    static: list[int]
 
 
 def compile_image(
@@ -171,7 +174,11 @@ def _stage(
         }
         programs.append(info)
     tables = [_Table(*table_lines(t.rows, hardware.memory.line_bytes)) for t in model.tables]
-    static = _static_lines(hardware.gather[number].static_lines, model, tables, hotness)
+    gather = plan_gather(config, number, model)
+    available = hardware.gather[number].static_lines
+    static, begins = gather.share(
+        len(tables), lambda own: _static_lines(available, model, tables, hotness, own)
+    )
     stage = StageInfo(
         model=model.name,
         tile_rows=hardware.tile_rows,
@@ -189,7 +196,7 @@ def _stage(
             for t, placed, lines in zip(model.tables, tables, static, strict=True)
         ),
     )
-    return _Stage(model, stage, space, tables, entries)
+    return _Stage(model, stage, space, tables, entries, gather, begins)
 
 
 def _program(
@@ -231,19 +238,21 @@ def _static_lines(
     model: QuantisedModel,
     tables: list[_Table],
     hotness: Mapping[str, ArrayLike] | None,
+    own: Sequence[int],
 ) -> list[int]:
-    """Lines of each table in the static region.
+    """Lines of each table of a lane, given by their numbers, in its static region.
 
     Raises
     ------
     ConfigError
         ``hotness`` does not give a number for each row of each table.
     """
-    units = [t.lines_per_row for t in tables]
+    units = [tables[n].lines_per_row for n in own]
     if hotness is None:
-        return share_evenly(available, [len(t.lines) for t in tables], units)
+        return share_evenly(available, [len(tables[n].lines) for n in own], units)
     heat = []
-    for table, placed in zip(model.tables, tables, strict=True):
+    for number in own:
+        table, placed = model.tables[number], tables[number]
         if table.name not in hotness:
             raise ConfigError(f"hotness is not given for {model.name}.{table.name}")
         accesses = np.asarray(hotness[table.name], np.float64)
@@ -266,7 +275,8 @@ def _memories(config: Config, groups: list[_Group], stages: list[_Stage]) -> lis
         ]
     for number, stage in enumerate(stages):
         used = sum(t.static_lines for t in stage.info.tables)
-        available = hardware.gather[number].static_lines
+        gather = hardware.gather[number]
+        available = gather.lanes * gather.static_lines
         uses.append(MemoryUse(f"hardware.gather.{number}: static_lines", used, available))
     return uses
 
@@ -304,28 +314,34 @@ def _segments(
     hardware = config.hardware
     segments: list[Segment] = []
 
-    def add(kind: abi.Target, index: int, words: NDArray[np.uint8]) -> None:
+    def add(kind: abi.Target, index: int, words: NDArray[np.uint8], address: int = 0) -> None:
         if len(words):
-            segments.append(Segment(abi.target_id(kind, index), 0, words))
+            segments.append(Segment(abi.target_id(kind, index), address, words))
 
     entries: list[dict[str, int]] = [{} for _ in range(hardware.stages)]
     for number, stage in enumerate(stages):
         fields = _fields(config, stage, line)
         line += sum(len(t.lines) for t in stage.tables)
         entries[number] = {
-            "fields": len(fields),
+            "steps": len(stage.gather.steps),
+            "lanes": stage.gather.used,
             "query_bytes": config.features.query_bytes,
             "item_bytes": config.features.item_bytes,
             "max_items": stage.info.max_items,
             "threshold": _threshold(config, number),
         }
-        add(abi.Target.FIELDS, number, _words(abi.FIELD, fields))
-        hot = [
-            table.lines[: info.static_lines]
-            for table, info in zip(stage.tables, stage.info.tables, strict=True)
-        ]
-        words = np.concatenate(hot).reshape(-1, hardware.memory.bus_bytes)
-        add(abi.Target.STATIC, number, words)
+        gather = hardware.gather[number]
+        steps = np.frombuffer(b"".join(stage.gather.steps), np.uint8)
+        add(abi.Target.STEPS, number, steps.reshape(len(stage.gather.steps), -1))
+        apart = abi.lane_words(gather.max_fields)
+        for lane, own in enumerate(fields):
+            add(abi.Target.FIELDS, number, _words(abi.FIELD, own), lane * apart)
+        apart = abi.lane_words(gather.static_lines * hardware.memory.beats)
+        for lane, tables in enumerate(stage.gather.lanes):
+            hot = [stage.tables[t].lines[: stage.info.tables[t].static_lines] for t in tables]
+            if hot:
+                words = np.concatenate(hot).reshape(-1, hardware.memory.bus_bytes)
+                add(abi.Target.STATIC, number, words, lane * apart)
     add(abi.Target.STAGES, 0, _words(abi.STAGE, entries))
     for number, group in enumerate(groups):
         served = hardware.groups[number].stages
@@ -344,49 +360,28 @@ def _threshold(config: Config, stage: int) -> int:
     return abi.ctr_index(65535 * threshold[stage]) if threshold else 0
 
 
-def _fields(config: Config, stage: _Stage, line: int) -> list[dict[str, int]]:
-    """FIELD words of a stage: tables in their order, then dense inputs (ascending outputs)."""
-    features = config.features
-    places = offsets(features)
-    scopes = {"query": abi.FieldScope.QUERY, "item": abi.FieldScope.ITEM}
-    fields = []
-    static_line = 0
-    for number, table in enumerate(features.tables):
+def _fields(config: Config, stage: _Stage, line: int) -> list[list[dict[str, int]]]:
+    """FIELD words of each lane of a stage; those of the dense lane are the last."""
+    tables = []
+    for number, table in enumerate(config.features.tables):
         placed, info = stage.tables[number], stage.info.tables[number]
-        fields.append(
+        tables.append(
             {
-                "kind": abi.FieldKind.TABLE,
-                "scope": scopes[table.scope],
                 "index_bytes": table.index_bits // 8,
-                "lookups": table.lookups,
-                "offset": places[table.name],
                 "count": info.dimension,
                 "output": stage.space.tables[number],
                 "shift": stage.model.tables[number].shift,
                 "rows": table.rows,
                 "hot_rows": info.hot_rows,
-                "static_line": static_line,
+                "static_line": stage.static[number],
                 "line": line,
                 "log2_rows": placed.log2_rows,
                 "lines": placed.lines_per_row,
             }
         )
-        static_line += info.static_lines
         line += info.lines
-    for scope, count, output in (
-        ("query", features.dense_query, stage.space.dense),
-        ("item", features.dense_item, stage.space.dense + features.dense_query),
-    ):
-        if count:
-            fields.append(
-                {
-                    "kind": abi.FieldKind.DENSE,
-                    "scope": scopes[scope],
-                    "count": count,
-                    "output": output,
-                }
-            )
-    return fields
+    lanes = [[tables[number] for number in own] for own in stage.gather.lanes]
+    return [*lanes, [{"output": stage.space.dense + at} for at in stage.gather.dense]]
 
 
 def _words(layout: abi.Layout, values: Sequence[Mapping[str, int]]) -> NDArray[np.uint8]:

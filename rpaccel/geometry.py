@@ -90,7 +90,8 @@ class GroupGeometry:
 
     @cached_property
     def gather_bytes(self) -> int:
-        """Bytes that a gather unit writes at once: the widest chunk of all groups it writes to.
+        """Bytes that a gather unit writes at once: the widest chunk of all groups it writes to,
+        or ``hardware.gather_bytes`` if that is more.
 
         Groups that serve a stage together, and those that serve another with one of them, have the
         same.
@@ -101,7 +102,7 @@ class GroupGeometry:
             linked |= {n for n, group in enumerate(groups) if stages & set(group.stages)}
             stages |= {s for n in linked for s in groups[n].stages}
         widest = max(cols for n in linked for _, cols in groups[n].fusions)
-        return widest * self.hardware.tile_cols
+        return max(widest * self.hardware.tile_cols, self.hardware.gather_bytes)
 
     @cached_property
     def row_bytes(self) -> int:

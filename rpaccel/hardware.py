@@ -59,13 +59,15 @@ class GroupConfig(Section):
 
 
 class GatherConfig(Section):
-    """The embedding gather unit of one stage.
+    """The embedding gather unit of one stage: ``lanes``, each for some of the tables.
 
-    ``static_lines`` and ``cache_lines`` are counted in memory lines; ``lookahead`` is how many row
-    segments may be resolved ahead of the one being read; ``outstanding`` how many line reads may
-    be in flight.
+    All other numbers are of each lane. ``static_lines`` and ``cache_lines`` are counted in memory
+    lines; ``lookahead`` is how many row segments may be resolved ahead of the one being read;
+    ``outstanding`` how many line reads may be in flight; ``max_fields`` how many tables it may
+    have. ``max_steps`` is how many reads of the feature buffer an item may take.
     """
 
+    lanes: Annotated[int, Field(ge=1, le=32)] = 1
     static_lines: Positive
     cache_lines: Positive
     cache_ways: Annotated[int, Field(ge=1, le=16)] = 4
@@ -73,6 +75,7 @@ class GatherConfig(Section):
     outstanding: Annotated[int, Field(ge=1, le=256)] = 16
     max_dimension: Annotated[int, Field(ge=1, le=MAX_DIMENSION)] = 64
     max_fields: Annotated[int, Field(ge=1, le=64)] = 16
+    max_steps: Annotated[int, Field(ge=1, le=4096)] = 128
 
     @model_validator(mode="after")
     def _shape(self) -> GatherConfig:
@@ -117,7 +120,9 @@ class HardwareConfig(Section):
     ``accumulator_depth`` and ``activation_rows`` are words of each sub-array: accumulators, one an
     item that it works on in a pass, and one token buffer. Of each stage, two token buffers exist.
     ``filter`` is the kind of each stage's top-k unit, by default ``exact``; ``bins`` is how many a
-    filter with bins has.
+    filter with bins has. ``read_bytes`` is how much a gather unit reads of an item's features in a
+    cycle, by default ``host_bus_bytes``; ``gather_bytes`` the least that it writes in a cycle to
+    the activation memory of a group.
     """
 
     tile_rows: Annotated[int, Field(ge=2, le=128)] = 8
@@ -135,6 +140,8 @@ class HardwareConfig(Section):
     memory: MemoryConfig = MemoryConfig()
     host_bus_bytes: Literal[8, 16, 32, 64] = 16
     feature_bytes: Annotated[int, Field(ge=64, le=2**24)] = 32768
+    read_bytes: Literal[8, 16, 32, 64, 128, 256] | None = None
+    gather_bytes: Annotated[int, Field(ge=0, le=1024)] = 0
     query_slots: Annotated[int, Field(ge=1, le=16)] = 4
     sram_macro_bits: Annotated[int, Field(ge=0)] = 65536
 
@@ -166,12 +173,27 @@ class HardwareConfig(Section):
         power_of_two("bins", self.bins)
         if self.feature_bytes % 64:
             raise ValueError(f"feature_bytes must be a multiple of 64, not {self.feature_bytes}")
+        if not self.host_bus_bytes <= self.feature_read <= self.feature_bytes:
+            raise ValueError(
+                f"read_bytes must be host_bus_bytes = {self.host_bus_bytes} to feature_bytes = "
+                f"{self.feature_bytes}, not {self.feature_read}"
+            )
         return self
 
     @property
     def stages(self) -> int:
         """Number of stages the machine has."""
         return len(self.gather)
+
+    @property
+    def feature_read(self) -> int:
+        """Bytes that a read of the feature buffer brings."""
+        return self.read_bytes or self.host_bus_bytes
+
+    @property
+    def piece_bytes(self) -> int:
+        """Most bytes of indices, or of dense inputs, that a lane takes of a read."""
+        return min(16, self.feature_read)
 
     def exact(self, stage: int) -> bool:
         """Whether the filter of a stage is exact, else it has bins."""

@@ -121,7 +121,7 @@ class Admission(wiring.Component):
     def _bad_image(self, d):
         bad = ~self.image_loaded | (d.image_id != self.image_id)
         for s in range(self.hardware.stages):
-            missing = (d.first_stage <= s) & (self.stages[s].fields == 0)
+            missing = (d.first_stage <= s) & (self.stages[s].steps == 0)
             bad = bad | (missing & (s <= d.last_stage) if s else missing)
         return bad
 

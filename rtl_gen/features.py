@@ -38,6 +38,8 @@ class FeatureBuffer(wiring.Component):
         self.stages = hardware.stages
         self.slots = hardware.query_slots
         self.bus_bytes = hardware.host_bus_bytes
+        self.read_bytes = hardware.feature_read
+        self.banks = 2 * self.read_bytes // self.bus_bytes
         self.slot_words = hardware.feature_bytes // self.bus_bytes
         self.macro_bits = hardware.sram_macro_bits
         self.slot_bits = slot_bits(hardware)
@@ -50,24 +52,16 @@ class FeatureBuffer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        # A read at any address lies in as many words as there are banks, in turn, one each.
+        count = self.banks
+        bank_bits = count.bit_length() - 1
         words = self.slots * self.slot_words
-        # An unaligned read needs a word and the next one: even words are in one bank, odd ones in
-        # the other.
+        rows = -(-words // count)
         shape = {"width": 8 * self.bus_bytes, "macro_bits": self.macro_bits}
-        rows = max(1, (words + 1) // 2)
-        m.submodules.even = even = Ram(depth=rows, **shape)
-        m.submodules.odd = odd = Ram(depth=rows, **shape)
+        banks = [Ram(depth=rows, **shape) for _ in range(count)]
 
-        written = Signal(range(max(2, words)))
-        m.d.comb += [
-            written.eq(self.write.slot * self.slot_words + self.write.word),
-            even.write.addr.eq(written >> 1),
-            odd.write.addr.eq(written >> 1),
-            even.write.data.eq(self.write.data),
-            odd.write.data.eq(self.write.data),
-            even.write.en.eq(self.write.valid & ~written[0]),
-            odd.write.en.eq(self.write.valid & written[0]),
-        ]
+        written = Signal(range(rows * count))
+        m.d.comb += written.eq(self.write.slot * self.slot_words + self.write.word)
 
         m.submodules.turn = turn = RoundRobin(count=self.stages)
         address = Signal.like(self.port[0].request.p.address)
@@ -77,37 +71,39 @@ class FeatureBuffer(wiring.Component):
                 m.d.comb += [address.eq(port.request.p.address), slot.eq(port.request.p.slot)]
 
         log2 = self.bus_bytes.bit_length() - 1
-        word = Signal(range(max(2, words)))
-        row_after = Signal(range(rows + 1))
+        word = Signal(range(rows * count))
+        row, row_after = Signal(range(max(2, rows))), Signal(range(rows + 1))
         m.d.comb += [
             word.eq(slot * self.slot_words + (address >> log2)),
-            row_after.eq((word >> 1) + 1),
-            odd.read.addr.eq(word >> 1),
-            # The word behind the last one is nobody's, but must not be outside the RAM.
-            even.read.addr.eq(Mux(~word[0], word >> 1, Mux(row_after == rows, 0, row_after))),
-            even.read.en.eq(turn.grant.any()),
-            odd.read.en.eq(turn.grant.any()),
+            row.eq(word >> bank_bits),
+            row_after.eq(row + 1),
         ]
+        for number, bank in enumerate(banks):
+            m.submodules[f"bank{number}"] = bank
+            # The row behind the last one is nobody's, but must not be outside the RAM.
+            after = Mux(row_after == rows, 0, row_after)
+            behind = word[:bank_bits] > number if number + 1 < count else 0
+            m.d.comb += [
+                bank.write.addr.eq(written >> bank_bits),
+                bank.write.data.eq(self.write.data),
+                bank.write.en.eq(self.write.valid & (written[:bank_bits] == number)),
+                bank.read.addr.eq(Mux(behind, after, row)),
+                bank.read.en.eq(turn.grant.any()),
+            ]
 
         granted = Signal(self.stages)
-        shift = Signal(log2)
-        swapped = Signal()
-        both = Signal(16 * self.bus_bytes)
-        m.d.sync += [
-            granted.eq(turn.grant),
-            shift.eq(address[:log2]),
-            swapped.eq(word[0]),
-        ]
-        m.d.comb += both.eq(
-            Mux(swapped, Cat(odd.read.data, even.read.data), Cat(even.read.data, odd.read.data))
-        )
+        shift = Signal(bank_bits + log2)
+        every = Cat(bank.read.data for bank in banks)
+        answer = Signal(8 * self.read_bytes)
+        m.d.sync += [granted.eq(turn.grant), shift.eq(Cat(address[:log2], word[:bank_bits]))]
+        m.d.comb += answer.eq(Cat(every, every[: len(answer)]) >> (shift << 3))
         for s, port in enumerate(self.port):
-            m.submodules[f"answers{s}"] = answers = Queue(8 * self.bus_bytes, depth=RESPONSES)
+            m.submodules[f"answers{s}"] = answers = Queue(8 * self.read_bytes, depth=RESPONSES)
             connect(m, answers.o, flipped(port.response))
             m.d.comb += [
                 turn.request[s].eq(port.request.valid & (answers.level + granted[s] < RESPONSES)),
                 port.request.ready.eq(turn.grant[s]),
                 answers.i.valid.eq(granted[s]),
-                answers.i.payload.eq(both.bit_select(shift << 3, 8 * self.bus_bytes)),
+                answers.i.payload.eq(answer),
             ]
         return m

@@ -1,19 +1,18 @@
 """The embedding gather unit of a stage."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import ceil_log2
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
-from rtl_gen.gather_fields import FieldTable
+from rtl_gen.arbiter import RoundRobin
+from rtl_gen.gather_lane import EVENTS, DenseLane, GatherLane
 from rtl_gen.gather_layouts import GatherShape
 from rtl_gen.gather_pack import Packer
-from rtl_gen.gather_pool import Pooler
-from rtl_gen.gather_read import Reader
-from rtl_gen.gather_resolve import Resolver
-from rtl_gen.gather_walk import Walker
-from rtl_gen.lookahead import LookaheadCache
+from rtl_gen.gather_walk import Walker, step_bits
+from rtl_gen.load_port import LoadPort
 from rtl_gen.signatures import (
     fail_layout,
     feature_port,
@@ -34,17 +33,14 @@ TOKENS_BITS = 16
 class GatherUnit(wiring.Component):
     """Gather the input bytes of each token's items: dense inputs, and pooled rows of tables.
 
-    The parts work one behind the other, each at its own pace: walker (tokens to reads of the
-    feature buffer), resolver (indices to row segments), look-ahead cache (segments wait in a queue
-    while their lines are fetched), reader, pooler, packer (bytes to the group);
-    docs/architecture.md says what each decides.
+    A walker (tokens to reads of the feature buffer) gives each lane its pieces of the features;
+    lanes (indices to pooled rows) work side by side, each at its own pace; a packer brings together
+    what they make of an item. docs/architecture.md says what each decides.
 
-    Cycles: a lookup that hits, in the static region or in the cache, 1 where its row fits into
-    ``bus_bytes``, else 1 for each word; a lookup that misses the same as long as the queue hides
-    memory's latency (a miss a cycle can be requested); an empty slot 1, in the walker only; a
-    field that does not follow the one before in the input space, but crosses the border of a chunk,
-    1 more; a token 2 more. Reads of the feature buffer: one for as many indices of a bag as fit
-    into ``host_bus_bytes``.
+    Cycles: the most of its parts' for an item. The walker: one a step. A lane: a lookup that hits,
+    in the static region or in the cache, 1 where its row fits into ``bus_bytes``, else 1 for each
+    word; a lookup that misses the same as long as the queue hides memory's latency (a miss a cycle
+    can be requested); an empty slot 1. The packer: one for each write. A token takes 2 more.
 
     Parameters
     ----------
@@ -57,9 +53,9 @@ class GatherUnit(wiring.Component):
     position : In(stream of POSITION_BITS)
         Positions of the items of listed tokens, in order.
     feature : Out(feature_port(hardware))
-    memory : Out(memory_client_signature(hardware))
+    memory : Out(memory_client_signature(hardware)).array(lanes)
     load : In(load_bus_layout(hardware))
-        Fills FIELD words and static region; only while not ``busy``.
+        Fills steps, FIELD words and static region; only while not ``busy``.
     stage_entry : In(struct(abi.STAGE))
         Stable while ``busy``.
     group : Out(group_input_signature(hardware, groups_of(stage)[0]))
@@ -71,7 +67,7 @@ class GatherUnit(wiring.Component):
         A pulse: forget all cached lines as soon as no token is inside; no token is taken before.
     busy : Out(1)
         Tokens are inside, or a flush is in progress (also after reset).
-    counters : Out(structure of 1 bit for each of GATHER_COUNTERS)
+    counters : Out(structure of GATHER_COUNTERS)
         Increments.
     """
 
@@ -82,12 +78,13 @@ class GatherUnit(wiring.Component):
         self.stage = stage
         self.shape = GatherShape(hardware, stage)
         self.counter_names = tuple(abi.GATHER_COUNTERS)
+        bits = (self.shape.lanes + 1).bit_length()
         super().__init__(
             {
                 "token": In(stream.Signature(token_layout(hardware))),
                 "position": In(stream.Signature(abi.POSITION_BITS)),
                 "feature": Out(feature_port(hardware)),
-                "memory": Out(memory_client_signature(hardware)),
+                "memory": Out(memory_client_signature(hardware)).array(self.shape.lanes),
                 "load": In(load_bus_layout(hardware)),
                 "stage_entry": In(struct(abi.STAGE)),
                 "group": Out(group_input_signature(hardware, hardware.groups_of(stage)[0])),
@@ -95,7 +92,7 @@ class GatherUnit(wiring.Component):
                 "bad_index": Out(slot_event_layout(hardware)),
                 "flush": In(1),
                 "busy": Out(1),
-                "counters": Out(data.StructLayout(dict.fromkeys(self.counter_names, 1))),
+                "counters": Out(data.StructLayout(dict.fromkeys(self.counter_names, bits))),
             }
         )
 
@@ -103,75 +100,95 @@ class GatherUnit(wiring.Component):
         m = Module()
         shape = self.shape
         m.submodules.walker = walker = Walker(shape)
-        m.submodules.resolver = resolver = Resolver(shape)
-        m.submodules.cache = cache = LookaheadCache(
-            hardware=self.hardware, gather=shape.gather, payload=shape.segment
-        )
-        m.submodules.reader = reader = Reader(shape)
-        m.submodules.pooler = pooler = Pooler(shape)
+        lanes = [GatherLane(shape) for _ in range(shape.lanes)]
+        m.submodules.dense = dense = DenseLane(shape)
         m.submodules.packer = packer = Packer(shape)
-        ports = {"walk": walker.FIELDS, "resolve": resolver.FIELDS, "read": reader.FIELDS}
-        m.submodules.fields = fields = FieldTable(shape, ports)
 
         connect(m, flipped(self.token), walker.token)
         connect(m, flipped(self.position), walker.position)
         connect(m, walker.request, flipped(self.feature.request))
-        connect(m, walker.step, resolver.step)
-        connect(m, flipped(self.feature.response), resolver.response)
-        connect(m, cache.memory, flipped(self.memory))
-        connect(m, cache.o, reader.segment)
-        connect(m, reader.line, cache.read)
-        connect(m, reader.o, pooler.i)
-        connect(m, pooler.o, packer.i)
+        connect(m, flipped(self.feature.response), walker.response)
+        for number, lane in enumerate(lanes):
+            m.submodules[f"lane{number}"] = lane
+            connect(m, walker.lane[number], lane.step)
+            connect(m, lane.memory, flipped(self.memory[number]))
+            connect(m, lane.o, packer.i[number])
+        connect(m, walker.dense, dense.step)
+        connect(m, dense.o, packer.dense)
         connect(m, packer.group, flipped(self.group))
-        connect(m, walker.field, fields.walk)
-        connect(m, resolver.field, fields.resolve)
-        connect(m, reader.field, fields.read)
         m.d.comb += [
-            cache.i.valid.eq(resolver.o.valid),
-            cache.i.payload.eq(resolver.o.payload),
-            resolver.o.ready.eq(cache.i.ready),
             walker.stage_entry.eq(self.stage_entry),
-            fields.load.eq(self.load),
-            reader.load.eq(self.load),
-            self.bad_index.eq(resolver.bad_index),
+            packer.lanes.eq(self.stage_entry.lanes),
         ]
-        self._fail(m, reader.fail, resolver.fail)
-        self._flush(m, walker, cache, packer)
+        self._fill(m, walker, lanes, dense)
+        self._fail(m, lanes, packer)
+        self._flush(m, walker, lanes, packer)
         counters = self.counters
+        for name in EVENTS:
+            m.d.comb += counters[name].eq(sum(lane.events[name] for lane in lanes))
+        waiting = Cat(lane.waiting for lane in lanes).any()
         m.d.comb += [
             counters.items.eq(self.group.item_valid),
-            counters.lookups.eq(resolver.lookup),
-            counters.static_hits.eq(resolver.static_hit),
-            counters.lookahead_hits.eq(cache.hit),
-            counters.misses.eq(cache.miss),
-            counters.evictions.eq(cache.eviction),
-            counters.bad_indices.eq(resolver.bad_index.valid),
-            counters.stall_memory.eq(cache.waiting & reader.ready),
+            counters.stall_memory.eq(packer.starved & waiting),
             counters.stall_group.eq(packer.stalled),
         ]
         return m
 
-    def _fail(self, m, first, second):
-        """Merge two streams of failures through a register."""
-        with m.If(~self.fail.valid | self.fail.ready):
-            m.d.comb += [first.ready.eq(1), second.ready.eq(~first.valid)]
-            m.d.sync += [
-                self.fail.valid.eq(first.valid | second.valid),
-                self.fail.payload.eq(Mux(first.valid, first.payload, second.payload)),
-            ]
+    def _fill(self, m, walker, lanes, dense):
+        """Let the image fill the memories: a lane's words begin at a power of two."""
+        shape, stage = self.shape, self.stage
+        bits = {"width": abi.FIELD.bits, "depth": (len(lanes) + 1) << shape.field_bits}
+        static_bits = ceil_log2(shape.static_words)
+        static = {"width": 8 * shape.bus_bytes, "depth": len(lanes) << static_bits}
+        steps = {"width": step_bits(len(lanes)), "depth": shape.gather.max_steps}
+        for kind, size, low, ports in (
+            (abi.Target.STEPS, steps, 0, [walker.fill]),
+            (abi.Target.FIELDS, bits, shape.field_bits, [*(x.fields for x in lanes), dense.fields]),
+            (abi.Target.STATIC, static, static_bits, [lane.static for lane in lanes]),
+        ):
+            filler = LoadPort(hardware=self.hardware, target=abi.target_id(kind, stage), **size)
+            m.submodules[f"fill_{kind.name.lower()}"] = filler
+            m.d.comb += filler.bus.eq(self.load)
+            for number, port in enumerate(ports):
+                mine = filler.addr[low:] == number if len(ports) > 1 else 1
+                m.d.comb += [
+                    port.en.eq(filler.en & mine),
+                    port.addr.eq(filler.addr),
+                    port.data.eq(filler.data),
+                ]
 
-    def _flush(self, m, walker, cache, packer):
+    def _fail(self, m, lanes, packer):
+        """Merge the lanes' failures, and count bad indices as they pass."""
+        m.submodules.turn = turn = RoundRobin(count=len(lanes))
+        free = ~self.fail.valid | self.fail.ready
+        m.d.comb += [
+            turn.request.eq(Cat(lane.fail.valid & free for lane in lanes)),
+            packer.failing.eq(Cat(lane.failing for lane in lanes).any() | self.fail.valid),
+            self.bad_index.valid.eq(
+                self.fail.valid & self.fail.ready & (self.fail.p.status == abi.Status.BAD_INDEX)
+            ),
+            self.bad_index.slot.eq(self.fail.p.slot),
+        ]
+        with m.If(free):
+            m.d.sync += self.fail.valid.eq(turn.grant.any())
+        for number, lane in enumerate(lanes):
+            m.d.comb += lane.fail.ready.eq(turn.grant[number])
+            with m.If(turn.grant[number]):
+                m.d.sync += self.fail.payload.eq(lane.fail.payload)
+
+    def _flush(self, m, walker, lanes, packer):
         """Count the tokens inside; flush between tokens."""
         tokens = Signal(TOKENS_BITS)
-        wanted = Signal()
+        wanted, flush, sweeping = Signal(), Signal(), Signal()
         m.d.sync += tokens.eq(tokens + (self.token.valid & self.token.ready) - packer.token_done)
         m.d.comb += [
-            walker.hold.eq(self.flush | wanted | cache.sweeping),
-            cache.flush.eq(wanted & (tokens == 0)),
-            self.busy.eq((tokens != 0) | wanted | cache.sweeping),
+            sweeping.eq(Cat(lane.sweeping for lane in lanes).any()),
+            walker.hold.eq(self.flush | wanted | sweeping),
+            flush.eq(wanted & (tokens == 0)),
+            self.busy.eq((tokens != 0) | wanted | sweeping),
         ]
-        with m.If(cache.flush):
+        m.d.comb += [lane.flush.eq(flush) for lane in lanes]
+        with m.If(flush):
             m.d.sync += wanted.eq(0)
         with m.If(self.flush):
             m.d.sync += wanted.eq(1)

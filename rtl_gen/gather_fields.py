@@ -1,18 +1,23 @@
-"""The FIELD words of a stage, read by several parts of its gather unit at the same time."""
+"""The FIELD words of a lane, read by several of its parts at the same time."""
 
 from collections.abc import Mapping, Sequence
 
 from amaranth.hdl import Cat, Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from rpaccel import abi
 from rtl_gen.gather_layouts import GatherShape
-from rtl_gen.load_port import LoadPort
 from rtl_gen.ram import Ram
-from rtl_gen.signatures import load_bus_layout, struct
+from rtl_gen.signatures import struct
 
-__all__ = ["FieldTable", "field_port"]
+__all__ = ["FieldTable", "field_port", "fill_port"]
+
+
+def fill_port(width: int, depth: int) -> wiring.Signature:
+    """A write port that the image fills a memory by, seen from the writer."""
+    return wiring.Signature({"en": Out(1), "addr": Out(ceil_log2(depth)), "data": Out(width)})
 
 
 def field_port(shape: GatherShape, names: Sequence[str]) -> wiring.Signature:
@@ -27,7 +32,7 @@ def field_port(shape: GatherShape, names: Sequence[str]) -> wiring.Signature:
 
 
 class FieldTable(wiring.Component):
-    """FIELD words, written by the load bus; each port reads the members it wants from its own copy.
+    """FIELD words of a lane; each port reads the members it wants from its own copy.
 
     Parameters
     ----------
@@ -37,7 +42,7 @@ class FieldTable(wiring.Component):
 
     Members
     -------
-    load : In(load_bus_layout)
+    write : In(fill_port)
     NAME : In(field_port(shape, members))
         One for each of ``ports``.
     """
@@ -47,7 +52,7 @@ class FieldTable(wiring.Component):
         self.ports = {name: field_port(shape, members) for name, members in ports.items()}
         super().__init__(
             {
-                "load": In(load_bus_layout(shape.hardware)),
+                "write": In(fill_port(abi.FIELD.bits, shape.max_fields)),
                 **{name: In(signature) for name, signature in self.ports.items()},
             }
         )
@@ -55,15 +60,7 @@ class FieldTable(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         shape = self.shape
-        layout = struct(abi.FIELD)
-        m.submodules.filler = filler = LoadPort(
-            hardware=shape.hardware,
-            target=abi.target_id(abi.Target.FIELDS, shape.stage),
-            width=layout.size,
-            depth=shape.max_fields,
-        )
-        m.d.comb += filler.bus.eq(self.load)
-        word = data.View(layout, filler.data)
+        word = data.View(struct(abi.FIELD), self.write.data)
         for name, signature in self.ports.items():
             port = getattr(self, name)
             members = signature.members["data"].shape
@@ -71,8 +68,8 @@ class FieldTable(wiring.Component):
                 width=members.size, depth=shape.max_fields, macro_bits=shape.macro_bits
             )
             m.d.comb += [
-                ram.write.en.eq(filler.en),
-                ram.write.addr.eq(filler.addr),
+                ram.write.en.eq(self.write.en),
+                ram.write.addr.eq(self.write.addr),
                 ram.write.data.eq(Cat(word[member] for member, _ in members)),
                 ram.read.en.eq(port.en),
                 ram.read.addr.eq(port.index),

@@ -10,18 +10,16 @@ from rtl_gen.signatures import slot_bits
 __all__ = ["GatherShape", "Op"]
 
 
-class Op(enum.Enum, shape=3):
+class Op(enum.Enum, shape=2):
     """What a segment is."""
 
     START = 0
     """A token begins; no bytes."""
     ZERO = 1
     """A bag's last slot, which has no row: the bag's bytes, all zero."""
-    DENSE = 2
-    """Dense inputs, carried in the segment."""
-    STATIC = 3
+    STATIC = 2
     """A row, or the part of it in one line, in the static region."""
-    CACHE = 4
+    CACHE = 3
     """The part of a row in one memory line."""
 
 
@@ -35,20 +33,24 @@ class GatherShape:
 
     Attributes
     ----------
-    bus_bytes : int
-        Bytes read, pooled and packed at a time.
-    dense_bytes : int
-        Most dense inputs in a segment.
+    lane_bytes : int
+        Bytes read, pooled and written at a time by a lane.
+    piece_bytes : int
+        Most bytes of a record that a lane takes at a time.
+    chunk_bytes : int
+        Bytes written to a group at a time.
     token : StructLayout
         What a group is told at a token's start.
     step : StructLayout
-        From walker to resolver, one for each read of the feature buffer, and one for each token.
+        What a lane gets of a step; ``start`` alone at a token's start.
+    dense_step, dense : StructLayout
+        What the dense lane gets of a step, and what it makes of it.
     segment : StructLayout
         From resolver through the look-ahead cache to the reader.
     word : StructLayout
-        From reader to pooler: up to ``bus_bytes`` elements of a row, from lane 0 on.
+        From reader to pooler: up to ``lane_bytes`` elements of a row, from lane 0 on.
     pooled : StructLayout
-        From pooler to packer: up to ``bus_bytes`` finished bytes.
+        From pooler to packer: up to ``lane_bytes`` finished bytes.
     """
 
     def __init__(self, hardware: HardwareConfig, stage: int):
@@ -57,36 +59,50 @@ class GatherShape:
         self.hardware = hardware
         self.stage = stage
         self.gather = gather
+        self.lanes = gather.lanes
         self.macro_bits = hardware.sram_macro_bits
         self.bus_bytes = memory.bus_bytes
+        self.lane_bytes = min(memory.bus_bytes, 1 << ceil_log2(gather.max_dimension))
         self.line_bytes = memory.line_bytes
         self.beats = memory.beats
         self.beat_bits = ceil_log2(memory.beats)
         self.byte_bits = ceil_log2(memory.bus_bytes)
         self.static_words = gather.static_lines * memory.beats
-        self.host_bytes = hardware.host_bus_bytes
-        self.dense_bytes = min(hardware.host_bus_bytes, memory.bus_bytes)
+        self.read_bytes = hardware.feature_read
+        self.piece_bytes = hardware.piece_bytes
         self.max_fields = gather.max_fields
         self.field_bits = ceil_log2(gather.max_fields)
+        self.step_bits = ceil_log2(gather.max_steps)
         self.row_words = -(-gather.max_dimension // memory.bus_bytes)
         self.chunk_bytes = hardware.geometry(hardware.groups_of(stage)[0]).gather_bytes
         self.count_bits = 10
         """Width of a number of bytes made: a FIELD's count."""
 
+        slot = slot_bits(hardware)
         self.token = data.StructLayout(
-            {"slot": slot_bits(hardware), "first": 1, "last": 1, "items": abi.ITEM_BITS}
+            {"slot": slot, "first": 1, "last": 1, "items": abi.ITEM_BITS}
         )
         self.step = data.StructLayout(
             {
                 "start": 1,
-                "token": self.token,
-                "dense": 1,
+                "slot": slot,
                 "field": self.field_bits,
-                "count": 7,  # lookups, or dense inputs, in this read
-                "first": 1,  # first and last read of the field
+                "count": 7,  # lookups in this piece
+                "first": 1,  # first and last piece of the field
                 "last": 1,
-                "item_last": 1,  # last field of the item
+                "item_last": 1,  # last piece of the lane in the item
+                "data": 8 * self.piece_bytes,
+            }
+        )
+        self.dense_step = data.StructLayout(
+            {
+                "start": 1,
+                "token": self.token,
                 "position": abi.POSITION_BITS,
+                "field": self.field_bits,
+                "count": ceil_log2(self.piece_bytes + 1),
+                "item_last": 1,
+                "data": 8 * self.piece_bytes,
             }
         )
         place = {
@@ -101,25 +117,16 @@ class GatherShape:
                 "row_first": 1,  # first segment of the row
                 "bag_first": 1,  # of the bag's first row: sums start from zero
                 "bag_last": 1,  # of the bag's last slot: sums are complete
-                "item_last": 1,  # last segment of the item
-                "position": abi.POSITION_BITS,
-                "body": data.UnionLayout(
-                    {
-                        "token": self.token,
-                        "place": data.StructLayout(place),
-                        "dense": 8 * self.dense_bytes,
-                    }
-                ),
+                "item_last": 1,  # last segment of the lane in the item
+                "body": data.UnionLayout({"slot": slot, "place": data.StructLayout(place)}),
             }
         )
         common = {
             "start": 1,
-            "count": ceil_log2(self.bus_bytes + 1),
+            "count": ceil_log2(self.lane_bytes + 1),
             "item_last": 1,
-            "position": abi.POSITION_BITS,
-            "token": self.token,
-            "data": 8 * self.bus_bytes,
-            "offset": 16,  # of lane 0 in the input space of the activation memory
+            "data": 8 * self.lane_bytes,
+            "offset": 16,  # of byte 0 in the input space of the activation memory
         }
         self.word = data.StructLayout(
             {
@@ -131,3 +138,12 @@ class GatherShape:
             }
         )
         self.pooled = data.StructLayout(common)
+        self.dense = data.StructLayout(
+            {
+                **common,
+                "count": ceil_log2(self.piece_bytes + 1),
+                "data": 8 * self.piece_bytes,
+                "token": self.token,
+                "position": abi.POSITION_BITS,
+            }
+        )

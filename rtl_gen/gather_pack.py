@@ -1,4 +1,4 @@
-"""The packer of a gather unit: collects finished bytes into chunks of the activation memory."""
+"""The packer of a gather unit: puts what its lanes make of an item into the activation memory."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
@@ -12,13 +12,90 @@ from rtl_gen.signatures import group_input_signature
 __all__ = ["Packer"]
 
 
+class Placer(wiring.Component):
+    """Find the place of a lane's words; cut those that lie in several chunks. Latency 1 cycle.
+
+    Parameters
+    ----------
+    shape : GatherShape
+    word : StructLayout
+        ``GatherShape.pooled`` or ``GatherShape.dense``.
+
+    Members
+    -------
+    i : In(stream of word)
+    o : Out(stream of {start, ends, empty, chunk, mask, data})
+        ``ends``: the lane's last bytes of the item. ``data`` is zero outside of ``mask``.
+    word : Out(word)
+        That of ``o``; with other data.
+    """
+
+    def __init__(self, shape: GatherShape, word: data.StructLayout):
+        self.shape = shape
+        part = {"start": 1, "ends": 1, "empty": 1, "chunk": 16}
+        part |= {"mask": shape.chunk_bytes, "data": 8 * shape.chunk_bytes}
+        super().__init__(
+            {
+                "i": In(stream.Signature(word)),
+                "o": Out(stream.Signature(data.StructLayout(part))),
+                "word": Out(word),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        width = self.shape.chunk_bytes
+        word = self.word
+        chunk, column = Signal(16), Signal(range(width))
+        room = Signal(range(width + 1))
+        more = Signal()  # bytes are left for the next chunk
+        o = self.o.p
+        m.d.comb += [
+            room.eq(width - column),
+            more.eq(~word.start & (word.count > room)),
+            o.start.eq(word.start),
+            o.ends.eq(word.item_last & ~more),
+            o.empty.eq(word.count == 0),
+            o.chunk.eq(chunk),
+            o.mask.eq(((1 << word.count) - 1) << column),
+            o.data.eq(
+                (word.data << (column << 3))
+                & Cat(o.mask[lane].replicate(8) for lane in range(width))
+            ),
+        ]
+        # The place: a division by a constant, exact for 16 bits.
+        fraction = 16 + ceil_log2(width)
+        reciprocal = -(-(1 << fraction) // width)
+        quotient = Signal(16)
+        done = self.o.valid & self.o.ready & ~more
+        m.d.comb += [
+            quotient.eq((self.i.p.offset * reciprocal) >> fraction),
+            self.i.ready.eq(~self.o.valid | done),
+        ]
+        with m.If(self.i.ready):
+            m.d.sync += [
+                self.o.valid.eq(self.i.valid),
+                word.eq(self.i.p),
+                chunk.eq(quotient),
+                column.eq(self.i.p.offset - quotient * width),
+            ]
+        with m.Elif(self.o.ready):
+            m.d.sync += [
+                word.data.eq(word.data >> (room << 3)),
+                word.count.eq(word.count - room),
+                chunk.eq(chunk + 1),
+                column.eq(0),
+            ]
+        return m
+
+
 class Packer(wiring.Component):
     """Start tokens and write their items' bytes at the group, in order.
 
-    Bytes that follow each other in a chunk are written together, even those of several fields. A
-    word of up to ``bus_bytes`` bytes a cycle is taken, but for each further chunk that a word
-    touches a cycle more, if the word does not go on where the one before ended or if chunks are
-    narrower than the bus. Latency 1 cycle, and that of the bytes that complete the write.
+    When all lanes have their next bytes of an item, or none left for it, the chunk of the first
+    lane that has some is written, with the bytes of all lanes whose next ones lie in it: so how
+    many writes an item takes does not depend on timing. A lane brings a word a cycle, one that
+    lies in several chunks a chunk a cycle. Latency 1 cycle.
 
     Parameters
     ----------
@@ -26,10 +103,18 @@ class Packer(wiring.Component):
 
     Members
     -------
-    i : In(stream of GatherShape.pooled)
+    i : In(stream of GatherShape.pooled).array(lanes)
+    dense : In(stream of GatherShape.dense)
+        Tells tokens and positions, too.
+    lanes : In
+        How many of the lanes are in use.
+    failing : In(1)
+        A failure of a query is on its way: no item is finished.
     group : Out(group_input_signature)
         ``item_valid`` pulses in the cycle after the item's last write was taken, always before the
         next token's start is offered.
+    starved : Out(1)
+        Waits for a lane.
     stalled : Out(1)
         The group does not take what it is offered.
     token_done : Out(1)
@@ -39,13 +124,14 @@ class Packer(wiring.Component):
     def __init__(self, shape: GatherShape):
         self.shape = shape
         group = shape.hardware.groups_of(shape.stage)[0]
-        self.part_layout = data.StructLayout(
-            {"chunk": 16, "mask": shape.chunk_bytes, "data": 8 * shape.chunk_bytes}
-        )
         super().__init__(
             {
-                "i": In(stream.Signature(shape.pooled)),
+                "i": In(stream.Signature(shape.pooled)).array(shape.lanes),
+                "dense": In(stream.Signature(shape.dense)),
+                "lanes": In(range(shape.lanes + 1)),
+                "failing": In(1),
                 "group": Out(group_input_signature(shape.hardware, group)),
+                "starved": Out(1),
                 "stalled": Out(1),
                 "token_done": Out(1),
             }
@@ -53,137 +139,81 @@ class Packer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        group = self.group
-        width = self.shape.chunk_bytes
+        shape, group = self.shape, self.group
+        placers = []
+        for number, port in enumerate([*self.i, self.dense]):
+            last = number == shape.lanes
+            placer = Placer(shape, shape.dense if last else shape.pooled)
+            m.submodules[f"placer{number}"] = placer
+            wiring.connect(m, wiring.flipped(port), placer.i)
+            placers.append(placer)
+        dense = placers[-1].word
+        parts = [placer.o for placer in placers]
 
-        # The word, the place of its first byte, and the part of it that lies in that chunk.
-        valid, done = Signal(), Signal()
-        word = Signal(self.shape.pooled)
+        # Lanes that have bytes of the item left, or a start.
+        done = Signal(len(parts))
+        need = [~done[n] & (self.lanes > n) for n in range(shape.lanes)] + [~done[-1]]
+        ready, starting, writing, finishing = Signal(), Signal(), Signal(), Signal()
         chunk = Signal(16)
-        column = Signal(range(width))
-        room = Signal(range(width + 1))
-        more = Signal()  # bytes are left for the next chunk
-        left = Signal.like(word.count)  # how many
-        part = Signal(self.part_layout)
-        rest = Signal(self.part_layout)
+        joins = Signal(len(parts))
+        ends = Signal(len(parts))
         m.d.comb += [
-            room.eq(width - column),
-            more.eq(word.count > room),
-            left.eq(word.count - room),
-            part.chunk.eq(chunk),
-            part.mask.eq(((1 << word.count) - 1) << column),
-            part.data.eq(word.data << (column << 3)),
-            rest.chunk.eq(chunk + 1),
-            rest.mask.eq((1 << left) - 1),
-            rest.data.eq(word.data >> (room << 3)),
-        ]
-
-        # What waits to be written: bytes of one chunk, maybe the last ones of their item.
-        held = Signal(self.part_layout)
-        held_valid = Signal()
-        held_ends = Signal()
-        held_position = Signal(abi.POSITION_BITS)
-        merged = Signal(self.part_layout)
-        m.d.comb += [
-            merged.chunk.eq(chunk),
-            merged.mask.eq(part.mask | Mux(held_valid, held.mask, 0)),
-            merged.data.eq(
+            ready.eq(Cat(part.valid | ~n for part, n in zip(parts, need, strict=True)).all()),
+            starting.eq(ready & need[-1] & parts[-1].p.start),
+            joins.eq(
                 Cat(
-                    Mux(
-                        part.mask[lane],
-                        part.data.word_select(lane, 8),
-                        held.data.word_select(lane, 8),
-                    )
-                    for lane in range(width)
+                    n & ((part.p.chunk == chunk) | part.p.empty)
+                    for part, n in zip(parts, need, strict=True)
                 )
             ),
+            ends.eq(
+                Cat(
+                    ~n | (join & part.p.ends)
+                    for part, n, join in zip(parts, need, joins, strict=True)
+                )
+            ),
+            finishing.eq(ends.all()),
+            writing.eq(ready & ~starting & ~(finishing & self.failing)),
         ]
+        for part, needed in reversed(list(zip(parts, need, strict=True))):
+            with m.If(needed & ~part.p.empty):
+                m.d.comb += chunk.eq(part.p.chunk)
 
-        bytes_valid = valid & ~word.start
-        joins = ~held_valid | ((held.chunk == chunk) & ~held_ends)
-        complete = more | word.item_last | merged.mask.all()
-        write = Signal(self.part_layout)
+        item, items = Signal(abi.ITEM_BITS), Signal(abi.ITEM_BITS)
+        position = Signal(abi.POSITION_BITS)
+        started = group.start.valid & group.start.ready
+        written = group.write.valid & group.write.ready
+        mask, content = 0, 0
+        for part, join in zip(parts, joins, strict=True):
+            mask |= Mux(join, part.p.mask, 0)
+            content |= Mux(join, part.p.data, 0)
+            m.d.comb += part.ready.eq(started | (written & join))
         m.d.comb += [
-            write.eq(Mux(held_ends | ~joins, held, merged)),
-            group.write.valid.eq(held_ends | (bytes_valid & (~joins | complete))),
-            group.write.p.chunk.eq(write.chunk),
-            group.write.p.mask.eq(write.mask),
-            group.write.p.data.eq(write.data),
-            group.start.valid.eq(valid & word.start & ~held_valid & ~group.item_valid),
-            group.start.payload.eq(word.token),
+            group.start.valid.eq(starting & ~group.item_valid),
+            group.start.payload.eq(dense.token),
+            group.write.valid.eq(writing),
+            group.write.p.chunk.eq(chunk),
+            group.write.p.item.eq(item),
+            group.write.p.mask.eq(mask),
+            group.write.p.data.eq(content),
+            self.starved.eq(~ready),
             self.stalled.eq(
                 (group.start.valid & ~group.start.ready) | (group.write.valid & ~group.write.ready)
             ),
-        ]
-        moves = ~group.write.valid | group.write.ready
-        item_done = Signal()
-        with m.If(held_ends & group.write.ready):
-            m.d.comb += item_done.eq(1)
-            m.d.sync += [held_valid.eq(0), held_ends.eq(0)]
-        with m.If(bytes_valid & moves):
-            keep = Signal()  # something stays behind
-            m.d.comb += done.eq(1)
-            with m.If(~joins):
-                m.d.comb += [keep.eq(1), done.eq(~more)]
-                m.d.sync += held.eq(part)
-            with m.Elif(more):
-                m.d.comb += [keep.eq(left <= width), done.eq(keep)]
-                m.d.sync += held.eq(rest)
-            with m.Else():
-                m.d.comb += keep.eq(~complete)
-                m.d.sync += held.eq(merged)
-                with m.If(word.item_last):
-                    m.d.comb += item_done.eq(1)
-            m.d.sync += [
-                held_valid.eq(keep),
-                held_ends.eq(keep & done & word.item_last),
-                held_position.eq(word.position),
-            ]
-        started = group.start.valid & group.start.ready
-        with m.If(started):
-            m.d.comb += done.eq(1)
-
-        self._take(m, valid, done, word, chunk, column)
-        with m.If(bytes_valid & moves & ~done):
-            m.d.sync += [
-                word.data.eq(word.data >> (room << 3)),
-                word.count.eq(left),
-                chunk.eq(chunk + 1),
-                column.eq(0),
-            ]
-
-        item = Signal(abi.ITEM_BITS)
-        items = Signal(abi.ITEM_BITS)
-        m.d.comb += [
-            group.write.p.item.eq(item),
             self.token_done.eq(
-                (started & (word.token.items == 0)) | (item_done & (item == items - 1))
+                (started & (dense.token.items == 0)) | (written & finishing & (item == items - 1))
             ),
         ]
-        m.d.sync += [
-            group.item_valid.eq(item_done),
-            group.item_position.eq(Mux(held_ends, held_position, word.position)),
-        ]
+        m.d.sync += group.item_valid.eq(written & finishing)
+        with m.If(written):
+            m.d.sync += done.eq(Mux(finishing, 0, done | ends))
+            with m.If(joins[-1]):
+                m.d.sync += position.eq(dense.position)
+            with m.If(finishing):
+                m.d.sync += [
+                    group.item_position.eq(Mux(joins[-1], dense.position, position)),
+                    item.eq(item + 1),
+                ]
         with m.If(started):
-            m.d.sync += [item.eq(0), items.eq(word.token.items)]
-        with m.Elif(item_done):
-            m.d.sync += item.eq(item + 1)
+            m.d.sync += [item.eq(0), items.eq(dense.token.items)]
         return m
-
-    def _take(self, m, valid, done, word, chunk, column):
-        """Take the next word and find its place: a division by a constant, exact for 16 bits."""
-        width = self.shape.chunk_bytes
-        fraction = 16 + ceil_log2(width)
-        reciprocal = -(-(1 << fraction) // width)
-        quotient = Signal(16)
-        m.d.comb += [
-            quotient.eq((self.i.p.offset * reciprocal) >> fraction),
-            self.i.ready.eq(~valid | done),
-        ]
-        with m.If(self.i.ready):
-            m.d.sync += [
-                valid.eq(self.i.valid),
-                word.eq(self.i.p),
-                chunk.eq(quotient),
-                column.eq(self.i.p.offset - quotient * width),
-            ]

@@ -37,7 +37,7 @@ class Pooler(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         shape = self.shape
-        sums_layout = data.ArrayLayout(signed(SUM_BITS), shape.bus_bytes)
+        sums_layout = data.ArrayLayout(signed(SUM_BITS), shape.lane_bytes)
         m.submodules.sums = ram = Ram(
             width=sums_layout.size, depth=shape.row_words, macro_bits=shape.macro_bits
         )
@@ -59,7 +59,7 @@ class Pooler(wiring.Component):
             ram.write.data.eq(after),
             self.i.ready.eq(~valid | done),
         ]
-        for lane in range(shape.bus_bytes):
+        for lane in range(shape.lane_bytes):
             added = word.data.word_select(lane, 8).as_signed()
             m.d.comb += after[lane].eq(Mux(word.bag_first, 0, before[lane]) + added)
         with m.If(self.i.ready):
@@ -84,7 +84,7 @@ class Pooler(wiring.Component):
         half = Signal(SUM_BITS)
         m.d.comb += half.eq((1 << out.shift) >> 1)
         lanes = []
-        for lane in range(shape.bus_bytes):
+        for lane in range(shape.lane_bytes):
             shifted = Signal(signed(SUM_BITS + 1))
             m.d.comb += shifted.eq((total[lane] + half.as_signed()) >> out.shift)
             clamped = Mux(shifted > 127, 127, Mux(shifted < -128, -128, shifted))

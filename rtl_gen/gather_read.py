@@ -1,22 +1,21 @@
-"""The reader of a gather unit: reads the words of resolved segments from static and cache RAM."""
+"""The reader of a lane: reads the words of resolved segments from static and cache RAM."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
-from rtl_gen.gather_fields import field_port
+from rtl_gen.gather_fields import field_port, fill_port
 from rtl_gen.gather_layouts import GatherShape, Op
-from rtl_gen.load_port import LoadPort
 from rtl_gen.lookahead import line_port
 from rtl_gen.ram import Ram
-from rtl_gen.signatures import fail_layout, load_bus_layout
+from rtl_gen.signatures import fail_layout
 
 __all__ = ["Reader"]
 
 
 class Reader(wiring.Component):
-    """Turn segments, in order, into words of up to ``bus_bytes`` bytes; the static region is here.
+    """Turn segments, in order, into words of up to ``lane_bytes`` bytes; the static region is here.
 
     One word a cycle, also from one segment to the next; a word leaves 1 cycle after its segment is
     there. A poisoned word fails the query of the last token started.
@@ -31,8 +30,8 @@ class Reader(wiring.Component):
     line : Out(line_port)
         Reads the line of the segment.
     field : Out(field_port)
-    load : In(load_bus_layout)
-        Fills the static region.
+    fill : In(fill_port)
+        Of the static region.
     o : Out(stream of GatherShape.word)
     fail : Out(stream of fail_layout)
     ready : Out(1)
@@ -48,7 +47,7 @@ class Reader(wiring.Component):
                 "segment": In(stream.Signature(shape.segment)),
                 "line": Out(line_port(shape.hardware)),
                 "field": Out(field_port(shape, self.FIELDS)),
-                "load": In(load_bus_layout(shape.hardware)),
+                "fill": In(fill_port(8 * shape.bus_bytes, shape.static_words)),
                 "o": Out(stream.Signature(shape.word)),
                 "fail": Out(stream.Signature(fail_layout(shape.hardware))),
                 "ready": Out(1),
@@ -58,16 +57,13 @@ class Reader(wiring.Component):
     def _static(self, m):
         """Make the static region."""
         shape = self.shape
-        size = {"width": 8 * shape.bus_bytes, "depth": shape.static_words}
-        m.submodules.static = static = Ram(**size, macro_bits=shape.macro_bits)
-        m.submodules.filler = filler = LoadPort(
-            hardware=shape.hardware, target=abi.target_id(abi.Target.STATIC, shape.stage), **size
+        m.submodules.static = static = Ram(
+            width=8 * shape.bus_bytes, depth=shape.static_words, macro_bits=shape.macro_bits
         )
         m.d.comb += [
-            filler.bus.eq(self.load),
-            static.write.en.eq(filler.en),
-            static.write.addr.eq(filler.addr),
-            static.write.data.eq(filler.data),
+            static.write.en.eq(self.fill.en),
+            static.write.addr.eq(self.fill.addr),
+            static.write.data.eq(self.fill.data),
         ]
         return static
 
@@ -107,7 +103,7 @@ class Reader(wiring.Component):
         held = Signal(shape.word)  # what is known before the RAMs answer
         op = Signal(Op)
         byte = Signal(shape.byte_bits)
-        dense = Signal(8 * shape.dense_bytes)
+        token_slot = Signal.like(segment.body.slot)
         valid = Signal()
         poisoned = Signal()
         with m.If(self.ready):
@@ -115,29 +111,25 @@ class Reader(wiring.Component):
                 valid.eq(self.segment.valid),
                 op.eq(segment.op),
                 byte.eq(place.byte),
-                dense.eq(segment.body.dense),
+                token_slot.eq(segment.body.slot),
                 held.start.eq(is_start),
-                held.token.eq(segment.body.token),
                 held.count.eq(count),
                 held.offset.eq(at),
                 held.row_word.eq(at >> shape.byte_bits),
                 held.bag_first.eq(segment.bag_first),
                 held.bag_last.eq(segment.bag_last),
                 held.item_last.eq(segment.item_last & last & ~is_start),
-                held.position.eq(segment.position),
             ]
         o = self.o.p
         m.d.comb += [
             o.eq(held),
             o.offset.eq(self.field.data.output + held.offset),
-            o.shift.eq(Mux(op == Op.DENSE, 0, self.field.data.shift)),
+            o.shift.eq(self.field.data.shift),
             # A query's failure is on its way before the bytes that are wrong.
             self.o.valid.eq(valid & ~(poisoned & self.fail.valid)),
             self.ready.eq(~valid | (self.o.valid & self.o.ready)),
         ]
         with m.Switch(op):
-            with m.Case(Op.DENSE):
-                m.d.comb += o.data.eq(dense)
             with m.Case(Op.STATIC):
                 m.d.comb += o.data.eq(static.read.data >> (byte << 3))
             with m.Case(Op.CACHE):
@@ -146,14 +138,14 @@ class Reader(wiring.Component):
                     poisoned.eq(self.line.poison),
                 ]
 
-        slot = Signal(len(held.token.slot))
+        slot = Signal.like(token_slot)
         failed_slot = Signal.like(slot)
         m.d.comb += [
             self.fail.p.slot.eq(failed_slot),
             self.fail.p.status.eq(abi.Status.MEMORY_ERROR),
         ]
         with m.If(valid & held.start):
-            m.d.sync += slot.eq(held.token.slot)
+            m.d.sync += slot.eq(token_slot)
         with m.If(self.fail.ready):
             m.d.sync += self.fail.valid.eq(0)
         with m.If(self.o.valid & self.o.ready & poisoned):

@@ -1,4 +1,4 @@
-"""The resolver of a gather unit: turns the indices of bags into row segments."""
+"""The resolver of a lane: turns the indices of bags into row segments."""
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
@@ -8,7 +8,7 @@ from amaranth.utils import ceil_log2
 from rpaccel import abi
 from rtl_gen.gather_fields import field_port
 from rtl_gen.gather_layouts import GatherShape, Op
-from rtl_gen.signatures import fail_layout, slot_event_layout
+from rtl_gen.signatures import fail_layout
 
 __all__ = ["Resolver"]
 
@@ -27,13 +27,11 @@ class Resolver(wiring.Component):
     Members
     -------
     step : In(stream of GatherShape.step)
-    response : In(stream of ``host_bus_bytes`` bytes)
-        From the feature buffer, for all steps but those that start a token.
     field : Out(field_port)
     o : Out(stream of {probe, line, payload: GatherShape.segment})
     fail : Out(stream of fail_layout)
-    bad_index : Out(slot_event_layout)
-    lookup, static_hit : Out(1)
+        One for each index beyond its table.
+    lookup, static_hit, bad_index : Out(1)
         Pulses to count.
     """
 
@@ -58,13 +56,12 @@ class Resolver(wiring.Component):
         super().__init__(
             {
                 "step": In(stream.Signature(shape.step)),
-                "response": In(stream.Signature(8 * shape.host_bytes)),
                 "field": Out(field_port(shape, self.FIELDS)),
                 "o": Out(stream.Signature(self.o_layout)),
                 "fail": Out(stream.Signature(fail_layout(shape.hardware))),
-                "bad_index": Out(slot_event_layout(shape.hardware)),
                 "lookup": Out(1),
                 "static_hit": Out(1),
+                "bad_index": Out(1),
             }
         )
 
@@ -78,21 +75,20 @@ class Resolver(wiring.Component):
         return m
 
     def _lookups(self, m):
-        """Take one lookup, or one piece of dense inputs, a cycle out of an answer."""
+        """Take one lookup a cycle out of a piece."""
         shape = self.shape
         valid = Signal()
         step = Signal(shape.step)
-        answer = Signal(8 * shape.host_bytes)
+        answer = Signal(8 * shape.piece_bytes)
         left = Signal(7)
-        slot = Signal(len(step.token.slot))
+        slot = Signal.like(step.slot)
         failed_slot = Signal.like(slot)
         done = Signal()  # the step's last lookup is consumed
 
         take = Signal()
         m.d.comb += [
             take.eq(~valid | done),
-            self.step.ready.eq(take & (self.step.p.start | self.response.valid)),
-            self.response.ready.eq(take & self.step.valid & ~self.step.p.start),
+            self.step.ready.eq(take),
             self.field.en.eq(take),
             self.field.index.eq(self.step.p.field),
         ]
@@ -103,7 +99,7 @@ class Resolver(wiring.Component):
             with m.If(size == n):
                 m.d.comb += [index.eq(answer[: 8 * n]), empty.eq(answer[: 8 * n].all())]
 
-        is_table = ~step.start & ~step.dense
+        is_table = ~step.start
         last_slot = step.last & (left == 1)
         beyond = ~empty & (index >= self.field.data.rows)
         row = ~empty & ~beyond
@@ -114,8 +110,7 @@ class Resolver(wiring.Component):
         m.d.comb += [
             consume.eq(valid & may),
             done.eq(consume & (~is_table | (left == 1))),
-            self.bad_index.valid.eq(consume & is_table & beyond),
-            self.bad_index.slot.eq(slot),
+            self.bad_index.eq(consume & is_table & beyond),
             self.lookup.eq(consume & is_table & row),
             self.static_hit.eq(self.lookup & (index < self.field.data.hot_rows)),
             self.fail.p.slot.eq(failed_slot),
@@ -124,51 +119,40 @@ class Resolver(wiring.Component):
         ]
         with m.If(self.fail.ready):
             m.d.sync += self.fail.valid.eq(0)
-        with m.If(self.bad_index.valid):
+        with m.If(self.bad_index):
             m.d.sync += [self.fail.valid.eq(1), failed_slot.eq(slot)]
 
-        self._look(m, step, answer, index, row, last_slot, fresh)
+        self._look(m, step, index, row, last_slot, fresh)
         with m.If(consume):
-            m.d.sync += [left.eq(left - 1), answer.eq(_behind(answer, size, shape.host_bytes))]
+            m.d.sync += [left.eq(left - 1), answer.eq(_behind(answer, size, shape.piece_bytes))]
             with m.If(is_table):
                 m.d.sync += fresh.eq((fresh & ~row) | last_slot)
         with m.If(take):
             m.d.sync += [
-                valid.eq(self.step.valid & self.step.ready),
+                valid.eq(self.step.valid),
                 step.eq(self.step.p),
-                answer.eq(self.response.p),
+                answer.eq(self.step.p.data),
                 left.eq(self.step.p.count),
             ]
             with m.If(self.step.p.start):
-                m.d.sync += slot.eq(self.step.p.token.slot)
+                m.d.sync += slot.eq(self.step.p.slot)
 
-    def _look(self, m, step, answer, index, row, last_slot, fresh):
-        """Say what the lookup or piece becomes."""
+    def _look(self, m, step, index, row, last_slot, fresh):
+        """Say what the lookup becomes."""
         shape = self.shape
         field = self.field.data
         look = self.look
         segment = look.segment
         m.d.comb += [
             segment.field.eq(step.field),
-            segment.position.eq(step.position),
-            segment.row_first.eq(1),
+            segment.row_first.eq(~step.start),
             segment.bag_first.eq(fresh),
             segment.bag_last.eq(last_slot),
             segment.item_last.eq(step.item_last & last_slot),
             segment.length.eq(field.count),
         ]
         with m.If(step.start):
-            m.d.comb += [segment.op.eq(Op.START), segment.body.token.eq(step.token)]
-        with m.Elif(step.dense):
-            m.d.comb += [
-                segment.op.eq(Op.DENSE),
-                segment.length.eq(step.count),
-                segment.row_first.eq(step.first),
-                segment.bag_first.eq(1),
-                segment.bag_last.eq(1),
-                segment.item_last.eq(step.item_last & step.last),
-                segment.body.dense.eq(answer),
-            ]
+            m.d.comb += [segment.op.eq(Op.START), segment.body.as_value().eq(step.slot)]
         with m.Elif(~row):
             m.d.comb += segment.op.eq(Op.ZERO)
         with m.Else():
@@ -227,7 +211,7 @@ class Resolver(wiring.Component):
             ]
 
 
-def _behind(answer, size, host_bytes):
+def _behind(answer, size, piece_bytes):
     """The answer behind its first index of ``size`` (1..4) bytes."""
-    shifted = [answer[8 * n :] if n < host_bytes else answer[:0] for n in range(5)]
-    return Array(Cat(s)[: 8 * host_bytes] for s in (*shifted, answer, answer, answer))[size]
+    shifted = [answer[8 * n :] if n < piece_bytes else answer[:0] for n in range(5)]
+    return Array(Cat(s)[: 8 * piece_bytes] for s in (*shifted, answer, answer, answer))[size]

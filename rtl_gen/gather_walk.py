@@ -1,26 +1,32 @@
 """The walker of a gather unit: reads what the items of its tokens need from the feature buffer."""
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
-from rtl_gen.gather_fields import field_port
+from rtl_gen.gather_fields import fill_port
 from rtl_gen.gather_layouts import GatherShape
 from rtl_gen.queue import Queue
+from rtl_gen.ram import Ram
 from rtl_gen.signatures import feature_port, struct, token_layout
 
-__all__ = ["Walker"]
+__all__ = ["Walker", "step_bits"]
 
 READS = 8
 """Reads of the feature buffer that may be in flight."""
 
 
-class Walker(wiring.Component):
-    """Walk tokens, their items in order, and the stage's fields in order.
+def step_bits(lanes: int) -> int:
+    """Width of a word of the step memory, the dense lane being one more."""
+    return abi.STEP.bits + abi.LANE.bits * (lanes + 1)
 
-    Asks the feature buffer once for each piece of a field: as many whole indices, or dense inputs,
-    as one answer of ``host_bus_bytes`` holds. One request a cycle; a token takes 2 cycles more.
+
+class Walker(wiring.Component):
+    """Walk tokens, their items in order, and the steps of an item in order.
+
+    Asks the feature buffer once a step and hands each lane its piece of the answer. One step a
+    cycle, as long as all lanes take their pieces; a token takes 2 cycles more.
 
     An item's record is ``query_bytes + position * item_bytes`` behind the slot's start.
 
@@ -36,17 +42,26 @@ class Walker(wiring.Component):
     hold : In(1)
         Take no token.
     stage_entry : In(struct(abi.STAGE))
-    field : Out(field_port)
-    request : Out(stream)
-        To the feature buffer.
-    step : Out(stream of GatherShape.step)
-        What the answers are for: one in front of each token's, one for each answer, in order.
+    fill : In(fill_port)
+        Of the step memory.
+    request, response : Out, In(stream)
+        To and from the feature buffer.
+    lane : Out(stream of GatherShape.step).array(lanes)
+    dense : Out(stream of GatherShape.dense_step)
+        At least one piece an item, if need be of no bytes.
     """
-
-    FIELDS = ("kind", "scope", "index_bytes", "lookups", "offset", "count")
 
     def __init__(self, shape: GatherShape):
         self.shape = shape
+        self.depth = shape.gather.max_steps
+        self.read_layout = data.StructLayout(
+            {
+                "start": 1,
+                "token": shape.token,
+                "position": abi.POSITION_BITS,
+                "index": shape.step_bits,
+            }
+        )
         request = feature_port(shape.hardware).members["request"].signature
         super().__init__(
             {
@@ -54,9 +69,11 @@ class Walker(wiring.Component):
                 "position": In(stream.Signature(abi.POSITION_BITS)),
                 "hold": In(1),
                 "stage_entry": In(struct(abi.STAGE)),
-                "field": Out(field_port(shape, self.FIELDS)),
+                "fill": In(fill_port(step_bits(shape.lanes), self.depth)),
                 "request": Out(request),
-                "step": Out(stream.Signature(shape.step)),
+                "response": In(stream.Signature(8 * shape.read_bytes)),
+                "lane": Out(stream.Signature(shape.step)).array(shape.lanes),
+                "dense": Out(stream.Signature(shape.dense_step)),
             }
         )
 
@@ -70,7 +87,7 @@ class Walker(wiring.Component):
         self.event_record = Signal(len(self.request.p.address))
         self.event_done = Signal()
         self._items(m)
-        self._fields(m)
+        self._pieces(m, self._steps(m))
         return m
 
     def _items(self, m):
@@ -119,68 +136,100 @@ class Walker(wiring.Component):
                 ),
             ]
 
-    def _fields(self, m):
-        """Turn an item into reads, field by field."""
+    def _steps(self, m):
+        """Turn an item into reads, step by step."""
         shape = self.shape
-        field = self.field.data
-        index = Signal(shape.field_bits)
-        done = Signal(shape.count_bits)  # units of the field asked for: lookups or dense inputs
-        ahead = Signal(shape.count_bits)  # the same in bytes
-
-        # An answer holds so many whole indices of 0 (not used) .. 4 bytes.
-        whole = [0, *(shape.host_bytes // size for size in (1, 2, 3, 4)), 0, 0, 0]
-        most = Signal(7)
-        span = Signal(7)
-        with m.If(field.kind == abi.FieldKind.DENSE):
-            m.d.comb += [most.eq(shape.dense_bytes), span.eq(shape.dense_bytes)]
-        with m.Else():
-            spans = [n * size for size, n in enumerate(whole)]
-            m.d.comb += [
-                most.eq(Array(Const(n, 7) for n in whole)[field.index_bytes]),
-                span.eq(Array(Const(n, 7) for n in spans)[field.index_bytes]),
-            ]
-        units = Mux(field.kind == abi.FieldKind.DENSE, field.count, field.lookups)
-        left = Signal(shape.count_bits)
-        last = Signal()
-        field_last = Signal()
-        m.d.comb += [
-            left.eq(units - done),
-            last.eq(left <= most),
-            field_last.eq(index + 1 == self.stage_entry.fields),
-        ]
-
-        m.submodules.steps = steps = Queue(shape.step, depth=READS)
+        head = Signal(struct(abi.STEP))
+        index = Signal(shape.step_bits)
         is_item = self.event_valid & ~self.event_start
         fire = Signal()
+        m.submodules.reads = reads = Queue(self.read_layout, depth=READS)
+        m.submodules.heads = heads = Ram(
+            width=abi.STEP.bits, depth=self.depth, macro_bits=shape.macro_bits
+        )
         m.d.comb += [
-            self.request.valid.eq(is_item & steps.i.ready),
+            heads.write.en.eq(self.fill.en),
+            heads.write.addr.eq(self.fill.addr),
+            heads.write.data.eq(self.fill.data),
+            head.eq(heads.read.data),
+            self.request.valid.eq(is_item & reads.i.ready),
             self.request.p.slot.eq(self.event_token.slot),
             self.request.p.address.eq(
-                Mux(field.scope == abi.FieldScope.ITEM, self.event_record, 0) + field.offset + ahead
+                Mux(head.scope == abi.FieldScope.ITEM, self.event_record, 0) + head.address
             ),
             fire.eq(self.request.valid & self.request.ready),
-            steps.i.valid.eq(fire | (self.event_valid & self.event_start)),
-            steps.i.p.start.eq(self.event_start),
-            steps.i.p.token.eq(self.event_token),
-            steps.i.p.dense.eq(field.kind == abi.FieldKind.DENSE),
-            steps.i.p.field.eq(index),
-            steps.i.p.count.eq(Mux(last, left, most)),
-            steps.i.p.first.eq(done == 0),
-            steps.i.p.last.eq(last),
-            steps.i.p.item_last.eq(field_last),
-            steps.i.p.position.eq(self.event_position),
+            reads.i.valid.eq(fire | (self.event_valid & self.event_start)),
+            reads.i.p.start.eq(self.event_start),
+            reads.i.p.token.eq(self.event_token),
+            reads.i.p.position.eq(self.event_position),
+            reads.i.p.index.eq(index),
             self.event_done.eq(
-                Mux(self.event_start, steps.i.ready, fire & last & field_last) & self.event_valid
+                Mux(self.event_start, reads.i.ready, fire & head.last) & self.event_valid
             ),
         ]
-        wiring.connect(m, steps.o, wiring.flipped(self.step))
-
-        # The table is read every cycle, at the field of the next one.
-        next_index = Signal(shape.field_bits)
-        m.d.comb += [next_index.eq(index), self.field.en.eq(1), self.field.index.eq(next_index)]
+        # The table is read every cycle, at the next step.
+        next_index = Signal(shape.step_bits)
+        m.d.comb += [next_index.eq(index), heads.read.en.eq(1), heads.read.addr.eq(next_index)]
         m.d.sync += index.eq(next_index)
         with m.If(fire):
-            m.d.sync += [done.eq(done + most), ahead.eq(ahead + span)]
-            with m.If(last):
-                m.d.sync += [done.eq(0), ahead.eq(0)]
-                m.d.comb += next_index.eq(Mux(field_last, 0, index + 1))
+            m.d.comb += next_index.eq(Mux(head.last, 0, index + 1))
+        return reads.o
+
+    def _pieces(self, m, reads):
+        """Give each lane its piece of what was read; the next read follows when all have theirs."""
+        shape = self.shape
+        width = abi.LANE.bits * (shape.lanes + 1)
+        m.submodules.pieces = pieces = Ram(
+            width=width, depth=self.depth, macro_bits=shape.macro_bits
+        )
+        valid, all_have = Signal(), Signal()
+        read = Signal(self.read_layout)
+        answer = Signal(8 * shape.read_bytes)
+        take = ~valid | all_have
+        m.d.comb += [
+            pieces.write.en.eq(self.fill.en),
+            pieces.write.addr.eq(self.fill.addr),
+            pieces.write.data.eq(self.fill.data[abi.STEP.bits :]),
+            pieces.read.en.eq(take),
+            pieces.read.addr.eq(reads.p.index),
+            reads.ready.eq(take & (reads.p.start | self.response.valid)),
+            self.response.ready.eq(take & reads.valid & ~reads.p.start),
+        ]
+        with m.If(take):
+            m.d.sync += [
+                valid.eq(reads.valid & reads.ready),
+                read.eq(reads.p),
+                answer.eq(self.response.p),
+            ]
+        wanted, given, gives = (Signal(shape.lanes + 1) for _ in range(3))
+        m.d.comb += all_have.eq(valid & ((wanted & ~given & ~gives) == 0))
+        m.d.sync += given.eq(Mux(all_have, 0, given | gives))
+        words = data.View(data.ArrayLayout(struct(abi.LANE), shape.lanes + 1), pieces.read.data)
+        for number, port in enumerate([*self.lane, self.dense]):
+            word = words[number]
+            m.d.comb += [
+                port.valid.eq(valid & wanted[number] & ~given[number]),
+                gives[number].eq(port.valid & port.ready),
+                port.p.start.eq(read.start),
+                port.p.field.eq(word.field),
+                port.p.data.eq(answer >> (word.byte << 3)),
+            ]
+            if number < shape.lanes:
+                is_used = self.stage_entry.lanes > number
+                m.d.comb += [
+                    port.p.slot.eq(read.token.slot),
+                    port.p.count.eq(word.count),
+                    port.p.first.eq(word.first),
+                    port.p.last.eq(word.last),
+                ]
+            else:
+                is_used = 1
+                m.d.comb += [
+                    port.p.token.eq(read.token),
+                    port.p.position.eq(read.position),
+                    port.p.count.eq(word.count),
+                ]
+            m.d.comb += [
+                port.p.item_last.eq(word.item_last),
+                wanted[number].eq(Mux(read.start, is_used, word.used)),
+            ]

@@ -22,11 +22,12 @@ TOP = "rpaccel"
 
 LAYOUTS = (
     *(abi.DESCRIPTOR, abi.COMPLETION, abi.RESULT),
-    *(abi.IMAGE_HEADER, abi.IMAGE_SEGMENT, abi.STAGE, abi.FIELD, abi.PASS, abi.PARAM),
+    *(abi.IMAGE_HEADER, abi.IMAGE_SEGMENT, abi.STAGE, abi.ENTRY),
+    *(abi.STEP, abi.LANE, abi.FIELD, abi.PASS, abi.PARAM),
 )
 ENUMERATIONS: tuple[type[IntEnum], ...] = (
     *(abi.Control, abi.DeviceStatus, abi.DeviceErrorBit, abi.Interrupt, abi.Status),
-    *(abi.Target, abi.FieldKind, abi.FieldScope, abi.Destination),
+    *(abi.Target, abi.FieldScope, abi.Destination),
 )
 
 

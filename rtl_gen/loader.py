@@ -30,6 +30,8 @@ def target_bytes(hardware: HardwareConfig) -> dict[int, int]:
     for stage in range(hardware.stages):
         sizes[abi.target_id(Target.FIELDS, stage)] = abi.FIELD.bytes
         sizes[abi.target_id(Target.STATIC, stage)] = hardware.memory.bus_bytes
+        lanes = hardware.gather[stage].lanes + 1
+        sizes[abi.target_id(Target.STEPS, stage)] = abi.STEP.bytes + lanes * abi.LANE.bytes
     for group in range(len(hardware.groups)):
         tiles = hardware.geometry(group).weight_tiles
         sizes[abi.target_id(Target.PROGRAM, group)] = abi.PASS.bytes
@@ -143,7 +145,7 @@ class Loader(wiring.Component):
     memory : Out(memory_client_signature(hardware))
     load : Out(load_bus_layout(hardware))
     stages : Out(ArrayLayout of struct(abi.STAGE))
-        The stage table; stages that an image does not name have no fields.
+        The stage table; stages that an image does not name have no steps.
     loading, loaded : Out(1)
         ``loading`` from the cycle after ``start``; both never at once.
     image_id : Out(32)

@@ -21,8 +21,8 @@ AXI_OKAY = 0b00
 
 
 def _tags(hardware: HardwareConfig) -> list[int]:
-    """Number of tags each client uses: the loader's, then each gather unit's ``outstanding``."""
-    return [LOADER_TAGS, *(gather.outstanding for gather in hardware.gather)]
+    """Number of tags each client uses: the loader's, then those of the gather units' lanes."""
+    return [LOADER_TAGS, *(g.outstanding for g in hardware.gather for _ in range(g.lanes))]
 
 
 class MemoryPorts(wiring.Component):
@@ -40,9 +40,10 @@ class MemoryPorts(wiring.Component):
 
     Members
     -------
-    clients : In(memory_client_signature), array of 1 + stages
-        The loader, then the gather units. A client asks for no tag that is in flight, except that
-        all its requests may bear one tag if only one is in flight at a time.
+    clients : In(memory_client_signature), array
+        The loader, then the lanes of the gather units, stage by stage. A client asks for no tag
+        that is in flight, except that all its requests may bear one tag if only one is in flight
+        at a time.
     channels : Out(axi_read_signature), array of ``memory.channels``
         IDs are ``{client, tag}``, the tag in the low bits.
     read_bytes : Out
@@ -52,7 +53,8 @@ class MemoryPorts(wiring.Component):
     def __init__(self, hardware: HardwareConfig):
         self.hardware = hardware
         memory = hardware.memory
-        self.client_bits = ceil_log2(1 + hardware.stages)
+        clients = len(_tags(hardware))
+        self.client_bits = ceil_log2(clients)
         self.tag_bits = max(1, ceil_log2(max(_tags(hardware))))
         axi = axi_read_signature(
             data_bytes=memory.bus_bytes,
@@ -61,7 +63,7 @@ class MemoryPorts(wiring.Component):
         )
         super().__init__(
             {
-                "clients": In(memory_client_signature(hardware)).array(1 + hardware.stages),
+                "clients": In(memory_client_signature(hardware)).array(clients),
                 "channels": Out(axi).array(memory.channels),
                 "read_bytes": Out(range(memory.channels * memory.bus_bytes + 1)),
             }

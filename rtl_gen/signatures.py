@@ -133,7 +133,7 @@ def feature_port(hardware: HardwareConfig) -> wiring.Signature:
                     data.StructLayout({"slot": slot_bits(hardware), "address": address_bits})
                 )
             ),
-            "response": In(stream.Signature(8 * hardware.host_bus_bytes)),
+            "response": In(stream.Signature(8 * hardware.feature_read)),
         }
     )
 

@@ -88,12 +88,14 @@ class RPAccel(wiring.Component):
         self._ports(m)
         connect(m, controller.host, host.client)
         connect(m, controller.feature_write, features.write)
-        connect(m, loader.memory, memory.clients[0])
+        clients = iter(memory.clients)
+        connect(m, loader.memory, next(clients))
         for s, (gather, topk) in enumerate(zip(gathers, topks, strict=True)):
             connect(m, controller.token[s], gather.token)
             connect(m, controller.plan[s], topk.plan)
             connect(m, gather.feature, features.port[s])
-            connect(m, gather.memory, memory.clients[1 + s])
+            for lane in gather.memory:
+                connect(m, lane, next(clients))
             connect(m, gather.fail, controller.fail[s])
             connect(m, topk.ranked, controller.ranked[s])
             m.d.comb += [

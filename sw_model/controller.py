@@ -49,7 +49,7 @@ def validate(
     used = range(first, last + 1)
     if not image_id or descriptor["image_id"] != image_id:
         return abi.Status.BAD_IMAGE
-    if any(stages[s]["fields"] == 0 for s in used):
+    if any(stages[s]["steps"] == 0 for s in used):
         return abi.Status.BAD_IMAGE
 
     items = descriptor["items"]

@@ -145,7 +145,8 @@ class GoldenTransport:
         line_bytes, bus_bytes = hardware.memory.line_bytes, hardware.memory.bus_bytes
         block = abi.image_block_bytes(line_bytes)
         stages, groups = hardware.stages, len(hardware.groups)
-        targets = [1, stages, stages, groups, groups, groups, groups]  # in the order of abi.Target
+        # In the order of abi.Target.
+        targets = [1, stages, stages, groups, groups, groups, groups, stages]
         self._stages = [abi.STAGE.unpack(0) for _ in range(hardware.stages)]
         for number in range(1, segments + 1):
             raw = bytes(memory[number * block :][: abi.IMAGE_SEGMENT.bytes])

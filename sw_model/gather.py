@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.abi import FieldKind
 from sw_model.lookahead import LookaheadCache
 from sw_model.numerics import INT8, rshift_round
 from sw_model.quantised import QuantisedTable
@@ -69,9 +68,10 @@ class GatherTrace:
 
     Parameters
     ----------
-    fields : sequence of mappings
-        Values of the stage's FIELD words, in their order.
-    cache : LookaheadCache
+    lanes : sequence of sequence of mappings
+        For each lane, values of its FIELD words in their order.
+    caches : sequence of LookaheadCache
+        One a lane.
 
     Attributes
     ----------
@@ -79,9 +79,11 @@ class GatherTrace:
         The event counters of :data:`rpaccel.abi.GATHER_COUNTERS` (not the stalls).
     """
 
-    def __init__(self, fields: Sequence[Mapping[str, int]], cache: LookaheadCache) -> None:
-        self.fields = fields
-        self.cache = cache
+    def __init__(
+        self, lanes: Sequence[Sequence[Mapping[str, int]]], caches: Sequence[LookaheadCache]
+    ) -> None:
+        self.lanes = lanes
+        self.caches = caches
         self._own = {"items": 0, "lookups": 0, "static_hits": 0, "bad_indices": 0}
 
     @property
@@ -89,24 +91,24 @@ class GatherTrace:
         """The counters so far."""
         return {
             **self._own,
-            "lookahead_hits": self.cache.hits,
-            "misses": self.cache.misses,
-            "evictions": self.cache.evictions,
+            "lookahead_hits": sum(cache.hits for cache in self.caches),
+            "misses": sum(cache.misses for cache in self.caches),
+            "evictions": sum(cache.evictions for cache in self.caches),
         }
 
-    def item(self, indices: Mapping[int, Sequence[int]]) -> None:
+    def item(self, indices: Sequence[Sequence[Sequence[int]]]) -> None:
         """Gather one item.
 
         Parameters
         ----------
-        indices : mapping of int to sequence of int
-            For the number of each field that is a table, the indices of its bag in order.
+        indices : sequence of sequence of sequence of int
+            For each lane and each of its FIELD words, the indices of its bag in order.
         """
         self._own["items"] += 1
-        for number, field in enumerate(self.fields):
-            if field["kind"] == FieldKind.TABLE:
-                for line in self._bag(field, indices[number]):
-                    self.cache.probe(line)
+        for fields, cache, bags in zip(self.lanes, self.caches, indices, strict=True):
+            for field, bag in zip(fields, bags, strict=True):
+                for line in self._bag(field, bag):
+                    cache.probe(line)
 
     def _bag(self, field: Mapping[str, int], indices: Sequence[int]) -> Iterator[int]:
         """Count the lookups of a bag and yield the lines it takes from the cache."""

@@ -96,7 +96,7 @@ class Bench:
             self.machine.host.read, self.machine.host.write, rng=rng, stall=stall, size=1 << 18
         )
         self.stages = [
-            {"fields": 3, "query_bytes": 5, "item_bytes": 3, "max_items": 48 >> s}
+            {"steps": 3, "query_bytes": 5, "item_bytes": 3, "max_items": 48 >> s}
             for s in range(hardware.stages)
         ]
         self.sq_log2, self.cq_log2 = sq_log2, cq_log2

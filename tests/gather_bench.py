@@ -6,6 +6,7 @@ import numpy as np
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
+from rpaccel.steps import Bag, Dense, step_word, steps
 from rtl_gen.gather import GatherUnit
 from sim.pysim import idle, simulate, stream_get, stream_put
 from sw_model.gather import GatherTrace, pool
@@ -14,11 +15,23 @@ from sw_model.quantised import QuantisedTable
 from tests.line_memory import LineMemory
 
 STALLS = ("stall_memory", "stall_group")
-TABLE, DENSE = abi.FieldKind.TABLE, abi.FieldKind.DENSE
+TABLE, DENSE = 1, 0
+LANE_FIELDS = {f.name for f in abi.FIELD}
 QUERY, ITEM = abi.FieldScope.QUERY, abi.FieldScope.ITEM
 
 
-def machine(*, bus=8, line=16, host=16, tile_cols=8, cols=1, feature_bytes=8192, **gather):
+def machine(
+    *,
+    bus=8,
+    line=16,
+    host=16,
+    tile_cols=8,
+    cols=1,
+    feature_bytes=8192,
+    read=None,
+    write=0,
+    **gather,
+):
     """A machine with one stage."""
     shape = {"static_lines": 512, "cache_lines": 8, "cache_ways": 2, "max_fields": 8, **gather}
     return HardwareConfig.model_validate(
@@ -31,6 +44,8 @@ def machine(*, bus=8, line=16, host=16, tile_cols=8, cols=1, feature_bytes=8192,
             "memory": {"bus_bytes": bus, "line_bytes": line, "address_bits": 24},
             "host_bus_bytes": host,
             "feature_bytes": feature_bytes,
+            "read_bytes": read,
+            "gather_bytes": write,
             "sram_macro_bits": 1 << 24,  # the simulator has no macros
         }
     )
@@ -66,7 +81,11 @@ class Stage:
         self.fields = [dict(f) for f in fields]
         self.tables = {}
         self.lines = {}
-        self.static = b""
+        self.lanes = [[] for _ in range(hardware.gather[0].lanes)]  # numbers of their fields
+        tables = [n for n, f in enumerate(self.fields) if f["kind"] == TABLE]
+        for place, number in enumerate(rng.permutation(tables).tolist()):
+            self.lanes[place % len(self.lanes)].append(number)
+        self.static = [b"" for _ in self.lanes]
         self.next_line = integer(rng, 1, 1000)
         self.record_bytes = {QUERY: 0, ITEM: 0}
         for number in rng.permutation(len(self.fields)).tolist():
@@ -79,7 +98,8 @@ class Stage:
             output += self.fields[number]["count"]
         for field, given in zip(self.fields, fields, strict=True):
             field["output"] = given.get("output", field["output"])
-        assert len(self.static) <= hardware.gather[0].static_lines * self.line_bytes
+        for static in self.static:
+            assert len(static) <= hardware.gather[0].static_lines * self.line_bytes
         self.slots = [self._query(empty, bad) for _ in range(hardware.query_slots)]
 
     def _place(self, number):
@@ -109,8 +129,9 @@ class Stage:
             self.lines[self.next_line] = raw[i : i + self.line_bytes]
             self.next_line += 1
         hot = -(-field["hot_rows"] * stride // self.line_bytes) * self.line_bytes
-        field["static_line"] = len(self.static) // self.line_bytes
-        self.static += raw[:hot]
+        (lane,) = [n for n, numbers in enumerate(self.lanes) if number in numbers]
+        field["static_line"] = len(self.static[lane]) // self.line_bytes
+        self.static[lane] += raw[:hot]
 
     def _bag(self, field, empty, bad):
         size = 8 * field["index_bytes"]
@@ -155,10 +176,32 @@ class Stage:
                 placed[field["output"] + i] = byte
         return placed
 
+    def plan(self):
+        """FIELD words of each lane, the dense one the last, and the steps."""
+        words = [[self.fields[n] for n in numbers] for numbers in self.lanes]
+        bags = [
+            [
+                Bag(place, f["scope"], f["offset"], f["lookups"], f["index_bytes"])
+                for place, f in enumerate(fields)
+            ]
+            for fields in words
+        ]
+        dense, places = [], []
+        size = self.hardware.piece_bytes
+        for f in self.fields:
+            if f["kind"] == DENSE:
+                for done in range(0, f["count"], size):
+                    count = min(size, f["count"] - done)
+                    dense.append(Dense(len(places), f["scope"], f["offset"] + done, count))
+                    places.append({"output": f["output"] + done})
+        made = steps([*bags, dense], read_bytes=self.hardware.feature_read, piece_bytes=size)
+        return [*words, places], made
+
     def entry(self):
         """The STAGE word."""
         return {
-            "fields": len(self.fields),
+            "steps": len(self.plan()[1]),
+            "lanes": sum(map(bool, self.lanes)),
             "query_bytes": self.record_bytes[QUERY],
             "item_bytes": self.record_bytes[ITEM],
         }
@@ -179,16 +222,19 @@ class Bench:
         self.rng = np.random.default_rng(seed)
         hardware = stage.hardware
         self.dut = GatherUnit(hardware=hardware, stage=0)
-        self.memory = LineMemory(
-            self.dut.memory,
-            self.rng,
-            lines=stage.lines,
-            line_bytes=stage.line_bytes,
-            bus_bytes=hardware.memory.bus_bytes,
-            latency=latency,
-            stall=stall,
-            errors=errors,
-        )
+        self.memories = [
+            LineMemory(
+                client,
+                self.rng,
+                lines=stage.lines,
+                line_bytes=stage.line_bytes,
+                bus_bytes=hardware.memory.bus_bytes,
+                latency=latency,
+                stall=stall,
+                errors=errors,
+            )
+            for client in self.dut.memory
+        ]
         self.counters = dict.fromkeys(abi.GATHER_COUNTERS, 0)
         self.items = []  # (slot, position, bytes by place)
         self.bad = []
@@ -208,7 +254,7 @@ class Bench:
             for position in (listed if listed is not None else range(base, base + items))
         ]
 
-    async def _load(self, ctx, target, words, beats):
+    async def _load(self, ctx, target, words, address=0):
         bus = self.stage.hardware.memory.bus_bytes
 
         async def send(**values):
@@ -217,20 +263,31 @@ class Bench:
             await ctx.tick()
             ctx.set(self.dut.load.valid, 0)
 
-        await send(first=1, address=0)
+        await send(first=1, address=address)
         for word in words:
-            padded = word + bytes(beats * bus - len(word))
+            padded = word + bytes(-len(word) % bus)
             for i in range(0, len(padded), bus):
                 await send(data=int.from_bytes(padded[i : i + bus], "little"))
 
     async def load(self, ctx):
-        """Fill FIELD words and static region, with another stage's segment in between."""
+        """Fill steps, FIELD words and static region, with another stage's segment in between."""
         stage, bus = self.stage, self.stage.hardware.memory.bus_bytes
-        words = [abi.FIELD.pack(**f) for f in stage.fields]
-        static = [stage.static[i : i + bus] for i in range(0, len(stage.static), bus)]
-        await self._load(ctx, abi.target_id(abi.Target.FIELDS, 0), words, -(-32 // bus))
-        await self._load(ctx, abi.target_id(abi.Target.STATIC, 0), static, 1)
-        await self._load(ctx, abi.target_id(abi.Target.FIELDS, 1), [bytes(32)], -(-32 // bus))
+        gather = stage.hardware.gather[0]
+        lanes, made = stage.plan()
+        words = [step_word(*step) for step in made]
+        await self._load(ctx, abi.target_id(abi.Target.STEPS, 0), words)
+        fields, static = (abi.target_id(t, 0) for t in (abi.Target.FIELDS, abi.Target.STATIC))
+        apart = 1 << (gather.max_fields - 1).bit_length()
+        for number, each in enumerate(lanes):
+            words = [
+                abi.FIELD.pack(**{k: v for k, v in f.items() if k in LANE_FIELDS}) for f in each
+            ]
+            await self._load(ctx, fields, words, number * apart)
+        apart = 1 << (gather.static_lines * stage.hardware.memory.beats - 1).bit_length()
+        for number, raw in enumerate(stage.static):
+            words = [raw[i : i + bus] for i in range(0, len(raw), bus)]
+            await self._load(ctx, static, words, number * apart)
+        await self._load(ctx, abi.target_id(abi.Target.FIELDS, 1), [bytes(32)])
         await ctx.tick().repeat(2)
 
     async def producer(self, ctx):
@@ -260,7 +317,7 @@ class Bench:
                 ctx, self.dut.feature.request, rng=self.rng, stall=self.stall
             )
             raw = self.stage.slots[request.slot][0]
-            size = self.stage.hardware.host_bus_bytes
+            size = self.stage.hardware.feature_read
             content = raw[request.address : request.address + size]
             junk = self.rng.bytes(size - len(content))
             self.reads.append(int.from_bytes(content + junk, "little"))
@@ -324,7 +381,8 @@ class Bench:
         ctx.set(group.start.ready, 0)
         ctx.set(group.write.ready, 0)
         await ctx.tick().repeat(12)
-        for port in (group.start, group.write, dut.feature.request, dut.memory.request, dut.fail):
+        requests = [client.request for client in dut.memory]
+        for port in (group.start, group.write, dut.feature.request, dut.fail, *requests):
             assert not ctx.get(port.valid)
         assert not ctx.get(dut.busy)
 
@@ -346,8 +404,8 @@ class Bench:
             self.positions,
             self.group,
             background=[
-                self.memory.take_requests,
-                self.memory.answer,
+                *(memory.take_requests for memory in self.memories),
+                *(memory.answer for memory in self.memories),
                 self.feature_requests,
                 self.feature_responses,
                 self.fail_sink,
@@ -370,11 +428,17 @@ class Bench:
     def golden(self):
         """Counters of the golden model for these tokens."""
         gather = self.stage.hardware.gather[0]
-        cache = LookaheadCache(lines=gather.cache_lines, ways=gather.cache_ways)
-        trace = GatherTrace(self.stage.fields, cache)
+        stage = self.stage
+        caches = [
+            LookaheadCache(lines=gather.cache_lines, ways=gather.cache_ways) for _ in stage.lanes
+        ]
+        fields = [[stage.fields[n] for n in numbers] for numbers in stage.lanes]
+        trace = GatherTrace(fields, caches)
         for number, (slot, listed, base, items) in enumerate(self.tokens):
             if number == self.flush_before:
-                cache.flush()
+                for cache in caches:
+                    cache.flush()
             for position in listed if listed is not None else range(base, base + items):
-                trace.item(self.stage.slots[slot][1][position])
+                values = stage.slots[slot][1][position]
+                trace.item([[values[n] for n in numbers] for numbers in stage.lanes])
         return trace

@@ -15,6 +15,14 @@ __all__ = ["LoadedImage", "StageRun"]
 NOT_WRITTEN, GATHER, PASS = 0, 1, 2
 
 
+def _rounded(words: int) -> int:
+    """The next power of two."""
+    power = 1
+    while power < words:
+        power *= 2
+    return power
+
+
 class LoadedImage:
     """On-chip memories after loading; segments are checked against the memories' sizes."""
 
@@ -52,10 +60,12 @@ class LoadedImage:
             assert index == 0
             return 16, hw.stages
         if kind == abi.Target.FIELDS:
-            return 32, hw.gather[index].max_fields
+            return 32, (hw.gather[index].lanes + 1) * _rounded(hw.gather[index].max_fields)
+        if kind == abi.Target.STEPS:
+            return 4 * (hw.gather[index].lanes + 2), hw.gather[index].max_steps
         if kind == abi.Target.STATIC:
-            lines = hw.gather[index].static_lines
-            return hw.memory.bus_bytes, lines * hw.memory.beats
+            words = hw.gather[index].static_lines * hw.memory.beats
+            return hw.memory.bus_bytes, hw.gather[index].lanes * _rounded(words)
         assert index < len(hw.groups)
         if kind == abi.Target.ENTRIES:
             return 8, len(hw.groups[index].stages)
@@ -73,10 +83,21 @@ class LoadedImage:
         """A stage's STAGE word."""
         return abi.STAGE.unpack(self.words(abi.Target.STAGES, 0)[number])
 
-    def fields(self, number: int) -> list[dict[str, int]]:
-        """A stage's FIELD words."""
-        words = self.words(abi.Target.FIELDS, number)[: self.stage(number)["fields"]]
-        return [abi.FIELD.unpack(w) for w in words]
+    def steps(self, number: int) -> list[tuple[dict[str, int], list[dict[str, int]]]]:
+        """A stage's STEP words up to the last, each with the LANE structures behind it."""
+        found = []
+        for word in self.words(abi.Target.STEPS, number)[: self.stage(number)["steps"]]:
+            lanes = [abi.LANE.unpack(word[at : at + 4]) for at in range(4, len(word), 4)]
+            found.append((abi.STEP.unpack(word[:4]), lanes))
+            assert found[-1][0]["last"] == (len(found) == self.stage(number)["steps"])
+        return found
+
+    def field(self, number: int, lane: int, place: int) -> dict[str, int]:
+        """A FIELD word of a lane."""
+        gather = self.hardware.gather[number]
+        assert place < gather.max_fields
+        at = lane * _rounded(gather.max_fields) + place
+        return abi.FIELD.unpack(self.words(abi.Target.FIELDS, number)[at])
 
     def entry(self, stage: int, group: int) -> dict[str, int]:
         """A stage's ENTRY word of a group."""
@@ -93,7 +114,7 @@ class LoadedImage:
                 return program
         raise AssertionError("the program has no end")
 
-    def row(self, stage: int, field: dict[str, int], index: int) -> np.ndarray:
+    def row(self, stage: int, lane: int, field: dict[str, int], index: int) -> np.ndarray:
         """Bytes of a table's row, from the static region if it is hot."""
         lines = field["lines"]
         if field["log2_rows"]:
@@ -105,7 +126,10 @@ class LoadedImage:
             line, at = index * lines, 0
         if index < field["hot_rows"]:
             beats = self.hardware.memory.beats
+            words = self.hardware.gather[stage].static_lines * beats
             first = (field["static_line"] + line) * beats
+            assert first + lines * beats <= words
+            first += lane * _rounded(words)
             region = self.words(abi.Target.STATIC, stage)[first : first + lines * beats]
             assert len(region) == lines * beats
             data = b"".join(region)
@@ -157,28 +181,64 @@ class StageRun:
 
     def gather(self, query_record: bytes, item_records: list[bytes]) -> None:
         """Fill the inputs of all items from feature records."""
-        for field in self.image.fields(self.stage):
-            for item, record in enumerate(item_records):
-                source = query_record if field["scope"] == abi.FieldScope.QUERY else record
-                for i, value in enumerate(self.field_bytes(field, source)):
-                    place = self.place(field["output"] + i, item)
-                    assert self.writer[place] == NOT_WRITTEN, "two fields overlap"
-                    self.write(field["output"] + i, item, value, GATHER)
+        hw = self.image.hardware
+        lanes = hw.gather[self.stage].lanes
+        used = self.image.stage(self.stage)["lanes"]
+        for item, record in enumerate(item_records):
+            ended = [False] * (lanes + 1)
+            sums: list[np.ndarray | None] = [None] * (lanes + 1)
+            for step, words in self.image.steps(self.stage):
+                source = query_record if step["scope"] == abi.FieldScope.QUERY else record
+                for lane, word in enumerate(words):
+                    if not word["used"]:
+                        continue
+                    assert not ended[lane]
+                    ended[lane] = bool(word["item_last"])
+                    field = self.image.field(self.stage, lane, word["field"])
+                    data = source[step["address"] + word["byte"] :]
+                    size = 1 if lane == lanes else field["index_bytes"]
+                    size *= word["count"]
+                    assert len(data) >= size <= hw.piece_bytes
+                    assert word["byte"] + size <= hw.feature_read
+                    if lane == lanes:
+                        values = np.frombuffer(data[:size], np.int8).tolist()
+                        self.take(field, item, values)
+                        continue
+                    assert (sums[lane] is None) == word["first"]
+                    sums[lane] = self.bag(lane, field, data, word["count"], sums[lane])
+                    if word["last"]:
+                        self.take(field, item, self.pooled(field, sums[lane]))
+                        sums[lane] = None
+            assert ended == [lane < used or lane == lanes for lane in range(lanes + 1)]
+            assert sums == [None] * (lanes + 1)
 
-    def field_bytes(self, field: dict[str, int], record: bytes) -> list[int]:
-        """What a field makes of a record."""
-        data = record[field["offset"] :]
-        if field["kind"] == abi.FieldKind.DENSE:
-            assert len(data) >= field["count"]
-            return np.frombuffer(data[: field["count"]], np.int8).tolist()
-        total = np.zeros(field["count"], np.int64)
+    def take(self, field: dict[str, int], item: int, values: list[int]) -> None:
+        """Write what a field makes of an item."""
+        for i, value in enumerate(values):
+            place = self.place(field["output"] + i, item)
+            assert self.writer[place] == NOT_WRITTEN, "two fields overlap"
+            self.write(field["output"] + i, item, value, GATHER)
+
+    def bag(
+        self,
+        lane: int,
+        field: dict[str, int],
+        data: bytes,
+        count: int,
+        total: np.ndarray | None,
+    ) -> np.ndarray:
+        """Add the rows of some indices."""
         size = field["index_bytes"]
-        assert len(data) >= size * field["lookups"]
-        for slot in range(field["lookups"]):
+        total = np.zeros(field["count"], np.int64) if total is None else total
+        for slot in range(count):
             index = int.from_bytes(data[slot * size :][:size], "little")
             if index != (1 << 8 * size) - 1:
                 assert index < field["rows"]
-                total += self.image.row(self.stage, field, index)
+                total = total + self.image.row(self.stage, lane, field, index)
+        return total
+
+    def pooled(self, field: dict[str, int], total: np.ndarray) -> list[int]:
+        """Requantise a sum of rows."""
         shift = field["shift"]
         if shift:
             total = (total + (1 << shift - 1)) >> shift

@@ -36,6 +36,7 @@ def random_hardware(rng: np.random.Generator) -> dict[str, Any]:
         return {"rows": rows, "cols": cols, "shapes": shapes, "stages": stages}
 
     bus = _power(rng, 3, 5)
+    host_bus = _power(rng, 3, 6)
     return {
         "tile_rows": _between(rng, 4, 16),
         "tile_cols": _between(rng, 4, 16),
@@ -55,6 +56,7 @@ def random_hardware(rng: np.random.Generator) -> dict[str, Any]:
                 "outstanding": _power(rng, 0, 4),
                 "max_dimension": 64,
                 "max_fields": 12,
+                "lanes": _between(rng, 1, 4),
             }
             for _ in range(stages)
         ],
@@ -64,7 +66,9 @@ def random_hardware(rng: np.random.Generator) -> dict[str, Any]:
             "line_bytes": max(16, bus * _power(rng, 0, 2)),
             "address_bits": 32,
         },
-        "host_bus_bytes": _power(rng, 3, 6),
+        "host_bus_bytes": host_bus,
+        "read_bytes": host_bus << _between(rng, 0, 2),
+        "gather_bytes": _between(rng, 0, 40),
         "feature_bytes": 32768,
         "query_slots": _between(rng, 1, 4),
         "sram_macro_bits": 16384 if rng.random() < 0.5 else 1 << 20,

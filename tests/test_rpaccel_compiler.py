@@ -239,8 +239,8 @@ def test_explain(rng):
             "back.user: dimension 9, but hardware.gather.1.max_dimension = 8",
         ),
         (
-            {"gather": [{"static_lines": 4, "cache_lines": 4, "max_fields": 4}] * 2},
-            "5 feature fields, but hardware.gather.0.max_fields = 4",
+            {"gather": [{"static_lines": 4, "cache_lines": 4, "max_fields": 2}] * 2},
+            "there are 3 tables, but hardware.gather.0 has lanes = 1 of max_fields = 2",
         ),
     ],
 )

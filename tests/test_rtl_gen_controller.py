@@ -83,7 +83,7 @@ def test_validation(rng):
     """Each status for its own cause and at its border, the first one where several apply."""
     hardware = small_hardware(3, query_slots=2)
     bench = Bench(hardware, rng, sq_log2=4, cq_log2=4)
-    bench.stages[2]["fields"] = 0
+    bench.stages[2]["steps"] = 0
     good = {"first_stage": 0, "last_stage": 0, "items": 8, "keep0": 3, "sub_batch": 4}
     for status, cases in BAD.items():
         for case in cases:

@@ -185,7 +185,7 @@ def broken_images(rng, hardware, address):
     yield DeviceErrorBit.IMAGE_VERSION, patched(4, abi.VERSION + (1 << 16)), address, None
     wrong = hardware.digest() ^ 1 << 63
     yield DeviceErrorBit.IMAGE_DIGEST, patched(digest, wrong, 8), address, None
-    for target in (0x01, 0x22, 0x82, 0xE0):
+    for target in (0x01, 0x22, 0x82, 0xE2):
         yield memory, patched(2 * block, target, 1), address, None
     line = abi.IMAGE_SEGMENT.offset("line") // 8
     number = next(i for i, s in enumerate(segments) if len(s.words))
@@ -228,4 +228,5 @@ def test_targets():
         0x00: 16,
         **{0x20: 32, 0x21: 32, 0x40: 16, 0x41: 16, 0x60: 32, 0x61: 32},
         **{0x80: 2 * 4, 0x81: 3 * 4, 0xA0: 4 * 8, 0xA1: 4 * 8, 0xC0: 8, 0xC1: 8},
+        **{0xE0: 4 + 2 * 4, 0xE1: 4 + 2 * 4},
     }

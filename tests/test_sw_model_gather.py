@@ -5,7 +5,6 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from rpaccel.abi import FieldKind
 from sw_model.gather import GatherTrace, bad_indices, pool, row_lines
 from sw_model.lookahead import LookaheadCache
 from sw_model.quantised import QuantisedTable
@@ -79,12 +78,13 @@ def test_rows_in_lines():
 
 
 def test_trace_counts():
-    table = {"kind": FieldKind.TABLE, "index_bytes": 1, "rows": 10, "hot_rows": 2}
+    table = {"index_bytes": 1, "rows": 10, "hot_rows": 2}
     table |= {"line": 0, "log2_rows": 1, "lines": 1}
-    dense = {"kind": FieldKind.DENSE}
-    trace = GatherTrace([dense, table], LookaheadCache(lines=2, ways=2))
-    trace.item({1: [0, 1, 2, 3, 255, 10]})
-    trace.item({1: [4, 6, 2]})
+    trace = GatherTrace(
+        [[table], []], [LookaheadCache(lines=2, ways=2), LookaheadCache(lines=1, ways=1)]
+    )
+    trace.item([[[0, 1, 2, 3, 255, 10]], []])
+    trace.item([[[4, 6, 2]], []])
     assert trace.counters == {
         "items": 2,
         "lookups": 7,
