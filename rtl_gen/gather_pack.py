@@ -92,10 +92,9 @@ class Placer(wiring.Component):
 class Packer(wiring.Component):
     """Start tokens and write their items' bytes at the group, in order.
 
-    When all lanes have their next bytes of an item, or none left for it, the chunk of the first
-    lane that has some is written, with the bytes of all lanes whose next ones lie in it: so how
-    many writes an item takes does not depend on timing. A lane brings a word a cycle, one that
-    lies in several chunks a chunk a cycle. Latency 1 cycle.
+    The chunk of the first lane that has bytes of the item is written, with the bytes of all lanes
+    whose next ones lie in it. A lane brings a word a cycle, one that lies in several chunks a chunk
+    a cycle. Latency 1 cycle.
 
     Parameters
     ----------
@@ -153,8 +152,9 @@ class Packer(wiring.Component):
         # Lanes that have bytes of the item left, or a start.
         done = Signal(len(parts))
         need = [~done[n] & (self.lanes > n) for n in range(shape.lanes)] + [~done[-1]]
+        here = [n & part.valid & ~part.p.start for part, n in zip(parts, need, strict=True)]
         ready, starting, writing, finishing = Signal(), Signal(), Signal(), Signal()
-        chunk = Signal(16)
+        chunk, some = Signal(16), Signal()
         joins = Signal(len(parts))
         ends = Signal(len(parts))
         m.d.comb += [
@@ -162,8 +162,8 @@ class Packer(wiring.Component):
             starting.eq(ready & need[-1] & parts[-1].p.start),
             joins.eq(
                 Cat(
-                    n & ((part.p.chunk == chunk) | part.p.empty)
-                    for part, n in zip(parts, need, strict=True)
+                    h & ((part.p.chunk == chunk) | part.p.empty)
+                    for part, h in zip(parts, here, strict=True)
                 )
             ),
             ends.eq(
@@ -173,11 +173,13 @@ class Packer(wiring.Component):
                 )
             ),
             finishing.eq(ends.all()),
-            writing.eq(ready & ~starting & ~(finishing & self.failing)),
+            # A lane never waits for another one to be written, which may wait for its own next
+            # piece behind this lane's. What has no bytes waits for what has some.
+            writing.eq((some | (ready & ~starting)) & ~(finishing & self.failing)),
         ]
-        for part, needed in reversed(list(zip(parts, need, strict=True))):
-            with m.If(needed & ~part.p.empty):
-                m.d.comb += chunk.eq(part.p.chunk)
+        for part, h in reversed(list(zip(parts, here, strict=True))):
+            with m.If(h & ~part.p.empty):
+                m.d.comb += [chunk.eq(part.p.chunk), some.eq(1)]
 
         item, items = Signal(abi.ITEM_BITS), Signal(abi.ITEM_BITS)
         position = Signal(abi.POSITION_BITS)

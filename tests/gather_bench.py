@@ -381,7 +381,7 @@ class Bench:
         ctx.set(group.start.ready, 0)
         ctx.set(group.write.ready, 0)
         await ctx.tick().repeat(12)
-        requests = [client.request for client in dut.memory]
+        requests = [memory.client.request for memory in self.memories]
         for port in (group.start, group.write, dut.feature.request, dut.fail, *requests):
             assert not ctx.get(port.valid)
         assert not ctx.get(dut.busy)
@@ -396,7 +396,7 @@ class Bench:
             if bad.valid:
                 self.bad.append(bad.slot)
 
-    def run(self, timeout=60_000):
+    def run(self, timeout=60_000, background=()):
         """Simulate until the group has every item."""
         simulate(
             self.dut,
@@ -410,6 +410,7 @@ class Bench:
                 self.feature_responses,
                 self.fail_sink,
                 self.count,
+                *background,
             ],
             timeout=timeout,
         )

@@ -108,6 +108,11 @@ CORNERS = {
             table(hot=20, count=3) | {"output": 4},
         ],
     ),
+    # The long bag fills its lane's queue before the other lane gets its piece.
+    "a lane ahead of the other": (
+        {"lanes": 2, "lookahead": 2, "outstanding": 1, "read": 16, "max_fields": 3},
+        [table(lookups=64, count=9, shift=6), table(lookups=64, count=16), table(count=8)],
+    ),
     "all slots empty": ({"empty": 1.0}, [table(lookups=5, count=20), table(count=3)]),
 }
 

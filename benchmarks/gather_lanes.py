@@ -1,0 +1,215 @@
+"""Items a cycle of a gather unit with a lane a table: ``python -m benchmarks.gather_lanes``.
+
+The gateware runs in Amaranth's simulator: 26 tables with one lookup each and 13 dense inputs, an
+item's features in one read, behind it a group that takes a write a cycle.
+
+- *hits*: all rows in the static regions.
+- *misses*: each lookup needs a line that was never fetched; behind the gather unit the memory ports
+  and four channels that take a request and bring a line of 64 B a cycle, 100 cycles later. Share of
+  their peak between the first and the last tenth of all lines.
+
+Every byte that is written is compared with the golden model's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
+
+from rpaccel.config import HardwareConfig
+from rtl_gen.gather import GatherUnit
+from rtl_gen.memory import MemoryPorts
+from tests.gather_bench import DENSE, ITEM, TABLE, Bench, Stage
+
+TABLES, DENSE_INPUTS = 26, 13
+LATENCY = 100
+
+
+def hardware(dimension: int, write: int, static_lines: int, lanes: int) -> HardwareConfig:
+    """A machine with one stage and four channels."""
+    return HardwareConfig.model_validate(
+        {
+            "groups": [{"stages": [0]}],
+            "topk_depth": [4],
+            "gather": [
+                {
+                    "lanes": lanes,
+                    "static_lines": static_lines,
+                    "cache_lines": 256,
+                    "lookahead": 128,
+                    "outstanding": 32,
+                    "max_dimension": dimension,
+                    "max_fields": -(-TABLES // lanes),
+                }
+            ],
+            "memory": {"channels": 4, "bus_bytes": 64, "line_bytes": 64, "address_bits": 24},
+            "host_bus_bytes": 64,
+            "read_bytes": 128,
+            "gather_bytes": write,
+            "feature_bytes": 65536,
+            "query_slots": 1,
+            "sram_macro_bits": 1 << 24,
+        }
+    )
+
+
+class GatherWithMemory(wiring.Component):
+    """A gather unit and its memory ports.
+
+    Parameters
+    ----------
+    hardware : HardwareConfig
+    """
+
+    def __init__(self, *, hardware: HardwareConfig, stage: int = 0):
+        self.gather = GatherUnit(hardware=hardware, stage=stage)
+        self.ports = MemoryPorts(hardware)
+        members = {n: m for n, m in self.gather.signature.members.items() if n != "memory"}
+        super().__init__(members | {"channels": self.ports.signature.members["channels"]})
+        self.memory: list[Any] = []
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.gather, m.submodules.ports = self.gather, self.ports
+        for name, member in self.gather.signature.members.items():
+            if name == "memory":
+                for lane, client in zip(self.gather.memory, self.ports.clients[1:], strict=True):
+                    wiring.connect(m, lane, client)
+            elif member.is_signature:
+                wiring.connect(m, getattr(self.gather, name), wiring.flipped(getattr(self, name)))
+            elif member.flow == Out:
+                m.d.comb += getattr(self, name).eq(getattr(self.gather, name))
+            else:
+                m.d.comb += getattr(self.gather, name).eq(getattr(self, name))
+        for inside, outside in zip(self.ports.channels, self.channels, strict=True):
+            wiring.connect(m, inside, wiring.flipped(outside))
+        return m
+
+
+class Channel:
+    """A channel of the memory: a request and a line a cycle, ``LATENCY`` cycles apart."""
+
+    def __init__(self, port: Any, number: int, channels: int, stage: Stage) -> None:
+        self.port, self.number, self.channels, self.stage = port, number, channels, stage
+        self.arrivals: list[int] = []  # cycle of each line
+
+    async def run(self, ctx: Any) -> None:
+        """Serve in order."""
+        port, now = self.port, 0
+        flight: deque[tuple[int, int, int]] = deque()
+        ctx.set(port.arready, 1)
+        while True:
+            ready = bool(flight) and flight[0][0] <= now
+            if ready:
+                _, tag, line = flight[0]
+                ctx.set(port.rdata, int.from_bytes(self.stage.lines[line], "little"))
+                ctx.set(port.rid, tag)
+            ctx.set(port.rvalid, ready)
+            ctx.set(port.rlast, 1)
+            _, _, valid, tag, address, taken = await ctx.tick().sample(
+                port.arvalid, port.arid, port.araddr, port.rready
+            )
+            if ready and taken:
+                flight.popleft()
+                self.arrivals.append(now)
+            if valid:
+                flight.append((now + LATENCY - 1, tag, address // 64 * self.channels + self.number))
+            now += 1
+
+
+def measure(dimension: int, *, write: int, items: int, miss: bool, lanes: int) -> dict[str, Any]:
+    """Run one query; cycles an item from its second quarter on."""
+    rng = np.random.default_rng(dimension)
+    rows = items * 64 // dimension if miss else 64
+    field = {"kind": TABLE, "scope": ITEM, "rows": rows, "hot_rows": 0 if miss else rows}
+    field |= {"count": dimension, "lookups": 1, "index_bytes": 2, "shift": 0}
+    fields = [dict(field) for _ in range(TABLES)]
+    fields.append({"kind": DENSE, "scope": ITEM, "count": DENSE_INPUTS})
+    lines = 1 if miss else rows * dimension // 64 * -(-TABLES // lanes)
+    config = hardware(dimension, write, lines, lanes)
+    stage = Stage(rng, config, fields, items=items, empty=0.0, gaps=False)
+    if miss:
+        _every_item_another_line(stage, 64 // dimension)
+    bench = Bench(stage, [(0, None, 0, items)])
+    if miss:
+        bench.dut = GatherWithMemory(hardware=config)
+        bench.memories = []
+    channels = (
+        [Channel(port, number, 4, stage) for number, port in enumerate(bench.dut.channels)]
+        if miss
+        else []
+    )
+    started = time.perf_counter()
+    bench.run(timeout=100_000, background=[channel.run for channel in channels])
+    bench.check()
+    quarter = items // 4
+    cycles = bench.item_cycles[-1] - bench.item_cycles[quarter]
+    found = {
+        "rows": dimension,
+        "lanes": lanes,
+        "write_bytes": config.geometry(0).gather_bytes,
+        "items": items,
+        "all": "misses" if miss else "hits",
+        "cycles_per_item": cycles / (items - 1 - quarter),
+        "seconds": time.perf_counter() - started,
+    }
+    if miss:
+        # Of all lines, in order of arrival: those between the first and the last tenth.
+        cycles_of = np.sort([cycle for channel in channels for cycle in channel.arrivals])
+        first, last = len(cycles_of) // 10, len(cycles_of) * 9 // 10
+        found["of_peak"] = (last - first) / (cycles_of[last] - cycles_of[first]) / len(channels)
+    return found
+
+
+def _every_item_another_line(stage: Stage, rows_a_line: int) -> None:
+    """Indices, and their bytes in the record, that take item n to line n of each table."""
+    raw = bytearray(stage.slots[0][0])
+    size = stage.record_bytes[ITEM]
+    for item, values in enumerate(stage.slots[0][1]):
+        for number, field in enumerate(stage.fields):
+            if field["kind"] == TABLE:
+                index = item * rows_a_line
+                values[number][:] = index
+                at = item * size + field["offset"]
+                raw[at : at + 2] = index.to_bytes(2, "little")
+    stage.slots[0] = (bytes(raw), stage.slots[0][1])
+
+
+def main() -> None:
+    """Print the table, or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--items", type=int, default=200)
+    arguments = parser.parse_args()
+    runs = []
+    for dimension, write, miss, lanes in (
+        (4, 128, False, 26),
+        (32, 1024, False, 26),
+        (32, 128, False, 26),
+        (4, 128, False, 13),
+        (4, 128, True, 26),
+        (32, 1024, True, 26),
+    ):
+        runs.append(measure(dimension, write=write, items=arguments.items, miss=miss, lanes=lanes))
+        if not arguments.json:
+            found = runs[-1]
+            peak = f", {found['of_peak']:.1%} of the peak bandwidth" if miss else ""
+            print(
+                f"rows of {dimension} B, {lanes} lanes, writes of {found['write_bytes']} B, all "
+                f"{found['all']}: {found['cycles_per_item']:.3f} cycles an item{peak}",
+                flush=True,
+            )
+    if arguments.json:
+        print(json.dumps(runs, indent=2))
+
+
+if __name__ == "__main__":
+    main()
