@@ -157,7 +157,7 @@ def test_memory_errors(rng, stall):
     fields = [table(hot=2, lookups=3, count=16), table(rows=40, count=50), dense(9)]
     stage = Stage(rng, machine(cache_lines=16, line=16), fields, items=10, empty=0.1)
     tokens = [(slot, None, 0, 6) for slot in (0, 1, 2, 3, 0, 1)]
-    errors = set(rng.permutation(list(stage.lines))[:8].tolist())
+    errors = set(rng.permutation(list(stage.lines))[:40].tolist())
     bench = Bench(stage, tokens, stall=stall, errors=errors)
     bench.run()
     failed = {slot for slot, _ in bench.fails}
