@@ -24,6 +24,10 @@ from rpaccel.section import (
 __all__ = ["GatherConfig", "GroupConfig", "HardwareConfig", "MemoryConfig"]
 
 
+MAX_ROW_BYTES = 2048
+"""Most bytes that a sub-array may keep of a word of the activation memory."""
+
+
 class GroupConfig(Section):
     """A group: ``rows x cols`` sub-arrays that work on one token at a time, of the listed stages.
 
@@ -173,6 +177,14 @@ class HardwareConfig(Section):
         power_of_two("bins", self.bins)
         if self.feature_bytes % 64:
             raise ValueError(f"feature_bytes must be a multiple of 64, not {self.feature_bytes}")
+        for number in range(len(self.groups)):
+            row = self.geometry(number).row_bytes
+            if row > MAX_ROW_BYTES:
+                raise ValueError(
+                    f"gather_bytes = {self.gather_bytes} makes a word of the activation memory take "
+                    f"{row} bytes in each sub-array of group {number}, more than {MAX_ROW_BYTES}: "
+                    f"take a multiple of what its shapes read and write"
+                )
         if not self.host_bus_bytes <= self.feature_read <= self.feature_bytes:
             raise ValueError(
                 f"read_bytes must be host_bus_bytes = {self.host_bus_bytes} to feature_bytes = "

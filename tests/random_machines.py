@@ -36,10 +36,10 @@ def random_hardware(rng: np.random.Generator) -> dict[str, Any]:
         return {"rows": rows, "cols": cols, "shapes": shapes, "stages": stages}
 
     bus = _power(rng, 3, 5)
-    host_bus = _power(rng, 3, 6)
+    host_bus, cols = _power(rng, 3, 6), _between(rng, 4, 16)
     return {
         "tile_rows": _between(rng, 4, 16),
-        "tile_cols": _between(rng, 4, 16),
+        "tile_cols": cols,
         "groups": [group(s) for s in served],
         "accumulator_depth": _between(rng, 16, 128),
         "activation_rows": _between(rng, 3000, 8000),
@@ -68,7 +68,7 @@ def random_hardware(rng: np.random.Generator) -> dict[str, Any]:
         },
         "host_bus_bytes": host_bus,
         "read_bytes": host_bus << _between(rng, 0, 2),
-        "gather_bytes": _between(rng, 0, 40),
+        "gather_bytes": cols * int(rng.choice([0, 1, 2, 4])),
         "feature_bytes": 32768,
         "query_slots": _between(rng, 1, 4),
         "sram_macro_bits": 16384 if rng.random() < 0.5 else 1 << 20,
