@@ -37,6 +37,15 @@ class Commands(TyperGroup):
             raise typer.Exit(130) from None
 
 
+class CurrentStderr(logging.StreamHandler):
+    """Writes to what stderr is now: while there is a progress bar, it puts lines above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 app = typer.Typer(
     name="rpaccel",
     cls=Commands,
@@ -82,7 +91,7 @@ def common(
 ) -> None:
     """RPAccel: hardware for multi-stage recommendation."""
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=level, format="%(message)s", handlers=[CurrentStderr()])
     for noisy in ("matplotlib", "PIL", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
@@ -111,12 +120,21 @@ def generate(config: ConfigPath, output: OutputDir) -> None:
 
 
 @app.command()
-def train(config: ConfigPath, output: OutputDir) -> None:
-    """Train the configuration's models (needs the extra ``train``) and write float weights."""
+def train(
+    config: ConfigPath,
+    output: OutputDir,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted run in DIR stopped.")
+    ] = False,
+) -> None:
+    """Train the configuration's models (needs the extra ``train``) and write float weights.
+
+    Ctrl-C leaves a checkpoint in DIR.
+    """
     from rpaccel.config import load
     from rpaccel.train import train as train_models
 
-    for path in train_models(load(config), output):
+    for path in train_models(load(config), output, resume=resume):
         print(path)
 
 

@@ -181,7 +181,7 @@ class HardwareConfig(Section):
             row = self.geometry(number).row_bytes
             if row > MAX_ROW_BYTES:
                 raise ValueError(
-                    f"gather_bytes = {self.gather_bytes} makes a word of the activation memory take "
+                    f"gather_bytes = {self.gather_bytes}: a word of the activation memory takes "
                     f"{row} bytes in each sub-array of group {number}, more than {MAX_ROW_BYTES}: "
                     f"take a multiple of what its shapes read and write"
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel.config import Config, ModelConfig
-from rpaccel.errors import ConfigError, ToolError
+from rpaccel.errors import ConfigError
+from rpaccel.progress import progress_bar
 from rpaccel.train_clicks import ClickTrainer
-from rpaccel.train_network import Network
+from rpaccel.trainer import Trainer, import_torch, refuse_leftover, reproducible
 from sw_model.click_log import ClickLog
 from sw_model.dataset import Candidates, Dataset
 from sw_model.datasets import open_dataset
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RECIPE", "Recipe", "train"]
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -36,7 +35,10 @@ class Recipe:
     Attributes
     ----------
     epochs : int
-        Passes over the training ratings; the learning rate falls linearly to zero over them.
+        Passes over the training ratings at most; the learning rate falls linearly over them, to a
+        twentieth.
+    patience : int
+        Epochs in a row that validate no better than the best before, after which training ends.
     negatives : int
         Movies drawn for each training rating, anew in each epoch, from all that the user did not
         rate in the training split (held-out movies may be among them: training knows nothing of
@@ -53,6 +55,7 @@ class Recipe:
     """
 
     epochs: int = 12
+    patience: int = 4
     negatives: int = 6
     disliked: float = 0.5
     dropout: float = 0.2
@@ -74,11 +77,13 @@ def train(
     *,
     recipe: Recipe = RECIPE,
     dataset: Dataset | ClickLog | None = None,
+    resume: bool = False,
 ) -> list[Path]:
     """Train every model of a configuration and write ``MODEL.safetensors`` for each.
 
     The same configuration gives the same files on the same machine and PyTorch; ``data.seed`` is
-    the only source of randomness.
+    the only source of randomness. Until all models are done, ``MODEL.checkpoint`` says how far each
+    is. Ctrl-C ends with it, and going on later gives the same files as if nothing had happened.
 
     Parameters
     ----------
@@ -89,6 +94,8 @@ def train(
         For MovieLens; click logs have :data:`rpaccel.train_clicks.CLICK_RECIPE`.
     dataset : Dataset or ClickLog, optional
         By default the one of ``config.data.source``.
+    resume : bool
+        Go on from the checkpoints in ``output``; models without one are trained from the start.
 
     Returns
     -------
@@ -100,51 +107,64 @@ def train(
     ToolError
         PyTorch is not installed.
     ConfigError
-        The configuration names no data to train on, or its features do not fit the data.
+        The configuration names no data to train on, or its features do not fit the data; or there
+        is a checkpoint, and ``resume`` is not set.
+    DataError
+        A checkpoint is damaged, or is of another configuration.
+    KeyboardInterrupt
+        Ctrl-C; a checkpoint was written.
     """
-    torch = _torch()
+    torch = import_torch()
     if dataset is None:
         dataset = open_dataset(config)
         if dataset is None:
             raise ConfigError("data.source = 'random' has nothing to train on")
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)  # the order of sums, and so the weights, would depend on the cores
-    torch.use_deterministic_algorithms(True)
-    try:
-        paths = []
+    checkpoints = {m.name: output / f"{m.name}.checkpoint" for m in config.models}
+    if not resume:
+        for checkpoint in checkpoints.values():
+            refuse_leftover(checkpoint)
+    paths = []
+    with reproducible(torch):
         for model in config.models:
-            trainer: _Trainer | ClickTrainer
+            checkpoint = checkpoints[model.name]
+            trainer: Trainer
             if isinstance(dataset, ClickLog):
-                trainer = ClickTrainer(torch, config, model, dataset)
+                trainer = ClickTrainer(torch, config, model, dataset, checkpoint=checkpoint)
             else:
-                trainer = _Trainer(torch, config, model, dataset, recipe)
+                trainer = _Trainer(torch, config, model, dataset, recipe, checkpoint=checkpoint)
+            if checkpoint.exists():
+                trainer.restore()
             paths.append(output / f"{model.name}.safetensors")
-            trainer.run().save(paths[-1])
-        return paths
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+            _run(trainer).save(paths[-1])
+    for checkpoint in checkpoints.values():
+        checkpoint.unlink()
+    return paths
 
 
-def _torch() -> Any:
-    try:
-        import torch
-    except ImportError:
-        raise ToolError(
-            "training needs PyTorch, which is not installed: pip install 'rpaccel[train]'"
-        ) from None
-    return torch
+def _run(trainer: Trainer) -> FloatModel:
+    with progress_bar() as bar:
+        task = bar.add_task(f"training {trainer.model.name}", total=None)
+        return trainer.run(lambda done, total: bar.update(task, completed=done, total=total))
 
 
-class _Trainer(Network):
-    """Trains one model."""
+class _Trainer(Trainer):
+    """Trains one model on MovieLens."""
+
+    metric = "NDCG@64"
 
     def __init__(
-        self, torch: Any, config: Config, model: ModelConfig, dataset: Dataset, recipe: Recipe
+        self,
+        torch: Any,
+        config: Config,
+        model: ModelConfig,
+        dataset: Dataset,
+        recipe: Recipe,
+        *,
+        checkpoint: Path | None = None,
     ) -> None:
-        super().__init__(torch, config, model)
+        super().__init__(torch, config, model, recipe, checkpoint)
         self.dataset = dataset
         self.recipe = recipe
         self.queries = dataset.candidates(
@@ -186,42 +206,27 @@ class _Trainer(Network):
             np.concatenate([targets, np.zeros(unseen.sum())])[order].astype(np.float32),
         )
 
-    def error(
-        self, users: torch.Tensor, movies: torch.Tensor, targets: torch.Tensor
-    ) -> torch.Tensor:
-        """What training minimises, a scalar."""
+    def steps(self) -> int:
+        """Batches of an epoch; of the negatives drawn, those that the user rated fall away."""
+        ratings = (self.dataset.split == Split.TRAIN).sum()
+        return -(-int(ratings) * (1 + self.recipe.negatives) // self.recipe.batch)
+
+    def batches(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Users, movies and targets."""
+        examples = [self.torch.from_numpy(part) for part in self.examples()]
+        yield from zip(*(e.split(self.recipe.batch) for e in examples), strict=True)
+
+    def rate(self, batch: tuple[torch.Tensor, ...]) -> float:
+        """It falls from epoch to epoch."""
+        return 1 - 0.95 * self.epoch / self.recipe.epochs
+
+    def error(self, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Cross entropy and the penalty of large logits."""
+        users, movies, targets = batch
         logits = self.logits(users, movies)
         return self.loss(
             logits, targets, limit=self.recipe.logit_limit, penalty=self.recipe.logit_penalty
         )
-
-    def run(self) -> FloatModel:
-        """Train, and return the model of the epoch that validates best."""
-        torch, recipe = self.torch, self.recipe
-        optimiser = torch.optim.AdamW(
-            self.modules().parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.05, recipe.epochs)
-        best, quality = self.snapshot(), -1.0
-        for epoch in range(recipe.epochs):
-            loss, batches = 0.0, 0
-            examples = [torch.from_numpy(part) for part in self.examples()]
-            for users, movies, targets in zip(*(e.split(recipe.batch) for e in examples)):
-                error = self.error(users, movies, targets)
-                optimiser.zero_grad()
-                error.backward()
-                optimiser.step()
-                loss, batches = loss + error.item(), batches + 1
-            schedule.step()
-            model = self.snapshot()
-            found = self.validate(model)
-            log.info(
-                "%s: epoch %d of %d, loss %.4f, NDCG@64 %.4f",
-                self.model.name, epoch + 1, recipe.epochs, loss / batches, found,
-            )  # fmt: skip
-            if found > quality:
-                best, quality = model, found
-        return best
 
     def validate(self, model: FloatModel) -> float:
         """Mean NDCG@64 on queries of the calibration split."""

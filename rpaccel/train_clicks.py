@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rpaccel.config import Config, ModelConfig
-from rpaccel.train_network import Network
+from rpaccel.trainer import Trainer
 from sw_model.click_log import ClickLog
-from sw_model.dlrm import FloatModel
+from sw_model.dlrm import FloatModel, Inputs
 from sw_model.metrics import log_loss
 from sw_model.movielens import Split
 
-__all__ = ["CLICK_RECIPE", "ClickRecipe", "ClickTrainer"]
+if TYPE_CHECKING:
+    import torch
 
-log = logging.getLogger(__name__)
+__all__ = ["CLICK_RECIPE", "ClickRecipe", "ClickTrainer"]
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,15 @@ class ClickRecipe:
     ----------
     epochs : int
         Passes over the training period at most; the one with the least log loss on the calibration
-        period is kept, and the first that does not improve it is the last. The learning rate falls
-        linearly to a twentieth over each.
+        period is kept. The learning rate falls linearly to a twentieth over each.
+    patience : int
+        Passes in a row that do not improve it, after which training ends.
     logit_limit, logit_penalty : float
         As of :class:`rpaccel.train.Recipe`.
     """
 
     epochs: int = 2
+    patience: int = 1
     batch: int = 1024
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
@@ -45,8 +50,10 @@ class ClickRecipe:
 CLICK_RECIPE = ClickRecipe()
 
 
-class ClickTrainer(Network):
+class ClickTrainer(Trainer):
     """Trains one model on a click log."""
+
+    metric = "negative log loss"
 
     def __init__(
         self,
@@ -55,58 +62,43 @@ class ClickTrainer(Network):
         model: ModelConfig,
         data: ClickLog,
         recipe: ClickRecipe = CLICK_RECIPE,
+        *,
+        checkpoint: Path | None = None,
     ) -> None:
-        super().__init__(torch, config, model)
+        super().__init__(torch, config, model, recipe, checkpoint)
         self.data, self.recipe = data, recipe
         self.held_out = data.candidates(Split.CALIBRATION, items=config.funnel.items)
 
-    def run(self) -> FloatModel:
-        """Train, and return the model of the pass that validates best."""
-        recipe = self.recipe
-        parameters = self.modules().parameters()
-        optimiser = self.torch.optim.AdamW(
-            parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-        rows = len(self.data.periods.training)
-        best, least = self.snapshot(), np.inf
-        for epoch in range(recipe.epochs):
-            done = 0
-            for inputs, labels in self.data.training():
-                order = self.rng.permutation(len(labels))
-                for at in range(0, len(labels), recipe.batch):
-                    chosen = order[at : at + recipe.batch]
-                    for group in optimiser.param_groups:
-                        group["lr"] = recipe.learning_rate * (1 - 0.95 * done / rows)
-                    self._step(optimiser, inputs[chosen], labels[chosen])
-                    done += len(chosen)
-            model = self.snapshot()
-            found = self.validate(model)
-            log.info(
-                "%s: epoch %d of %d, log loss %.5f",
-                self.model.name,
-                epoch + 1,
-                recipe.epochs,
-                found,
-            )
-            if found >= least:
-                break
-            best, least = model, found
-        return best
+    def steps(self) -> int:
+        """Batches of a pass, or some fewer: each block of the log ends with a smaller one."""
+        return -(-len(self.data.periods.training) // self.recipe.batch)
 
-    def _step(self, optimiser: Any, inputs: Any, labels: Any) -> None:
-        torch = self.torch
-        bags = {name: torch.from_numpy(ids) for name, ids in inputs.indices.items()}
-        logits = self.forward(torch.from_numpy(inputs.dense), bags, {})
-        error = self.loss(
+    def batches(self) -> Iterator[tuple[Inputs, NDArray[np.bool_], float]]:
+        """Inputs, labels, and the share of the pass that is done; blocks are shuffled."""
+        done, rows = 0, len(self.data.periods.training)
+        for inputs, labels in self.data.training():
+            order = self.rng.permutation(len(labels))
+            for at in range(0, len(labels), self.recipe.batch):
+                chosen = order[at : at + self.recipe.batch]
+                yield inputs[chosen], labels[chosen], done / rows
+                done += len(chosen)
+
+    def rate(self, batch: tuple[Inputs, NDArray[np.bool_], float]) -> float:
+        """It falls within each pass."""
+        return 1 - 0.95 * batch[-1]
+
+    def error(self, batch: tuple[Inputs, NDArray[np.bool_], float]) -> torch.Tensor:
+        """Cross entropy and the penalty of large logits."""
+        inputs, labels, _ = batch
+        bags = {name: self.torch.from_numpy(ids) for name, ids in inputs.indices.items()}
+        logits = self.forward(self.torch.from_numpy(inputs.dense), bags, {})
+        return self.loss(
             logits,
-            torch.from_numpy(labels.astype(np.float32)),
+            self.torch.from_numpy(labels.astype(np.float32)),
             limit=self.recipe.logit_limit,
             penalty=self.recipe.logit_penalty,
         )
-        optimiser.zero_grad()
-        error.backward()
-        optimiser.step()
 
     def validate(self, model: FloatModel) -> float:
-        """Log loss on the calibration period."""
-        return float(np.mean([log_loss(model(q.inputs), q.relevant) for q in self.held_out]))
+        """Log loss on the calibration period, negative."""
+        return -float(np.mean([log_loss(model(q.inputs), q.relevant) for q in self.held_out]))

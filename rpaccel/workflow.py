@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
 from rpaccel.compiler import compile_image
 from rpaccel.config import Config
 from rpaccel.driver import Device
 from rpaccel.errors import ConfigError, MismatchError
 from rpaccel.image import Image
+from rpaccel.progress import progress_bar
 from rpaccel.quality import KINDS, ScoredQueries, differences, measure, summary
 from rpaccel.sweep import sweep
 from rpaccel.transport import Transport
@@ -82,12 +81,6 @@ def open_transport(
     from sim.transport import SimulatedTransport
 
     return SimulatedTransport(config, image.data, simulator=kind, waves=waves)
-
-
-def progress_bar() -> Progress:
-    """A progress bar beside the log, silent where the log is."""
-    quiet = not log.isEnabledFor(logging.INFO)
-    return Progress(console=Console(stderr=True), transient=True, disable=quiet)
 
 
 class Workflow:

@@ -56,7 +56,7 @@ def random_hardware(rng: np.random.Generator) -> dict[str, Any]:
                 "outstanding": _power(rng, 0, 4),
                 "max_dimension": 64,
                 "max_fields": 12,
-                "lanes": _between(rng, 1, 4),
+                "lanes": _between(rng, 1, 2),
             }
             for _ in range(stages)
         ],

@@ -10,6 +10,7 @@ from rpaccel.train import Recipe, train
 from sw_model.dataset import Dataset
 from sw_model.dlrm import FloatModel
 from sw_model.movielens import MovieLens
+from tests.interrupt import interrupt_at
 
 USERS, MOVIES = 40, 120
 
@@ -76,7 +77,7 @@ def test_without_pytorch(monkeypatch, tmp_path):
 
 
 def test_random_data(monkeypatch, tmp_path):
-    monkeypatch.setattr(training, "_torch", lambda: None)
+    monkeypatch.setattr(training, "import_torch", lambda: None)
     with pytest.raises(ConfigError, match=r"data.source = 'random' has nothing to train on"):
         train(config("random"), tmp_path)
 
@@ -96,6 +97,20 @@ def test_training(dataset, tmp_path, kind):
     logits = model(dataset.inputs(users, movies))
     even = movies % 2 == 0
     assert logits[even].mean() > logits[~even].mean() + 1
+
+
+def test_interrupted_and_resumed(dataset, tmp_path, monkeypatch):
+    """Dropout and drawn negatives go on as if nothing had happened."""
+    pytest.importorskip("torch", reason="training needs the extra 'train'")
+    recipe = Recipe(epochs=3, batch=256, learning_rate=0.02, validation_items=60)
+    folders = [tmp_path / name for name in ("whole", "cut")]
+    whole = train(config(), folders[0], recipe=recipe, dataset=dataset)[0].read_bytes()
+    with interrupt_at(monkeypatch, training._Trainer, 25), pytest.raises(KeyboardInterrupt):
+        train(config(), folders[1], recipe=recipe, dataset=dataset)
+    assert [path.name for path in folders[1].iterdir()] == ["m.checkpoint"]
+    (path,) = train(config(), folders[1], recipe=recipe, dataset=dataset, resume=True)
+    assert path.read_bytes() == whole
+    assert list(folders[1].iterdir()) == [path]
 
 
 @pytest.mark.parametrize("kind", MODELS)

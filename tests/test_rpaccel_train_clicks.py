@@ -8,23 +8,13 @@ from rpaccel.config import load
 from rpaccel.errors import ConfigError
 from rpaccel.train import train
 from rpaccel.train_clicks import ClickRecipe, ClickTrainer
-from sw_model.criteo_like import TABLES
 from sw_model.datasets import open_dataset
 from sw_model.dlrm import FloatModel, tensor_shapes
 from sw_model.metrics import auc
 from sw_model.movielens import Split
-from tests.workloads import workload
+from tests.workloads import criteo_like as config
 
 EXAMPLE = "examples/criteo-like.toml"
-
-
-def config(folder, **data):
-    tables = [{"name": f"c{i}", "rows": min(t.rows, 60)} for i, t in enumerate(TABLES)]
-    made = workload(tables=tables, dense=(0, 13), items=128, keep=[40, 10])
-    values = made.model_dump()
-    periods = {"training": 12_000, "calibration": 1024, "test": 2560}
-    given = {"source": "criteo-like", "periods": periods, "weights": str(folder), "seed": 2}
-    return type(made).model_validate(values | {"data": given | data})
 
 
 def random_weights(settings, folder, rng):

@@ -3,8 +3,9 @@
 from typing import Any
 
 from rpaccel.config import Config, parse
+from sw_model.criteo_like import TABLES
 
-__all__ = ["workload"]
+__all__ = ["criteo_like", "workload"]
 
 
 def workload(
@@ -63,3 +64,12 @@ def workload(
             "host": {"ring_entries": 4} | (host or {}),
         }
     )
+
+
+def criteo_like(folder: Any, **data: Any) -> Config:
+    """The same models on a few Criteo-like clicks, weights in a folder."""
+    tables = [{"name": f"c{i}", "rows": min(t.rows, 60)} for i, t in enumerate(TABLES)]
+    made = workload(tables=tables, dense=(0, 13), items=128, keep=[40, 10])
+    periods = {"training": 12_000, "calibration": 1024, "test": 2560}
+    given = {"source": "criteo-like", "periods": periods, "weights": str(folder), "seed": 2}
+    return Config.model_validate(made.model_dump() | {"data": given | data})
