@@ -27,7 +27,8 @@ from amaranth.lib.wiring import Out
 from rpaccel.config import HardwareConfig
 from rtl_gen.gather import GatherUnit
 from rtl_gen.memory import MemoryPorts
-from tests.gather_bench import DENSE, ITEM, TABLE, Bench, Stage
+from tests.gather_bench import Bench
+from tests.gather_stage import DENSE, ITEM, TABLE, Stage
 
 TABLES, DENSE_INPUTS = 26, 13
 LATENCY = 100

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from rpaccel.cli_bench import bench
+from rpaccel.cli_output import AsJson, ConfigPath, OutputDir, make_folder, show
 from rpaccel.errors import ConfigError, RPAccelError
 
 __all__ = ["app"]
@@ -57,10 +59,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration file (TOML).")]
-OutputDir = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where to write.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
 
 class DeviceKind(StrEnum):
     """What runs the queries."""
@@ -94,19 +92,6 @@ def common(
     logging.basicConfig(level=level, format="%(message)s", handlers=[CurrentStderr()])
     for noisy in ("matplotlib", "PIL", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def show(report: dict[str, Any], text: str, as_json: bool) -> None:
-    """Print a report, for people or for programs."""
-    print(json.dumps(report, indent=2) if as_json else text)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for results, before the work that they come from."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be made: {error.strerror}") from None
 
 
 @app.command()
@@ -402,62 +387,4 @@ def load_(
     show(report, text(report), as_json)
 
 
-bench = typer.Typer(no_args_is_help=True, help="Figures of the machine's parts, each by a command.")
 app.add_typer(bench, name="bench")
-
-
-@bench.command()
-def array(
-    picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the figures here (PNG).")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Cycles and utilisation of the array at the size of the paper's Table 3, from its model."""
-    from rpaccel.bench_array import bench as figures
-    from rpaccel.bench_array import draw, table
-
-    report = figures()
-    show(report, table(report), as_json)
-    if picture is not None:
-        make_folder(picture.parent)
-        draw(report, picture)
-
-
-@bench.command()
-def embedding(
-    movielens: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of MovieLens 1M, to be measured too."),
-    ] = None,
-    picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the figures here (PNG).")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Lines that the embedding memory fetches, and access times (needs the extra ``bench``)."""
-    from rpaccel.bench_embedding import bench as figures
-    from rpaccel.embedding_report import draw, table
-
-    if picture is not None:
-        make_folder(picture.parent)
-    report = figures(movielens)
-    show(report, table(report), as_json)
-    if picture is not None:
-        draw(report, picture)
-
-
-@bench.command(name="schedule")
-def bench_schedule(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="With RecPipe's models.")] = Path(
-        "examples/recpipe.toml"
-    ),
-    as_json: AsJson = False,
-) -> None:
-    """RecPipe's figure 14 for Criteo on the scheduler's platforms, and how fast it screens."""
-    from rpaccel.config import load
-    from rpaccel.schedule.bench import bench as figures
-    from rpaccel.schedule.bench import table
-
-    report = figures(load(config))
-    show(report, table(report), as_json)

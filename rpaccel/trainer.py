@@ -34,26 +34,23 @@ Progress = Callable[[int, int], None]
 
 
 class AnyRecipe(Protocol):
-    """What every recipe says (they are frozen dataclasses).
-
-    Attributes
-    ----------
-    epochs : int
-        At most so many passes.
-    patience : int
-        Epochs in a row without a better validation after which training ends.
-    learning_rate, weight_decay : float
-        Of AdamW.
-    """
+    """What every recipe says (they are frozen dataclasses)."""
 
     @property
-    def epochs(self) -> int: ...  # noqa: D102
+    def epochs(self) -> int:
+        """At most so many passes."""
+
     @property
-    def patience(self) -> int: ...  # noqa: D102
+    def patience(self) -> int:
+        """Epochs in a row without a better validation after which training ends."""
+
     @property
-    def learning_rate(self) -> float: ...  # noqa: D102
+    def learning_rate(self) -> float:
+        """Of AdamW."""
+
     @property
-    def weight_decay(self) -> float: ...  # noqa: D102
+    def weight_decay(self) -> float:
+        """Of AdamW."""
 
 
 def import_torch() -> Any:

@@ -4,7 +4,8 @@ import pytest
 
 from rpaccel import abi
 from rtl_gen.gather import GatherUnit
-from tests.gather_bench import DENSE, ITEM, QUERY, STALLS, TABLE, Bench, Stage, integer, machine
+from tests.gather_bench import STALLS, Bench
+from tests.gather_stage import DENSE, ITEM, QUERY, TABLE, Stage, integer, machine
 
 
 def random_machine(rng):

@@ -1,0 +1,71 @@
+"""``rpaccel bench``: figures of the machine's parts. Each command imports what it needs itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rpaccel.cli_output import AsJson, make_folder, show
+
+__all__ = ["bench"]
+
+bench = typer.Typer(no_args_is_help=True, help="Figures of the machine's parts, each by a command.")
+
+
+@bench.command()
+def array(
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the figures here (PNG).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cycles and utilisation of the array at the size of the paper's Table 3, from its model."""
+    from rpaccel.bench_array import bench as figures
+    from rpaccel.bench_array import draw, table
+
+    report = figures()
+    show(report, table(report), as_json)
+    if picture is not None:
+        make_folder(picture.parent)
+        draw(report, picture)
+
+
+@bench.command()
+def embedding(
+    movielens: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of MovieLens 1M, to be measured too."),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the figures here (PNG).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lines that the embedding memory fetches, and access times (needs the extra ``bench``)."""
+    from rpaccel.bench_embedding import bench as figures
+    from rpaccel.embedding_report import draw, table
+
+    if picture is not None:
+        make_folder(picture.parent)
+    report = figures(movielens)
+    show(report, table(report), as_json)
+    if picture is not None:
+        draw(report, picture)
+
+
+@bench.command(name="schedule")
+def bench_schedule(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="With RecPipe's models.")] = Path(
+        "examples/recpipe.toml"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """RecPipe's figure 14 for Criteo on the scheduler's platforms, and how fast it screens."""
+    from rpaccel.config import load
+    from rpaccel.schedule.bench import bench as figures
+    from rpaccel.schedule.bench import table
+
+    report = figures(load(config))
+    show(report, table(report), as_json)
