@@ -1,7 +1,20 @@
-"""Published weights of Neural Collaborative Filtering on their test split, float and int8."""
+"""Neural Collaborative Filtering on its published test split, float and int8.
+
+    python -m benchmarks.ncf FOLDER --train RATINGS [-o DIR] [--json]
+
+trains a NeuMF of our own on MovieLens 1M (RATINGS is the folder of ``ratings.dat`` and
+``movies.dat``) and measures it beside the published weights. FOLDER has the test split,
+``item_ids.tsv`` and the published weights. An interrupted training goes on when called again.
+Without ``--train``, ``DIR/neumf.safetensors`` is measured if it is there.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
+import logging
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel.config import Config, load
-from rpaccel.errors import DataError
+from rpaccel.errors import DataError, RPAccelError
 from rpaccel.importer import import_model
 from sw_model.bootstrap import bootstrap, bootstrap_difference
 from sw_model.dlrm import FloatModel, Inputs
@@ -34,13 +47,15 @@ NOWHERE = np.iinfo(np.int64).min // 2
 """Score of a place without a candidate."""
 
 
-def evaluate(folder: str | Path) -> dict[str, Any]:
+def evaluate(folder: str | Path, trained: Path | None = None) -> dict[str, Any]:
     """HR@10 and NDCG@10 of each model, with confidence intervals.
 
     Parameters
     ----------
     folder : path
         With the weights and the test split.
+    trained : Path, optional
+        Weights of the configuration's NeuMF.
 
     Returns
     -------
@@ -54,15 +69,18 @@ def evaluate(folder: str | Path) -> dict[str, Any]:
         if ids.max() >= table.rows:
             raise DataError(f"{folder}: {table.name} {ids.max()}, but there are {table.rows}")
     report: dict[str, Any] = {"queries": len(split.users), "models": {}}
-    for name, file in WEIGHTS.items():
-        model = import_model(config, name, Path(folder) / file)
+    models = [import_model(config, name, Path(folder) / file) for name, file in WEIGHTS.items()]
+    if trained is not None:
+        shape = next(m for m in config.models if m.name == "neumf")
+        models.append(FloatModel.load(trained, shape, config.features))
+    for model in models:
         int8 = quantise(model, _calibration(config), dense_scale=1.0)
         logits, saturated = _int8_logits(config, int8, split)
         values = {
             "float": _values(_float_logits(model, split), split),
             "int8": _values(logits, split),
         }
-        report["models"][name] = {
+        report["models"][model.name] = {
             **{
                 kind: {metric: bootstrap(v)._asdict() for metric, v in found.items()}
                 for kind, found in values.items()
@@ -125,3 +143,36 @@ def _int8_logits(
 def _values(logits: NDArray, split: LeaveOneOut) -> dict[str, NDArray[np.float64]]:
     hits = served(np.where(split.used, logits.astype(np.float64), NOWHERE), split.relevant, K)
     return {"hr": hit_rate(hits), "ndcg": ndcg(hits, split.relevant.sum(axis=1))}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ncf", description=__doc__)
+    parser.add_argument("folder", metavar="FOLDER")
+    parser.add_argument("--train", metavar="RATINGS", help="train first, on these ratings")
+    parser.add_argument("-o", "--output", type=Path, default=Path("build/ncf"), metavar="DIR")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    trained = options.output / "neumf.safetensors"
+    seconds = {}
+    try:
+        if options.train:
+            from benchmarks.ncf_training import train
+
+            wall, cpu = time.monotonic(), time.process_time()
+            train(CONFIG, options.train, options.folder, options.output)
+            seconds = {"wall": time.monotonic() - wall, "cpu": time.process_time() - cpu}
+        report = evaluate(options.folder, trained if trained.exists() else None)
+    except RPAccelError as error:
+        print(f"ncf: error: {error}", file=sys.stderr)
+        return error.exit_code
+    if seconds:
+        report["training seconds"] = seconds
+    print(json.dumps(report, indent=2) if options.json else table(report))
+    if seconds and not options.json:
+        print(f"training took {seconds['wall']:.0f} s, {seconds['cpu']:.0f} s of CPU time")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
