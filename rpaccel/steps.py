@@ -52,7 +52,8 @@ def steps(
     """Cut the fields of each lane into pieces and gather them into as few reads as they fit.
 
     Each step begins with a piece and takes along the next one of every other lane that lies in what
-    is read; of all that might begin it the one with which most come along, the first of several.
+    is read; of all that might begin it the one with which most come along, of several that of the
+    lane with most pieces left, so that lanes work side by side.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def steps(
         queues[-1] = [((scope, offset, 0, 0, 0), {"first": True, "last": True})]
     made = []
     while any(queues):
-        heads = [queue[0][0] for queue in queues if queue]
+        heads = [queue[0][0] for queue in sorted(queues, key=len, reverse=True) if queue]
 
         def along(head: tuple[int, int, int, int, int]) -> list[int]:
             low = head[1]

@@ -47,6 +47,7 @@ class Bench:
         self.counters = dict.fromkeys(abi.GATHER_COUNTERS, 0)
         self.items = []  # (slot, position, bytes by place)
         self.bad = []
+        self.bad_before = []  # how many were known when each item was finished
         self.fails = []
         self.cycle = 0
         self.item_cycles = []
@@ -199,11 +200,15 @@ class Bench:
         """Background: counters."""
         dut = self.dut
         while True:
-            _, _, counters, bad = await ctx.tick().sample(dut.counters, dut.bad_index)
+            _, _, counters, bad, done = await ctx.tick().sample(
+                dut.counters, dut.bad_index, dut.group.item_valid
+            )
             for name in self.counters:
                 self.counters[name] += counters[name]
             if bad.valid:
                 self.bad.append(bad.slot)
+            if done:
+                self.bad_before.append(len(self.bad))
 
     def run(self, timeout=60_000, background=()):
         """Simulate until the group has every item."""

@@ -58,7 +58,7 @@ class Stage:
     fields : list of dict
         ``kind``, ``scope``, ``count``; for tables ``rows``, ``hot_rows``, ``lookups``,
         ``index_bytes``, ``shift`` too. The rest of the FIELD words is made here, ``output`` unless
-        it is given.
+        it is given, and tables are dealt to lanes, unless ``lane`` says which.
     items : int
         Items in each slot's query.
     empty, bad : float
@@ -76,7 +76,7 @@ class Stage:
         self.lanes = [[] for _ in range(hardware.gather[0].lanes)]  # numbers of their fields
         tables = [n for n, f in enumerate(self.fields) if f["kind"] == TABLE]
         for place, number in enumerate(rng.permutation(tables).tolist()):
-            self.lanes[place % len(self.lanes)].append(number)
+            self.lanes[self.fields[number].get("lane", place % len(self.lanes))].append(number)
         self.static = [b"" for _ in self.lanes]
         self.next_line = integer(rng, 1, 1000)
         self.record_bytes = {QUERY: 0, ITEM: 0}

@@ -109,10 +109,13 @@ CORNERS = {
             table(hot=20, count=3) | {"output": 4},
         ],
     ),
-    # The long bag fills its lane's queue before the other lane gets its piece.
+    # Long rows fill their lane before the other one gets its piece of the item.
     "a lane ahead of the other": (
-        {"lanes": 2, "lookahead": 2, "outstanding": 1, "read": 16, "max_fields": 3},
-        [table(lookups=64, count=9, shift=6), table(lookups=64, count=16), table(count=8)],
+        {"lanes": 2, "lookahead": 2, "outstanding": 1, "read": 8, "host": 8},
+        [
+            *[table(lookups=8, count=61, hot=20, shift=3) | {"lane": 0}] * 5,
+            table(count=8) | {"lane": 1},
+        ],
     ),
     "all slots empty": ({"empty": 1.0}, [table(lookups=5, count=20), table(count=3)]),
 }
@@ -132,11 +135,13 @@ def test_corners(rng, name):
         assert not bench.fails
 
 
+@pytest.mark.parametrize("lanes", [1, 3])
 @pytest.mark.parametrize("stall", [0.0, 0.4])
-def test_bad_indices(rng, stall):
-    """They contribute nothing, read nothing, are counted, and fail their query."""
+def test_bad_indices(rng, stall, lanes):
+    """They contribute nothing, read nothing, are counted, and fail their query before its items."""
     fields = [table(hot=5, lookups=4, count=12, shift=1), table(rows=250, count=5, index_bytes=1)]
-    stage = Stage(rng, machine(), fields, items=10, bad=0.15)
+    fields.append(table(lookups=2, count=3))
+    stage = Stage(rng, machine(lanes=lanes), fields, items=10, bad=0.15)
     tokens = random_tokens(rng, stage, 6)
     bench = Bench(stage, tokens, stall=stall)
     bench.run()
@@ -144,11 +149,12 @@ def test_bad_indices(rng, stall):
     assert golden.counters["bad_indices"] == len(bench.bad) > 0
     assert set(bench.fails) == {(slot, abi.Status.BAD_INDEX) for slot in bench.bad}
     expected = []
-    for slot, position in bench.expected_items:
+    for (slot, position), known in zip(bench.expected_items, bench.bad_before, strict=True):
         for number, bag in stage.slots[slot][1][position].items():
             field = stage.fields[number]
             empty = 2 ** (8 * field["index_bytes"]) - 1
             expected += [slot] * int(((bag >= field["rows"]) & (bag != empty)).sum())
+        assert known >= len(expected)
     assert sorted(bench.bad) == sorted(expected)
 
 
