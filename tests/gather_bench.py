@@ -47,6 +47,7 @@ class Bench:
         self.counters = dict.fromkeys(abi.GATHER_COUNTERS, 0)
         self.items = []  # (slot, position, bytes by place)
         self.bad = []
+        self.hold_fails = 0.0  # probability of one more cycle before a failure is taken
         self.bad_before = []  # how many were known when each item was finished
         self.fails = []
         self.cycle = 0
@@ -145,8 +146,9 @@ class Bench:
                 await ctx.tick()
 
     async def fail_sink(self, ctx):
-        """Background: the controller takes failures."""
+        """Background: the controller takes failures, each after some cycles."""
         while True:
+            await idle(ctx, self.rng, self.hold_fails)
             fail = await stream_get(ctx, self.dut.fail, rng=self.rng, stall=self.stall)
             self.fails.append((fail.slot, fail.status))
 

@@ -144,6 +144,7 @@ def test_bad_indices(rng, stall, lanes):
     stage = Stage(rng, machine(lanes=lanes), fields, items=10, bad=0.15)
     tokens = random_tokens(rng, stage, 6)
     bench = Bench(stage, tokens, stall=stall)
+    bench.hold_fails = 0.95
     bench.run()
     golden = bench.check()
     assert golden.counters["bad_indices"] == len(bench.bad) > 0
