@@ -75,7 +75,6 @@ class GatherWithMemory(wiring.Component):
         self.ports = MemoryPorts(hardware)
         members = {n: m for n, m in self.gather.signature.members.items() if n != "memory"}
         super().__init__(members | {"channels": self.ports.signature.members["channels"]})
-        self.memory: list[Any] = []
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -139,10 +138,8 @@ def measure(dimension: int, *, write: int, items: int, miss: bool, lanes: int) -
     stage = Stage(rng, config, fields, items=items, empty=0.0, gaps=False)
     if miss:
         _every_item_another_line(stage, 64 // dimension)
-    bench = Bench(stage, [(0, None, 0, items)])
-    if miss:
-        bench.dut = GatherWithMemory(hardware=config)
-        bench.memories = []
+    dut = GatherWithMemory(hardware=config) if miss else None
+    bench = Bench(stage, [(0, None, 0, items)], dut=dut)
     channels = (
         [Channel(port, number, 4, stage) for number, port in enumerate(bench.dut.channels)]
         if miss

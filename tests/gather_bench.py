@@ -24,13 +24,15 @@ class Bench:
     stage : Stage
     tokens : list of (slot, positions or None, base, items)
         With positions the token is listed.
+    dut : Component, optional
+        A gather unit with its memory behind it, in place of one with memories made here.
     """
 
-    def __init__(self, stage, tokens, *, seed=0, stall=0.0, latency=8, errors=()):
+    def __init__(self, stage, tokens, *, seed=0, stall=0.0, latency=8, errors=(), dut=None):
         self.stage, self.tokens, self.stall = stage, tokens, stall
         self.rng = np.random.default_rng(seed)
         hardware = stage.hardware
-        self.dut = GatherUnit(hardware=hardware, stage=0)
+        self.dut = dut or GatherUnit(hardware=hardware, stage=0)
         self.memories = [
             LineMemory(
                 client,
@@ -42,7 +44,7 @@ class Bench:
                 stall=stall,
                 errors=errors,
             )
-            for client in self.dut.memory
+            for client in (self.dut.memory if dut is None else ())
         ]
         self.counters = dict.fromkeys(abi.GATHER_COUNTERS, 0)
         self.items = []  # (slot, position, bytes by place)
