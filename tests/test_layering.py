@@ -13,6 +13,7 @@ CONTRACT = {
     f"rpaccel.{name}" for name in ("abi", "config", "errors", "geometry", "hardware", "section")
 }
 GATEWARE_TOOLS = {"amaranth", "amaranth_boards", "cocotb", "cocotb_tools", "cocotbext"}
+COMMAND_LINE = {f"rpaccel.{name}" for name in ("cli", "cli_bench", "cli_output")}
 
 
 def imports(path, *, top_level_only=False):
@@ -89,10 +90,14 @@ def test_host_software_runs_without_gateware_tools(module):
         assert not roots(imports(file)) & (GATEWARE_TOOLS | {"rtl_gen", "sim"}), file
 
 
-def test_command_line_imports_in_its_subcommands():
-    found = set(imports(ROOT / "rpaccel" / "cli.py", top_level_only=True))
+@pytest.mark.parametrize("module", sorted(COMMAND_LINE))
+def test_command_line_imports_in_its_subcommands(module):
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    found = set(imports(path, top_level_only=True))
     assert roots(found) <= set(sys.stdlib_module_names) | {"rpaccel", "rich", "typer"}
-    assert {name for name in found if name.startswith("rpaccel.")} <= {"rpaccel.errors"}
+    assert {name for name in found if name.startswith("rpaccel.")} <= COMMAND_LINE | {
+        "rpaccel.errors"
+    }
 
 
 def test_command_line_help_loads_nothing_heavy():
