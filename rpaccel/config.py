@@ -303,12 +303,19 @@ class HostConfig(Section):
 
 
 class SimulationConfig(Section):
-    """Memory and host behaviour in simulation: cycles of the device clock, percentages."""
+    """Memory and host behaviour in simulation: cycles of the device clock, percentages.
+
+    ``host_latency`` is from a read's address to its first data, and from a write's last data to
+    its response; ``host_rate`` is how many bytes a cycle go each way, by default what the host bus
+    carries.
+    """
 
     memory_latency: Annotated[int, Field(ge=1, le=10_000)] = 40
     memory_gap: Annotated[int, Field(ge=0, le=255)] = 0
     memory_reorder: bool = True
     memory_stall: Annotated[int, Field(ge=0, le=90)] = 0
+    host_latency: Annotated[int, Field(ge=1, le=100_000)] = 8
+    host_rate: Annotated[float, Field(ge=0.01, le=64)] | None = None
     host_stall: Annotated[int, Field(ge=0, le=90)] = 0
     seed: Positive = 1
 
@@ -370,19 +377,27 @@ class Config(Section):
                 f"the funnel has {len(self.funnel.stages)} stages, the machine "
                 f"{self.hardware.stages}"
             )
-        if not self.hardware.exact(len(self.funnel.stages) - 1):
+        last = len(self.funnel.stages) - 1
+        if not self.hardware.final(last):
             raise ValueError(
-                f"the funnel ends at stage {len(self.funnel.stages) - 1}, whose filter in the "
-                f"machine is bins; the last stage must be exact"
+                f"the funnel ends at stage {last}, whose filter in the machine is bins; the last "
+                f"stage must be exact or none"
+            )
+        gets = [self.funnel.items, *self.funnel.keep][last]
+        if self.hardware.filter_of(last) == "none" and self.funnel.keep[-1] != gets:
+            raise ValueError(
+                f"the filter of stage {last} is none, so it keeps all of its {gets} items, not "
+                f"keep = {self.funnel.keep[-1]}"
             )
         try:
             self.hardware.dispatch_words(dict(enumerate(self.funnel.groups)))
         except ValueError as error:
             raise ValueError(f"funnel.groups: {error}") from None
         for number, threshold in enumerate(self.funnel.threshold):
-            if threshold and self.hardware.exact(number):
+            kind = self.hardware.filter_of(number)
+            if threshold and kind != "bins":
                 raise ValueError(
-                    f"stage {number} has threshold {threshold}, but its filter is exact; only "
+                    f"stage {number} has threshold {threshold}, but its filter is {kind}; only "
                     f"bins has a threshold"
                 )
         return self

@@ -251,9 +251,9 @@ class Device:
             raise QueryError(
                 f"stages {first}..{last} are not among the image's {len(self.image.stages)} stages"
             )
-        if not self.config.hardware.exact(last):
+        if not self.config.hardware.final(last):
             raise QueryError(
-                f"last_stage = {last} has a filter with bins; the last stage must be exact"
+                f"last_stage = {last} has a filter with bins; the last stage must be exact or none"
             )
 
     def _check(
@@ -274,6 +274,10 @@ class Device:
             if not 1 <= kept <= most:
                 why = "the items it gets" if most == available else "its topk_depth"
                 raise QueryError(f"stage {stage} keeps {kept}: it may keep 1..{most} ({why})")
+            if hardware.filter_of(stage) == "none" and kept != available:
+                raise QueryError(
+                    f"stage {stage} keeps {kept}: without a filter it keeps all of its {available}"
+                )
             available = kept
         if not 1 <= sub_batch <= MAX_ITEMS:
             raise QueryError(f"sub_batch must be 1..{MAX_ITEMS}, not {sub_batch}")

@@ -123,10 +123,12 @@ class HardwareConfig(Section):
 
     ``accumulator_depth`` and ``activation_rows`` are words of each sub-array: accumulators, one an
     item that it works on in a pass, and one token buffer. Of each stage, two token buffers exist.
-    ``filter`` is the kind of each stage's top-k unit, by default ``exact``; ``bins`` is how many a
-    filter with bins has. ``read_bytes`` is how much a gather unit reads of an item's features in a
-    cycle, by default ``host_bus_bytes``; ``gather_bytes`` the least that it writes in a cycle to
-    the activation memory of a group.
+    ``host_outstanding`` is how many blocks of 64 bytes the host port asks for before the first one
+    is there. ``filter`` is the kind of each stage's top-k unit, by default ``exact``; the last
+    stage may have ``none``, which releases all its candidates by position, for a host that ranks
+    them. ``bins`` is how many a filter with bins has. ``read_bytes`` is how much a gather unit
+    reads of an item's features in a cycle, by default ``host_bus_bytes``; ``gather_bytes`` the
+    least that it writes in a cycle to the activation memory of a group.
     """
 
     tile_rows: Annotated[int, Field(ge=2, le=128)] = 8
@@ -138,11 +140,12 @@ class HardwareConfig(Section):
     param_rows: Annotated[int, Field(ge=4, le=2**14)] = 64
     program_depth: Annotated[int, Field(ge=4, le=2**14)] = 256
     topk_depth: list[Annotated[int, Field(ge=1, le=4096)]]
-    filter: list[Literal["exact", "bins"]] = []
+    filter: list[Literal["exact", "bins", "none"]] = []
     bins: Annotated[int, Field(ge=2, le=256)] = 16
     gather: Annotated[list[GatherConfig], Field(min_length=1, max_length=MAX_STAGES)]
     memory: MemoryConfig = MemoryConfig()
     host_bus_bytes: Literal[8, 16, 32, 64] = 16
+    host_outstanding: Annotated[int, Field(ge=1, le=1024)] = 8
     feature_bytes: Annotated[int, Field(ge=64, le=2**24)] = 32768
     read_bytes: Literal[8, 16, 32, 64, 128, 256] | None = None
     gather_bytes: Annotated[int, Field(ge=0, le=1024)] = 0
@@ -172,8 +175,14 @@ class HardwareConfig(Section):
                 f"filter must give a kind for each of the {len(self.gather)} stages, or for none, "
                 f"not {self.filter}"
             )
-        if not self.exact(self.stages - 1):
-            raise ValueError("the filter of the last stage must be exact, not bins")
+        if not self.final(self.stages - 1):
+            raise ValueError("the filter of the last stage must be exact or none, not bins")
+        for stage in range(self.stages - 1):
+            if self.filter_of(stage) == "none":
+                raise ValueError(
+                    f"filter.{stage} must be exact or bins, not none: only the last stage may "
+                    f"release everything"
+                )
         power_of_two("bins", self.bins)
         if self.feature_bytes % 64:
             raise ValueError(f"feature_bytes must be a multiple of 64, not {self.feature_bytes}")
@@ -207,9 +216,13 @@ class HardwareConfig(Section):
         """Most bytes of indices, or of dense inputs, that a lane takes of a read."""
         return min(16, self.feature_read)
 
-    def exact(self, stage: int) -> bool:
-        """Whether the filter of a stage is exact, else it has bins."""
-        return not self.filter or self.filter[stage] == "exact"
+    def filter_of(self, stage: int) -> str:
+        """Kind of a stage's filter."""
+        return self.filter[stage] if self.filter else "exact"
+
+    def final(self, stage: int) -> bool:
+        """Whether a query may end at a stage: its filter has no bins."""
+        return self.filter_of(stage) != "bins"
 
     def groups_of(self, stage: int) -> list[int]:
         """Indices of the groups that serve a stage."""

@@ -13,7 +13,7 @@ from rpaccel.config import FunnelConfig
 from sw_model.bootstrap import bootstrap, bootstrap_difference
 from sw_model.funnel import rank_scores
 from sw_model.metrics import constant_ndcg, hit_rate, ndcg, recall
-from sw_model.topk import Bins
+from sw_model.topk import Filter
 
 __all__ = ["KINDS", "METRICS", "ScoredQueries", "differences", "measure", "summary"]
 
@@ -40,13 +40,13 @@ class ScoredQueries:
     relevant : bool, shape (queries, items)
     logits : dict of lists of arrays, shape (queries, items)
         For each of :data:`KINDS`, by stage.
-    filters : sequence of Bins or None
+    filters : sequence of Filter
         The filter of each stage, for when another follows it; None where it is exact.
     """
 
     relevant: NDArray[np.bool_]
     logits: Mapping[str, Sequence[NDArray]]
-    filters: Sequence[Bins | None] = ()
+    filters: Sequence[Filter] = ()
 
     def values(
         self,
@@ -56,7 +56,7 @@ class ScoredQueries:
         sub_batch: int,
         *,
         items: int | None = None,
-        filters: Sequence[Bins | None] | None = None,
+        filters: Sequence[Filter] | None = None,
         global_release: Collection[int] = (),
     ) -> Values:
         """Qualities of what a funnel serves, query by query.
@@ -73,7 +73,7 @@ class ScoredQueries:
         items : int, optional
             Rank only so many candidates, the first ones, of each query; relevant ones that are
             not among them count as not served. All of them by default.
-        filters : sequence of Bins or None
+        filters : sequence of Filter
             Of each of the stages but the last, in place of :attr:`filters`.
         global_release : collection of int
             See :func:`sw_model.funnel.rank_scores`.

@@ -52,7 +52,7 @@ def configured(config: Config) -> Setting:
     """What a configuration says."""
     funnel = config.funnel
     stages = tuple(range(len(funnel.stages)))
-    filters = tuple(FILTERS[not config.hardware.exact(stage)] for stage in stages[:-1])
+    filters = tuple(config.hardware.filter_of(stage) for stage in stages[:-1])
     # a single stage ranks across its sub-batches
     number = funnel.sub_batches if filters else 1
     return Setting(stages, funnel.items, tuple(funnel.keep), number, filters)

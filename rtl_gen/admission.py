@@ -11,9 +11,11 @@ from rtl_gen.divider import divider_client_signature
 from rtl_gen.fetcher import fetched_layout
 from rtl_gen.planner import job_layout
 from rtl_gen.signatures import (
+    arriving_layout,
     feature_write_signature,
     host_client_signature,
     slot_bits,
+    slot_event_layout,
     struct,
 )
 
@@ -38,24 +40,17 @@ def open_layout(hardware: HardwareConfig) -> data.StructLayout:
     )
 
 
-def reject_layout(hardware: HardwareConfig) -> data.StructLayout:
-    """A query that gets no tokens; ``release`` if it has a slot to give back."""
-    return data.StructLayout(
-        {
-            "query_id": 32,
-            "start": 32,
-            "status": 4,
-            "release": 1,
-            "slot": slot_bits(hardware),
-        }
-    )
+def reject_layout() -> data.StructLayout:
+    """A query that gets no tokens."""
+    return data.StructLayout({"query_id": 32, "start": 32, "status": 4})
 
 
 class Admission(wiring.Component):
     """Turn descriptors into planned queries or rejections, in order.
 
     A good descriptor takes 3 cycles, 2 for each stage, a division for each stage but the first, and
-    the copy of its features at the speed of the host port. It waits while no slot is free.
+    the copy of its features at the speed of the host port. It waits while no slot is free. A query
+    is planned before its features are there; ``arriving`` tells their readers how far they are.
 
     Parameters
     ----------
@@ -74,8 +69,12 @@ class Admission(wiring.Component):
     opened, open : Out(1), Out(open_layout(hardware))
         A slot is given to a query in this cycle.
     job : Out(stream.Signature(job_layout(hardware)))
-        Queries whose features are in their slot.
-    reject : Out(stream.Signature(reject_layout(hardware)))
+        Queries that have a slot.
+    arriving : Out(arriving_layout(hardware))
+        The slot to which features are being copied, if any.
+    unreadable : Out(slot_event_layout(hardware))
+        Features of a query could not be read; before any reader can see them.
+    reject : Out(stream.Signature(reject_layout()))
     busy : Out(1)
     """
 
@@ -96,7 +95,9 @@ class Admission(wiring.Component):
                 "opened": Out(1),
                 "open": Out(open_layout(hardware)),
                 "job": Out(stream.Signature(job_layout(hardware))),
-                "reject": Out(stream.Signature(reject_layout(hardware))),
+                "arriving": Out(arriving_layout(hardware)),
+                "unreadable": Out(slot_event_layout(hardware)),
+                "reject": Out(stream.Signature(reject_layout())),
                 "busy": Out(1),
             }
         )
@@ -115,7 +116,7 @@ class Admission(wiring.Component):
 
     def _with_bins(self, stage):
         """Whether a stage's filter is not exact."""
-        kinds = [~Const(self.hardware.exact(s), 1) for s in range(self.hardware.stages)]
+        kinds = [Const(not self.hardware.final(s), 1) for s in range(self.hardware.stages)]
         return Array(kinds)[stage[: abi.STAGE_BITS]]
 
     def _bad_image(self, d):
@@ -139,10 +140,9 @@ class Admission(wiring.Component):
         available = Signal(16)  # items the stage gets
         bound = Signal(16)  # largest sub-batch of the stage
         word = Signal.like(self.feature_write.word)
-        bad_read = Signal()
         start = Signal(32)
         slot = Signal(slot_bits(self.hardware))
-        has_slot = Signal()
+        arriving = Signal()
         status = Signal(abi.Status)
         copied = self.read_data.p
 
@@ -150,8 +150,6 @@ class Admission(wiring.Component):
             self.reject.p.query_id.eq(d.query_id),
             self.reject.p.start.eq(start),
             self.reject.p.status.eq(status),
-            self.reject.p.release.eq(has_slot),
-            self.reject.p.slot.eq(slot),
             self.open.query_id.eq(d.query_id),
             self.open.start.eq(start),
             self.open.results.eq(d.results),
@@ -164,6 +162,10 @@ class Admission(wiring.Component):
             self.feature_write.slot.eq(slot),
             self.feature_write.word.eq(word),
             self.feature_write.data.eq(copied.data),
+            self.arriving.valid.eq(arriving),
+            self.arriving.slot.eq(slot),
+            self.arriving.words.eq(word),
+            self.unreadable.slot.eq(slot),
             self.job.p.slot.eq(slot),
             self.job.p.first_stage.eq(d.first_stage),
             self.job.p.last_stage.eq(d.last_stage),
@@ -186,9 +188,7 @@ class Admission(wiring.Component):
                 m.d.sync += [
                     d.eq(self.i.p.descriptor),
                     start.eq(self.i.p.start),
-                    has_slot.eq(0),
                     word.eq(0),
-                    bad_read.eq(0),
                 ]
                 with m.If(self.i.valid):
                     m.next = "CHECK"
@@ -215,7 +215,16 @@ class Admission(wiring.Component):
             with m.State("CHECK-KEEP"):
                 depth = Array(self.hardware.topk_depth)[stage]
                 m.d.sync += [stage.eq(stage + 1), available.eq(keep)]
-                with m.If((keep == 0) | (keep > available) | (keep > depth)):
+                everything = Array(
+                    Const(self.hardware.filter_of(s) == "none", 1)
+                    for s in range(self.hardware.stages)
+                )[stage]
+                with m.If(
+                    (keep == 0)
+                    | (keep > available)
+                    | (keep > depth)
+                    | (everything & (keep != available))
+                ):
                     refuse(abi.Status.BAD_KEEP)
                 with m.Elif(is_last):
                     m.d.sync += [
@@ -246,29 +255,29 @@ class Admission(wiring.Component):
                 m.d.sync += slot.eq(self.open.slot)
                 with m.If(self.free.any()):
                     m.d.comb += self.opened.eq(1)
-                    m.d.sync += has_slot.eq(1)
+                    m.d.sync += arriving.eq(blocks != 0)
+                    m.next = "PLAN"
+            with m.State("PLAN"):
+                m.d.comb += self.job.valid.eq(1)
+                with m.If(self.job.ready):
                     m.next = "REQUEST"
+                    with m.If(~arriving):
+                        m.next = "IDLE"
             with m.State("REQUEST"):
-                m.d.comb += self.read_request.valid.eq(blocks != 0)
+                m.d.comb += self.read_request.valid.eq(1)
                 with m.If(self.read_request.ready):
                     m.next = "COPY"
-                with m.If(blocks == 0):
-                    m.next = "PLAN"
             with m.State("COPY"):
                 m.d.comb += [
                     self.read_data.ready.eq(1),
                     self.feature_write.valid.eq(self.read_data.valid),
+                    self.unreadable.valid.eq(self.read_data.valid & copied.error),
                 ]
                 with m.If(self.read_data.valid):
-                    m.d.sync += [word.eq(word + 1), bad_read.eq(bad_read | copied.error)]
+                    m.d.sync += word.eq(word + 1)
                     with m.If(copied.last):
-                        m.next = "PLAN"
-                        with m.If(bad_read | copied.error):
-                            refuse(abi.Status.HOST_ERROR)
-            with m.State("PLAN"):
-                m.d.comb += self.job.valid.eq(1)
-                with m.If(self.job.ready):
-                    m.next = "IDLE"
+                        m.d.sync += arriving.eq(0)
+                        m.next = "IDLE"
             with m.State("REJECT"):
                 m.d.comb += self.reject.valid.eq(1)
                 with m.If(self.reject.ready):

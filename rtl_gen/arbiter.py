@@ -1,6 +1,6 @@
 """Round-robin arbitration."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -36,16 +36,13 @@ class RoundRobin(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        before = Signal(range(max(2, self.count)))  # who was granted last
-        with m.Switch(before):
-            for last in range(self.count):
-                with m.Case(last):
-                    # The statement that comes last wins: lowest priority first.
-                    for step in range(self.count, 0, -1):
-                        candidate = (last + step) % self.count
-                        with m.If(self.request[candidate]):
-                            m.d.comb += self.grant.eq(1 << candidate)
-        for number in range(self.count):
-            with m.If(self.grant[number]):
-                m.d.sync += before.eq(number)
+        # Requests behind the one that was granted last; at first, behind the first one.
+        after = Signal(self.count, init=(1 << self.count) - 2)
+        later = Signal(self.count)
+        m.d.comb += [
+            later.eq(self.request & after),
+            self.grant.eq(Mux(later.any(), later & -later, self.request & -self.request)),
+        ]
+        with m.If(self.grant.any()):
+            m.d.sync += after.eq(~(self.grant | (self.grant - 1)))
         return m

@@ -45,7 +45,7 @@ class Completer(wiring.Component):
     -------
     ranked : In(stream.Signature(ranked_layout(hardware))).array(stages)
         Final rankings; exactly the query's ``count`` items each, best first.
-    reject : In(stream.Signature(reject_layout(hardware)))
+    reject : In(stream.Signature(reject_layout()))
     slots : In(ArrayLayout(slot_layout(), query_slots))
     release : Out(query_slots)
         A slot is given back in this cycle.
@@ -71,7 +71,7 @@ class Completer(wiring.Component):
         super().__init__(
             {
                 "ranked": In(ranked).array(hardware.stages),
-                "reject": In(stream.Signature(reject_layout(hardware))),
+                "reject": In(stream.Signature(reject_layout())),
                 "slots": In(data.ArrayLayout(slot_layout(), hardware.query_slots)),
                 "release": Out(hardware.query_slots),
                 "write_request": client["write_request"],
@@ -134,8 +134,6 @@ class Completer(wiring.Component):
                         query.start.eq(self.reject.p.start),
                         query.status.eq(self.reject.p.status),
                     ]
-                    with m.If(self.reject.p.release):
-                        release(self.reject.p.slot)
                     m.next = "SPACE"
             with m.State("RANKING"):
                 m.next = "DRAIN"
@@ -155,7 +153,6 @@ class Completer(wiring.Component):
                 m.d.comb += ranked.ready.eq(1)
                 with m.If(ranked.valid & ranked.p.last):
                     take_slot()
-                    m.d.sync += query.count.eq(0)
                     m.next = "SPACE"
             with m.State("RESULTS"):
                 self._elaborate_results(m, ranked, beat, last_beat, take_slot)
@@ -165,7 +162,7 @@ class Completer(wiring.Component):
                     m.next = "SPACE"
                     with m.If(self.write_done.p.error):
                         m.d.comb += self.write_error.eq(1)
-                        m.d.sync += [query.status.eq(abi.Status.HOST_ERROR), query.count.eq(0)]
+                        m.d.sync += query.status.eq(abi.Status.HOST_ERROR)
             self._elaborate_completion(m, query, completions, beat, last_beat)
         m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
         return m
@@ -222,7 +219,7 @@ class Completer(wiring.Component):
                 entry.sequence.eq(completions + 1),
                 entry.query_id.eq(query.query_id),
                 entry.status.eq(query.status),
-                entry.count.eq(query.count),
+                entry.count.eq(Mux(query.status == abi.Status.OK, query.count, 0)),
                 entry.cycles.eq(self.now - query.start),
                 entry.bad_indices.eq(query.bad_indices),
                 entry.saturations.eq(query.saturations),

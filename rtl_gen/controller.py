@@ -13,6 +13,7 @@ from rtl_gen.fetcher import Fetcher
 from rtl_gen.planner import Planner, job_layout
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import (
+    arriving_layout,
     fail_layout,
     feature_write_signature,
     host_client_signature,
@@ -62,6 +63,7 @@ class Controller(wiring.Component):
         The loaded image; changes only while ``idle``.
     host : Out(host_client_signature(hardware))
     feature_write : Out(feature_write_signature(hardware))
+    arriving : Out(arriving_layout(hardware))
     token, plan : Out(stream.Signature(...)).array(stages)
         Work for gather and top-k units, both in planning order.
     ranked : In(stream.Signature(ranked_layout(hardware))).array(stages)
@@ -98,6 +100,7 @@ class Controller(wiring.Component):
                 "image_id": In(32),
                 "host": Out(host_client_signature(hardware)),
                 "feature_write": Out(feature_write_signature(hardware)),
+                "arriving": Out(arriving_layout(hardware)),
                 "token": Out(stream.Signature(token_layout(hardware))).array(count),
                 "plan": Out(stream.Signature(plan_layout(hardware))).array(count),
                 "ranked": In(stream.Signature(ranked_layout(hardware))).array(count),
@@ -152,6 +155,7 @@ class Controller(wiring.Component):
             admission.image_loaded.eq(self.image_loaded),
             admission.image_id.eq(self.image_id),
             admission.free.eq(~used),
+            self.arriving.eq(admission.arriving),
             completer.slots.eq(slots),
             completer.cq_base.eq(self.cq_base),
             completer.cq_log2.eq(self.cq_log2),
@@ -213,6 +217,11 @@ class Controller(wiring.Component):
                 hit = fail.valid & (fail.p.slot == number)
                 with m.If(hit & (slot.status == abi.Status.OK)):
                     m.d.sync += slot.status.eq(fail.p.status)
+            unreadable = admission.unreadable
+            with m.If(
+                unreadable.valid & (unreadable.slot == number) & (slot.status == abi.Status.OK)
+            ):
+                m.d.sync += slot.status.eq(abi.Status.HOST_ERROR)
             with m.If(admission.opened & (admission.open.slot == number)):
                 m.d.sync += [
                     slot.query_id.eq(admission.open.query_id),

@@ -8,7 +8,7 @@ from rpaccel.config import HardwareConfig
 from rtl_gen.arbiter import RoundRobin
 from rtl_gen.queue import Queue
 from rtl_gen.ram import Ram
-from rtl_gen.signatures import feature_port, feature_write_signature, slot_bits
+from rtl_gen.signatures import arriving_layout, feature_port, feature_write_signature, slot_bits
 
 __all__ = ["FeatureBuffer"]
 
@@ -22,7 +22,8 @@ class FeatureBuffer(wiring.Component):
     One word is written and one read answered a cycle, all ports together; ports take turns. An
     answer comes at the earliest two cycles after its request, in order at each port. A port whose
     answers are not taken holds up nobody else. Bytes behind the slot's end are undefined. What is
-    written can be read from the next cycle on.
+    written can be read from the next cycle on. A read of the slot that ``arriving`` names waits
+    until all of its bytes are there, or the copy is complete.
 
     Parameters
     ----------
@@ -31,6 +32,7 @@ class FeatureBuffer(wiring.Component):
     Members
     -------
     write : In(feature_write_signature(hardware))
+    arriving : In(arriving_layout(hardware))
     port : In(feature_port(hardware)).array(stages)
     """
 
@@ -46,6 +48,7 @@ class FeatureBuffer(wiring.Component):
         super().__init__(
             {
                 "write": In(feature_write_signature(hardware)),
+                "arriving": In(arriving_layout(hardware)),
                 "port": In(feature_port(hardware)).array(hardware.stages),
             }
         )
@@ -100,8 +103,17 @@ class FeatureBuffer(wiring.Component):
         for s, port in enumerate(self.port):
             m.submodules[f"answers{s}"] = answers = Queue(8 * self.read_bytes, depth=RESPONSES)
             connect(m, answers.o, flipped(port.response))
+            request, arriving = port.request, self.arriving
+            missing = Signal(name=f"missing{s}")
             m.d.comb += [
-                turn.request[s].eq(port.request.valid & (answers.level + granted[s] < RESPONSES)),
+                missing.eq(
+                    arriving.valid
+                    & (arriving.slot == request.p.slot)
+                    & (request.p.address + self.read_bytes > arriving.words << log2)
+                ),
+                turn.request[s].eq(
+                    request.valid & ~missing & (answers.level + granted[s] < RESPONSES)
+                ),
                 port.request.ready.eq(turn.grant[s]),
                 answers.i.valid.eq(granted[s]),
                 answers.i.payload.eq(answer),

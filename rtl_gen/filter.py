@@ -14,25 +14,14 @@ from rtl_gen.merge import NUMBER_BITS, MergeSorter
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import plan_layout, ranked_layout, score_layout, slot_event_layout
 
-__all__ = ["FilterUnit"]
+__all__ = ["FilterPorts", "FilterUnit"]
 
 RELEASES = 32
 """Releases that may be on their way through the sorter: two of its lists a level, and some."""
 
 
-class FilterUnit(wiring.Component, ABC):
-    """Keep a stage's best candidates and release them at the end of a token, best first.
-
-    Each candidate has a key; what the key is made of is the kind of the filter. The order of
-    arrival decides nothing. At the end of each token one plan is taken. With ``emit``, the best
-    ``count`` candidates since the last emission are released, to ``ranked`` if ``final``, else to
-    ``survivor``, and the next token starts from empty; without, candidates are kept for the next
-    token. All tokens of an emission tell how many candidates it has.
-
-    One score a cycle, also from token to token. The first candidate is offered
-    ``NUMBER_BITS + 1`` cycles after the last score was taken, the others follow at one a cycle,
-    unless those of the release before are still leaving. Scores wait for the plan of their token,
-    and while some 30 releases wait for one that is leaving.
+class FilterPorts(wiring.Component):
+    """The ports of a stage's filter, of any kind.
 
     Parameters
     ----------
@@ -40,8 +29,6 @@ class FilterUnit(wiring.Component, ABC):
     stage : int
         Stage of the machine; gives the depth, ``hardware.topk_depth[stage]``. At most that many
         candidates are ever released at once.
-    key_bits : int
-        Width of :meth:`key`.
 
     Members
     -------
@@ -66,13 +53,12 @@ class FilterUnit(wiring.Component, ABC):
         The machine has no such stage.
     """
 
-    def __init__(self, *, hardware: HardwareConfig, stage: int, key_bits: int):
+    def __init__(self, *, hardware: HardwareConfig, stage: int):
         if not 0 <= stage < hardware.stages:
             raise ValueError(f"Stage must be within 0..{hardware.stages - 1}, not {stage!r}")
         self.hardware = hardware
         self.stage = stage
         self.depth = hardware.topk_depth[stage]
-        self.key_bits = key_bits
         super().__init__(
             {
                 "i": In(stream.Signature(score_layout(hardware))),
@@ -84,6 +70,33 @@ class FilterUnit(wiring.Component, ABC):
                 "counters": Out(data.StructLayout({name: 1 for name in abi.TOPK_COUNTERS})),
             }
         )
+
+
+class FilterUnit(FilterPorts, ABC):
+    """Keep a stage's best candidates and release them at the end of a token, best first.
+
+    Each candidate has a key; what the key is made of is the kind of the filter. The order of
+    arrival decides nothing. At the end of each token one plan is taken. With ``emit``, the best
+    ``count`` candidates since the last emission are released, to ``ranked`` if ``final``, else to
+    ``survivor``, and the next token starts from empty; without, candidates are kept for the next
+    token. All tokens of an emission tell how many candidates it has.
+
+    One score a cycle, also from token to token. The first candidate is offered
+    ``NUMBER_BITS + 1`` cycles after the last score was taken, the others follow at one a cycle,
+    unless those of the release before are still leaving. Scores wait for the plan of their token,
+    and while some 30 releases wait for one that is leaving.
+
+    Parameters
+    ----------
+    hardware : HardwareConfig
+    stage : int
+    key_bits : int
+        Width of :meth:`key`.
+    """
+
+    def __init__(self, *, hardware: HardwareConfig, stage: int, key_bits: int):
+        self.key_bits = key_bits
+        super().__init__(hardware=hardware, stage=stage)
 
     @abstractmethod
     def key(self, m, position, score):

@@ -8,6 +8,7 @@ from amaranth.utils import ceil_log2
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rtl_gen.arbiter import RoundRobin
+from rtl_gen.emit import share
 from rtl_gen.gather_lane import EVENTS, DenseLane, GatherLane
 from rtl_gen.gather_layouts import GatherShape
 from rtl_gen.gather_pack import Packer
@@ -109,7 +110,7 @@ class GatherUnit(wiring.Component):
         connect(m, walker.request, flipped(self.feature.request))
         connect(m, flipped(self.feature.response), walker.response)
         for number, lane in enumerate(lanes):
-            m.submodules[f"lane{number}"] = lane
+            m.submodules[f"lane{number}"] = share(lane, platform)
             connect(m, walker.lane[number], lane.step)
             connect(m, lane.memory, flipped(self.memory[number]))
             connect(m, lane.o, packer.i[number])

@@ -50,6 +50,7 @@ class GatherLane(wiring.Component):
 
     def __init__(self, shape: GatherShape):
         self.shape = shape
+        self.module_name = f"gather_lane_{shape.stage}"  # all of a stage are alike
         hardware = shape.hardware
         super().__init__(
             {

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from rpaccel import abi
+from rtl_gen.emit import share
 from rtl_gen.gather_layouts import GatherShape
 from rtl_gen.signatures import group_input_signature
 
@@ -32,6 +33,7 @@ class Placer(wiring.Component):
 
     def __init__(self, shape: GatherShape, word: data.StructLayout):
         self.shape = shape
+        self.module_name = f"placer_{shape.chunk_bytes}_{word.size}"
         part = {"start": 1, "ends": 1, "empty": 1, "chunk": 16}
         part |= {"mask": shape.chunk_bytes, "data": 8 * shape.chunk_bytes}
         super().__init__(
@@ -143,7 +145,7 @@ class Packer(wiring.Component):
         for number, port in enumerate([*self.i, self.dense]):
             last = number == shape.lanes
             placer = Placer(shape, shape.dense if last else shape.pooled)
-            m.submodules[f"placer{number}"] = placer
+            m.submodules[f"placer{number}"] = share(placer, platform)
             wiring.connect(m, wiring.flipped(port), placer.i)
             placers.append(placer)
         dense = placers[-1].word

@@ -14,12 +14,10 @@ from rtl_gen.signatures import (
     host_client_signature,
 )
 
-__all__ = ["ADDRESS_BITS", "ID_BITS", "OUTSTANDING_READS", "HostPort"]
+__all__ = ["ADDRESS_BITS", "ID_BITS", "HostPort"]
 
 ADDRESS_BITS = 64
 ID_BITS = 1
-OUTSTANDING_READS = 8
-"""Blocks that may be asked for before the first one is there."""
 
 AXI_INCR = 0b01
 AXI_CACHE = 0b0011  # normal, non-cacheable, bufferable memory
@@ -31,7 +29,7 @@ class HostPort(wiring.Component):
 
     Blocks are aligned, so no burst crosses a 4 KB border. All bursts have ID 0. A read request
     after another starts without waiting for the data of the one before; up to
-    ``OUTSTANDING_READS`` bursts are in flight, and one beat a cycle goes through with no buffer in
+    ``host_outstanding`` bursts are in flight, and one beat a cycle goes through with no buffer in
     between. Write requests are handled one at a time: address and data channels run on their own,
     and ``write_done`` follows the last response.
 
@@ -50,6 +48,7 @@ class HostPort(wiring.Component):
 
     def __init__(self, hardware: HardwareConfig):
         self.bus_bytes = hardware.host_bus_bytes
+        self.outstanding = hardware.host_outstanding
         self.beats = abi.BLOCK_BYTES // self.bus_bytes
         shape = {"data_bytes": self.bus_bytes, "address_bits": ADDRESS_BITS, "id_bits": ID_BITS}
         super().__init__(
@@ -85,7 +84,7 @@ class HostPort(wiring.Component):
         address = Signal(ADDRESS_BITS)
         blocks = Signal.like(request.p.blocks)  # still to be asked for
         # One entry a burst in flight: is it the last one of its request?
-        m.submodules.in_flight = in_flight = Queue(1, depth=OUTSTANDING_READS)
+        m.submodules.in_flight = in_flight = Queue(1, depth=self.outstanding)
 
         m.d.comb += [
             bus.araddr.eq(address),

@@ -10,6 +10,7 @@ from rpaccel import abi
 from rpaccel.config import HardwareConfig
 
 __all__ = [
+    "arriving_layout",
     "axi_lite_signature",
     "axi_read_signature",
     "axi_write_signature",
@@ -121,6 +122,12 @@ def group_input_signature(hardware: HardwareConfig, group: int) -> wiring.Signat
             "item_position": Out(abi.POSITION_BITS),
         }
     )
+
+
+def arriving_layout(hardware: HardwareConfig) -> data.StructLayout:
+    """A slot whose features are being copied, and how many words of them can be read."""
+    words = hardware.feature_bytes // hardware.host_bus_bytes
+    return data.StructLayout({"valid": 1, "slot": slot_bits(hardware), "words": range(words + 1)})
 
 
 def feature_port(hardware: HardwareConfig) -> wiring.Signature:

@@ -19,12 +19,14 @@ from rtl_gen.memory import MemoryPorts
 from rtl_gen.ram_queue import RamQueue
 from rtl_gen.registers import Registers
 from rtl_gen.topk import TopK
+from rtl_gen.unfiltered import Unfiltered
 
 __all__ = ["RPAccel"]
 
 REGISTERS = "s_axil"
 HOST = "m_axi_host"
 MEMORY = "m_axi_mem{}"
+FILTERS = {"exact": TopK, "bins": Bins, "none": Unfiltered}
 
 
 def _port_name(prefix: str, name: str) -> str:
@@ -80,7 +82,7 @@ class RPAccel(wiring.Component):
         m.submodules.features = features = FeatureBuffer(hardware)
         gathers = [GatherUnit(hardware=hardware, stage=s) for s in stages]
         m.submodules.array = array = ReconfigurableArray(hardware)
-        topks = [(TopK if hardware.exact(s) else Bins)(hardware=hardware, stage=s) for s in stages]
+        topks = [FILTERS[hardware.filter_of(s)](hardware=hardware, stage=s) for s in stages]
         for name, units in ("gather", gathers), ("topk", topks):
             for number, unit in enumerate(units):
                 m.submodules[f"{name}{number}"] = unit
@@ -88,6 +90,7 @@ class RPAccel(wiring.Component):
         self._ports(m)
         connect(m, controller.host, host.client)
         connect(m, controller.feature_write, features.write)
+        m.d.comb += features.arriving.eq(controller.arriving)
         clients = iter(memory.clients)
         connect(m, loader.memory, next(clients))
         for s, (gather, topk) in enumerate(zip(gathers, topks, strict=True)):

@@ -14,6 +14,7 @@ from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
+from cocotb.handle import Immediate
 from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam, AxiRamRead, AxiReadBus
 
@@ -28,18 +29,37 @@ def pauses(percent: int, seed: int) -> itertools.repeat | Any:
         yield rng.randrange(100) < percent
 
 
+class HostMemory:
+    """Host memory of the compiled model, reached without time passing."""
+
+    def __init__(self, memory: Any, width: int) -> None:
+        self.memory, self.width = memory, width
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes from an address on."""
+        first, last = address // self.width, -(-(address + size) // self.width)
+        words = [self.memory[word].value.to_unsigned() for word in range(first, last)]
+        data = b"".join(word.to_bytes(self.width, "little") for word in words)
+        return data[address - first * self.width :][:size]
+
+    def write(self, address: int, data: bytes) -> None:
+        """Put bytes from an address on."""
+        before = address % self.width
+        after = -(before + len(data)) % self.width
+        start = address - before
+        data = self.read(start, before) + data + self.read(address + len(data), after)
+        for at in range(0, len(data), self.width):
+            word = int.from_bytes(data[at : at + self.width], "little")
+            self.memory[(start + at) // self.width].set(Immediate(word))
+
+
 class SimulatedDevice:
     """Bus models around the design, and the operations a transport asks for."""
 
     def __init__(self, dut: Any) -> None:
         self.dut = dut
         self.registers = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
-        self.host = AxiRam(
-            AxiBus.from_prefix(dut, "m_axi_host"),
-            dut.clk,
-            dut.rst,
-            size=int(os.environ["RPACCEL_HOST_BYTES"]),
-        )
+        self.host = self._host()
         self.memories: list[AxiRamRead] = []
         for path in filter(None, os.environ.get("RPACCEL_MEMORY_FILES", "").split(os.pathsep)):
             bus = AxiReadBus.from_prefix(dut, f"m_axi_mem{len(self.memories)}")
@@ -52,11 +72,20 @@ class SimulatedDevice:
         if stall:
             self._stall(stall, int(os.environ.get("RPACCEL_STALL_SEED", "1")))
 
+    def _host(self) -> HostMemory | AxiRam:
+        size = int(os.environ["RPACCEL_HOST_BYTES"])
+        if os.environ.get("RPACCEL_MEMORY_FILES"):
+            bus = AxiBus.from_prefix(self.dut, "m_axi_host")
+            return AxiRam(bus, self.dut.clk, self.dut.rst, size=size)
+        memory = self.dut.host.mem
+        return HostMemory(memory, size // len(memory))
+
     def _stall(self, percent: int, seed: int) -> None:
-        write, read = self.host.write_if, self.host.read_if
-        channels = [write.aw_channel, write.w_channel, write.b_channel]
-        channels += [read.ar_channel, read.r_channel]
-        channels += [self.registers.write_if.b_channel, self.registers.read_if.r_channel]
+        channels = [self.registers.write_if.b_channel, self.registers.read_if.r_channel]
+        if isinstance(self.host, AxiRam):
+            write, read = self.host.write_if, self.host.read_if
+            channels += [write.aw_channel, write.w_channel, write.b_channel]
+            channels += [read.ar_channel, read.r_channel]
         for memory in self.memories:
             channels += [memory.ar_channel, memory.r_channel]
         for number, channel in enumerate(channels):

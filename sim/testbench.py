@@ -1,8 +1,9 @@
-"""The design with compiled memory behind its memory ports, as Verilog for a simulator."""
+"""The design with compiled memory behind its ports, as Verilog for a simulator."""
 
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,19 +11,27 @@ from rpaccel.config import HardwareConfig, SimulationConfig
 from rpaccel.errors import BuildError
 from rpaccel.image import channel_data
 
-__all__ = ["channel_files", "memory_plusargs", "testbench"]
+__all__ = ["HOST_MEMORY", "channel_files", "host_plusargs", "memory_plusargs", "testbench"]
 
 MODULE = "testbench"
 READ_PORTS = (
     *("arid", "araddr", "arlen", "arsize", "arburst", "arvalid", "arready"),
     *("rid", "rdata", "rresp", "rlast", "rvalid", "rready"),
 )
+WRITE_PORTS = (
+    *("awid", "awaddr", "awlen", "awsize", "awburst", "awvalid", "awready"),
+    *("wdata", "wstrb", "wlast", "wvalid", "wready", "bid", "bresp", "bvalid", "bready"),
+)
+HOST_MEMORY = {"axi_host": ["mem"]}
+"""Module and signal that the host's program reaches past the ports."""
 SMALLEST_MEMORY = 1 << 20
 """Memories are at least this large, so that most images of a machine share a simulator."""
 
 
-def testbench(design: str, hardware: HardwareConfig, memory_bytes: int) -> dict[str, str]:
-    """Wrap a design: its other ports stay, its memory ports get the compiled memory model.
+def testbench(
+    design: str, hardware: HardwareConfig, memory_bytes: int, host_bytes: int
+) -> dict[str, str]:
+    """Wrap a design: its registers stay, the other ports get compiled models of memory.
 
     Parameters
     ----------
@@ -31,6 +40,8 @@ def testbench(design: str, hardware: HardwareConfig, memory_bytes: int) -> dict[
     hardware : HardwareConfig
     memory_bytes : int
         Bytes of device memory that must exist, over all channels.
+    host_bytes : int
+        Bytes of host memory.
 
     Returns
     -------
@@ -46,9 +57,9 @@ def testbench(design: str, hardware: HardwareConfig, memory_bytes: int) -> dict[
     for direction, width, name in _ports(design):
         connections.append(f".{name}({name})")
         declaration = f"wire [{width - 1}:0] {name}"
-        if name.startswith("m_axi_mem"):
+        if name.startswith("m_axi_"):
             inside.append(f"  {declaration};")
-            if name.endswith("_arid"):
+            if name.startswith("m_axi_mem") and name.endswith("_arid"):
                 id_bits = width
         else:
             outside.append(f"  {direction} {declaration}")
@@ -61,6 +72,11 @@ def testbench(design: str, hardware: HardwareConfig, memory_bytes: int) -> dict[
             f'.ID_BITS({id_bits}), .SIZE_BYTES({size}), .NAME("mem{channel}"))\n'
             f"    memory{channel} (.clk(clk), .rst(rst), {wired}, .bursts(), .beats());"
         )
+    wired = ", ".join(f".{port}(m_axi_host_{port})" for port in (*READ_PORTS, *WRITE_PORTS))
+    memories.append(
+        f"  axi_host #(.DATA_BYTES({hardware.host_bus_bytes}), .SIZE_BYTES({host_bytes}))\n"
+        f"    host (.clk(clk), .rst(rst), {wired});"
+    )
     text = "\n".join(
         [
             f"module {MODULE} (",
@@ -73,8 +89,10 @@ def testbench(design: str, hardware: HardwareConfig, memory_bytes: int) -> dict[
             "",
         ]
     )
-    model = files("sim").joinpath("axi_memory.v").read_text(encoding="utf-8")
-    return {"testbench.v": text, "axi_memory.v": model}
+    models = ("axi_memory.v", "axi_host.v")
+    return {"testbench.v": text} | {
+        name: files("sim").joinpath(name).read_text(encoding="utf-8") for name in models
+    }
 
 
 def _ports(design: str) -> list[tuple[str, int, str]]:
@@ -116,3 +134,16 @@ def memory_plusargs(
             arguments[f"{name}_error_first"] = f"{error[0]:x}"
             arguments[f"{name}_error_last"] = f"{error[1]:x}"
     return arguments
+
+
+def host_plusargs(hardware: HardwareConfig, simulation: SimulationConfig) -> dict[str, object]:
+    """Plusargs of the host's model: its link, and its pauses."""
+    bus = hardware.host_bus_bytes
+    beat = max(Fraction(1), bus / Fraction(simulation.host_rate or bus).limit_denominator(1000))
+    return {
+        "host_latency": simulation.host_latency,
+        "host_gap_num": beat.numerator,
+        "host_gap_den": beat.denominator,
+        "host_stall": simulation.host_stall,
+        "host_seed": simulation.seed,
+    }

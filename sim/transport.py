@@ -15,7 +15,13 @@ from rpaccel.errors import BuildError, DeviceError
 from sim.build import build
 from sim.generated import generated
 from sim.process import Simulation
-from sim.testbench import channel_files, memory_plusargs, testbench
+from sim.testbench import (
+    HOST_MEMORY,
+    channel_files,
+    host_plusargs,
+    memory_plusargs,
+    testbench,
+)
 
 __all__ = ["SimulatedTransport"]
 
@@ -38,8 +44,8 @@ class SimulatedTransport:
     waves : path, optional
         VCD file to write.
     memory_model : {"compiled", "cocotbext-axi"}
-        What answers the memory ports: the Verilog model with latency, bandwidth, reordering and
-        stalls of ``config.simulation``, or cocotbext-axi's memory.
+        What answers memory and host ports: the Verilog models with latency, bandwidth, reordering
+        and stalls of ``config.simulation``, or cocotbext-axi's memory, which knows the stalls only.
     memory_error : (int, int), optional
         First and last byte of a channel that the compiled model answers with SLVERR.
     sources : dict of str, optional
@@ -72,15 +78,23 @@ class SimulatedTransport:
         text = dict(sources or generated(hardware))
         toplevel = "rpaccel"
         if compiled:
-            text |= testbench(text["rpaccel.v"], hardware, len(memory))
+            text |= testbench(text["rpaccel.v"], hardware, len(memory), self.host_bytes)
             toplevel = "testbench"
         simulator_build = build(
-            text, toplevel, simulator=simulator, waves=waves is not None, optimise=optimise
+            text,
+            toplevel,
+            simulator=simulator,
+            waves=waves is not None,
+            public=HOST_MEMORY if compiled else None,
+            optimise=optimise,
         )
         self._folder = tempfile.TemporaryDirectory(prefix="rpaccel-")
         folder = Path(self._folder.name)
         files = channel_files(hardware, memory, folder)
-        plusargs = memory_plusargs(files, config.simulation, memory_error) if compiled else {}
+        plusargs: dict[str, object] = {}
+        if compiled:
+            plusargs |= memory_plusargs(files, config.simulation, memory_error)
+            plusargs |= host_plusargs(hardware, config.simulation)
         address = str(folder / "socket")
         environment = {
             "RPACCEL_SOCKET": address,

@@ -43,7 +43,7 @@ def validate(
         or descriptor["features"] % abi.BLOCK_BYTES
         or descriptor["results"] % abi.BLOCK_BYTES
         or not first <= last < hardware.stages
-        or not hardware.exact(last)
+        or not hardware.final(last)
     ):
         return abi.Status.BAD_DESCRIPTOR
     used = range(first, last + 1)
@@ -61,6 +61,8 @@ def validate(
     keep = [descriptor[f"keep{s}"] for s in used]
     for s, kept, available in zip(used, keep, [items, *keep], strict=False):
         if not 1 <= kept <= min(available, hardware.topk_depth[s]):
+            return abi.Status.BAD_KEEP
+        if hardware.filter_of(s) == "none" and kept != available:
             return abi.Status.BAD_KEEP
 
     if not descriptor["sub_batch"]:

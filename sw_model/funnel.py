@@ -15,7 +15,7 @@ from sw_model.numerics import logits
 from sw_model.planner import Step, plan
 from sw_model.quantised import QuantisedModel
 from sw_model.query import Query, Ranking
-from sw_model.topk import Bins, top_k
+from sw_model.topk import Bins, Filter, top_k
 
 __all__ = ["Token", "Trace", "rank", "rank_scores", "score_items"]
 
@@ -114,7 +114,7 @@ def rank(
     sub_batch: int,
     first_stage: int = 0,
     last_stage: int | None = None,
-    filters: Sequence[Bins | None] = (),
+    filters: Sequence[Filter] = (),
     global_release: Collection[int] = (),
     trace: Trace | None = None,
 ) -> Ranking:
@@ -133,7 +133,7 @@ def rank(
         Items in a sub-batch of the first stage.
     first_stage, last_stage : int
         By default all stages.
-    filters : sequence of Bins or None
+    filters : sequence of Filter
         Filter of each stage of the machine (:func:`sw_model.topk.filters_of`); by default, and
         where it is None, exact.
     global_release : collection of int
@@ -182,7 +182,7 @@ def rank(
                     released[0],
                     *_count_lookups(models[stage], features, query, positions),
                     int(scored.saturated.sum()),
-                    0 if bins is None else int((~bins.passed(released[1])).sum()),
+                    int((~bins.passed(released[1])).sum()) if isinstance(bins, Bins) else 0,
                 )
             )
     return Ranking(*best)
@@ -192,7 +192,7 @@ def rank_scores(
     scores: Sequence[NDArray],
     keep: Sequence[int],
     sub_batch: int,
-    filters: Sequence[Bins | None] = (),
+    filters: Sequence[Filter] = (),
     global_release: Collection[int] = (),
 ) -> NDArray[np.int64]:
     """Send items with given scores through a funnel: what it serves, best first.
@@ -204,7 +204,7 @@ def rank_scores(
     keep : sequence of int
         Items kept by each stage.
     sub_batch : int
-    filters : sequence of Bins or None
+    filters : sequence of Filter
         See :func:`rank`.
     global_release : collection of int
         Stages that release once.
@@ -233,7 +233,7 @@ def _walk(
     keep: Sequence[int],
     sub_batch: int,
     scores_of: Callable[[int, NDArray[np.int64]], NDArray[np.int64]],
-    filters: Sequence[Bins | None],
+    filters: Sequence[Filter],
     global_release: Collection[int],
 ) -> Iterator[tuple[Step, NDArray[np.int64], NDArray[np.int64], _Ranked]]:
     """Follow a query's plan: each step with its positions, their scores, and what it releases.

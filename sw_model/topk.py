@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 from rpaccel.config import Config, HardwareConfig
 from sw_model.numerics import ctr, ctr_entry, ctr_table
 
-__all__ = ["Bins", "filters_of", "machine_filters", "releases", "threshold_entry", "top_k"]
+__all__ = [
+    "Bins",
+    "Filter",
+    "Unfiltered",
+    "filters_of",
+    "machine_filters",
+    "releases",
+    "threshold_entry",
+    "top_k",
+]
 
 Ranked = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -41,26 +50,43 @@ class Bins:
         return np.where(self.passed(scores), 1 + bins, 0)
 
 
+@dataclass(frozen=True)
+class Unfiltered:
+    """No filter: all candidates are released, by position."""
+
+    def classes(self, scores: ArrayLike) -> NDArray[np.int64]:
+        """One class for all logits."""
+        return np.zeros(np.shape(scores), np.int64)
+
+
+Filter = Bins | Unfiltered | None
+"""How a stage orders its candidates; None is by score."""
+
+
 def threshold_entry(threshold: float) -> int:
     """First entry of the CTR table that reaches a CTR (0..1), 1024 if none does."""
     return int(np.searchsorted(ctr_table(), 65535 * threshold))
 
 
-def filters_of(config: Config) -> list[Bins | None]:
+def filters_of(config: Config) -> list[Filter]:
     """Filters of a funnel's stages; None where it is exact."""
     thresholds = config.funnel.threshold or [0] * len(config.funnel.stages)
     return machine_filters(config.hardware, [threshold_entry(t) for t in thresholds])
 
 
-def machine_filters(hardware: HardwareConfig, thresholds: Iterable[int]) -> list[Bins | None]:
+def machine_filters(hardware: HardwareConfig, thresholds: Iterable[int]) -> list[Filter]:
     """Filters of a machine's stages, given their thresholds; None where it is exact."""
+    made: dict[str, Callable[[int], Filter]] = {
+        "exact": lambda _: None,
+        "bins": lambda threshold: Bins(hardware.bins, threshold),
+        "none": lambda _: Unfiltered(),
+    }
     return [
-        None if hardware.exact(stage) else Bins(hardware.bins, threshold)
-        for stage, threshold in enumerate(thresholds)
+        made[hardware.filter_of(stage)](threshold) for stage, threshold in enumerate(thresholds)
     ]
 
 
-def top_k(positions: ArrayLike, scores: ArrayLike, k: int, bins: Bins | None = None) -> Ranked:
+def top_k(positions: ArrayLike, scores: ArrayLike, k: int, bins: Filter = None) -> Ranked:
     """Rank candidates and keep the best ``k``: higher score first, ties to the lower position.
 
     Parameters
@@ -68,7 +94,7 @@ def top_k(positions: ArrayLike, scores: ArrayLike, k: int, bins: Bins | None = N
     positions, scores : int, shape (n,)
         Candidates in any order; positions are distinct.
     k : int, 0..n
-    bins : Bins, optional
+    bins : Filter
         Order by its classes instead of scores.
 
     Returns
@@ -92,7 +118,7 @@ def top_k(positions: ArrayLike, scores: ArrayLike, k: int, bins: Bins | None = N
 def releases(
     tokens: Iterable[tuple[ArrayLike, ArrayLike]],
     counts: Iterable[int | None],
-    bins: Bins | None = None,
+    bins: Filter = None,
 ) -> list[Ranked]:
     """Rank tokens as they come and release candidates after those that say so.
 
@@ -103,7 +129,7 @@ def releases(
     counts : int or None, one a token
         How many of the candidates since the last release are released after the token; the others
         are dropped. ``None`` releases nothing and keeps the candidates for the next token.
-    bins : Bins, optional
+    bins : Filter
         See :func:`top_k`.
 
     Returns

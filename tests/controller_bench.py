@@ -73,6 +73,7 @@ class Machine(wiring.Elaboratable):
         m.submodules.features = self.features
         connect(m, self.controller.host, self.host.client)
         connect(m, self.controller.feature_write, self.features.write)
+        m.d.comb += self.features.arriving.eq(self.controller.arriving)
         return m
 
 

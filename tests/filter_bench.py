@@ -6,6 +6,7 @@ import numpy as np
 
 from rpaccel import abi
 from sim.pysim import simulate, stream_get, stream_put
+from sw_model.topk import Bins
 from sw_model.topk import releases as golden_releases
 
 __all__ = ["Token", "check", "count_candidates", "pace", "random_tokens", "run"]
@@ -168,7 +169,8 @@ def check(tokens, rankings, survivors, counts, saturations, *, bins=None):
     assert counts["candidates"] == sum(len(t.positions) for t in tokens)
     assert counts["released"] == sum(len(positions) for positions, _ in golden)
     assert counts["saturations"] == sum(t.saturated.sum() for t in tokens)
-    below = [0 if bins is None else int((~bins.passed(s)).sum()) for _, s in golden]
+    counts_below = isinstance(bins, Bins)
+    below = [0 if not counts_below else int((~bins.passed(s)).sum()) for _, s in golden]
     assert counts["below"] == sum(below)
     assert counts["short"] == sum(b > 0 for b in below)
     for slot in range(2):

@@ -18,8 +18,14 @@ BINS = {"filter": ["bins", "exact"]}
     "hardware, threshold, message",
     [
         ({"filter": ["bins"]}, [], "filter must give a kind for each of the 2 stages"),
-        ({"filter": ["exact", "bins"]}, [], "the filter of the last stage must be exact"),
-        ({"filter": ["best", "exact"]}, [], r"hardware\.filter\.0: .*'exact' or 'bins'.*'best'"),
+        ({"filter": ["exact", "bins"]}, [], "the filter of the last stage must be exact or none"),
+        (
+            {"filter": ["best", "exact"]},
+            [],
+            r"hardware\.filter\.0: .*'exact', 'bins' or 'none'.*'best'",
+        ),
+        ({"filter": ["none", "exact"]}, [], r"filter\.0 must be exact or bins, not none"),
+        ({"filter": ["exact", "none"]}, [], r"the filter of stage 1 is none, so it keeps all"),
         ({"bins": 12}, [], "bins must be a power of two, not 12"),
         ({"bins": 1}, [], r"hardware\.bins: .*greater than or equal to 2"),
         (BINS, [0.5], "threshold must give a CTR for each of the 2 stages"),

@@ -75,6 +75,75 @@ def test_matches_bytes(rng, stages, bus_bytes, slots, feature_bytes, stall):
     simulate(dut, writer, *(bench for s in range(stages) for bench in reader(s)))
 
 
+def test_reads_wait_for_what_arrives(rng):
+    """Bytes of the arriving slot are answered as soon as they are written, others at once."""
+    hardware = small_hardware(2, host_bus_bytes=8, query_slots=2, feature_bytes=256)
+    dut = FeatureBuffer(hardware)
+    contents = [rng.bytes(256) for _ in range(2)]
+    words, early = 0, 0
+
+    async def writer(ctx):
+        nonlocal words
+        await fill(ctx, dut, 0, contents[0])
+        ctx.set(dut.arriving.slot, 1)
+        ctx.set(dut.arriving.valid, 1)
+        for word in range(31):  # the last one never comes, but the copy ends
+            await ctx.tick().repeat(int(rng.integers(1, 9)))
+            data = int.from_bytes(contents[1][8 * word :][:8], "little")
+            for name, value in (("valid", 1), ("slot", 1), ("word", word), ("data", data)):
+                ctx.set(getattr(dut.write, name), value)
+            await ctx.tick()
+            ctx.set(dut.write.valid, 0)
+            words = word + 1
+            ctx.set(dut.arriving.words, words)
+        await ctx.tick().repeat(50)
+        words = 32
+        ctx.set(dut.arriving.valid, 0)
+
+    def reader(stage, slot, reads):
+        port = dut.port[stage]
+
+        async def ask(ctx):
+            for address in reads:
+                await stream_put(ctx, port.request, {"slot": slot, "address": address})
+
+        async def take(ctx):
+            nonlocal early
+            for address in reads:
+                got = await stream_get(ctx, port.response)
+                if slot:
+                    assert 8 * words >= address + 8 or words == 32
+                    have = 8 if address < 240 else 0
+                else:
+                    early += words < 31
+                    have = 8
+                want = contents[slot][address : address + have]
+                assert got.to_bytes(8, "little")[:have] == want
+
+        return ask, take
+
+    async def later(ctx):
+        while not ctx.get(dut.arriving.valid):
+            await ctx.tick()
+
+    waiting = sorted(int(a) for a in rng.integers(248, size=20)) + [245]
+    ask, take = reader(1, 1, waiting)
+
+    async def ask_later(ctx):
+        await later(ctx)
+        await ask(ctx)
+
+    here = [int(a) for a in rng.integers(248, size=20)]
+    ask_here, take_here = reader(0, 0, here)
+
+    async def ask_here_later(ctx):
+        await later(ctx)
+        await ask_here(ctx)
+
+    simulate(dut, writer, ask_later, take, ask_here_later, take_here)
+    assert early == len(here)
+
+
 def test_throughput(rng):
     """One port alone gets a read a cycle; two share it fairly; a stuck one holds up nobody."""
     dut = FeatureBuffer(small_hardware(2))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rtl_gen.host import OUTSTANDING_READS, HostPort
+from rtl_gen.host import HostPort
 from sim.pysim import simulate, stream_get, stream_put
 from tests.host_memory import HostMemory
 from tests.machines import small_hardware
@@ -118,4 +118,4 @@ def test_read_throughput(rng):
         memory.running = False
 
     simulate(dut, producer, consumer, *memory.testbenches)
-    assert memory.most_outstanding == OUTSTANDING_READS
+    assert memory.most_outstanding == dut.outstanding
