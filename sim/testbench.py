@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
 
-from rpaccel.config import HardwareConfig, SimulationConfig
+from rpaccel.config import HardwareConfig, SimulationConfig, SsdConfig
 from rpaccel.errors import BuildError
 from rpaccel.image import channel_data
 
@@ -97,7 +98,10 @@ def channel_files(hardware: HardwareConfig, memory: bytes, folder: Path) -> list
 
 
 def memory_plusargs(
-    paths: list[Path], simulation: SimulationConfig, error: tuple[int, int] | None
+    hardware: HardwareConfig,
+    paths: list[Path],
+    simulation: SimulationConfig,
+    error: tuple[int, int] | None,
 ) -> dict[str, object]:
     """Plusargs of the memory models: contents, timing, and an address range that fails."""
     arguments: dict[str, object] = {}
@@ -112,7 +116,25 @@ def memory_plusargs(
             f"{name}_reorder": int(simulation.memory_reorder),
             f"{name}_seed": simulation.seed + channel,
         }
+        if simulation.dram is not None:
+            arguments |= {f"{name}_{key}": value for key, value in simulation.dram}
+        if simulation.ssd is not None:
+            ssd = _ssd(hardware, simulation.ssd, channel)
+            arguments |= {f"{name}_ssd_{key}": value for key, value in ssd.items()}
         if error is not None:
             arguments[f"{name}_error_first"] = f"{error[0]:x}"
             arguments[f"{name}_error_last"] = f"{error[1]:x}"
     return arguments
+
+
+def _ssd(hardware: HardwareConfig, ssd: SsdConfig, channel: int) -> dict[str, object]:
+    """A channel's share of an SSD: from which of its addresses on, latency, cycles a byte."""
+    channels = hardware.memory.channels
+    lines = max(0, -(-(ssd.first_line - channel) // channels))  # before it, of this channel
+    rate = Fraction(ssd.cycles_per_byte).limit_denominator(1000) * channels
+    return {
+        "first": f"{lines * hardware.memory.line_bytes:x}",
+        "latency": ssd.latency,
+        "num": rate.numerator,
+        "den": rate.denominator,
+    }

@@ -38,8 +38,8 @@ class SimulatedTransport:
     waves : path, optional
         VCD file to write.
     memory_model : {"compiled", "cocotbext-axi"}
-        What answers the memory ports: the Verilog model with latency, bandwidth, reordering and
-        stalls of ``config.simulation``, or cocotbext-axi's memory.
+        What answers the memory ports: the Verilog model with latency, bandwidth, reordering,
+        stalls, banks and SSD of ``config.simulation``, or cocotbext-axi's memory.
     memory_error : (int, int), optional
         First and last byte of a channel that the compiled model answers with SLVERR.
     sources : dict of str, optional
@@ -80,7 +80,9 @@ class SimulatedTransport:
         self._folder = tempfile.TemporaryDirectory(prefix="rpaccel-")
         folder = Path(self._folder.name)
         files = channel_files(hardware, memory, folder)
-        plusargs = memory_plusargs(files, config.simulation, memory_error) if compiled else {}
+        plusargs = {}
+        if compiled:
+            plusargs = memory_plusargs(hardware, files, config.simulation, memory_error)
         address = str(folder / "socket")
         environment = {
             "RPACCEL_SOCKET": address,

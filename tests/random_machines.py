@@ -77,6 +77,18 @@ def random_hardware(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
+def _tiers(rng: np.random.Generator) -> dict[str, Any]:
+    """Banks of DRAM, an SSD that holds the end of most images, both, or none."""
+    tiers: dict[str, Any] = {}
+    if rng.random() < 0.4:
+        tiers["dram"] = {"banks": _power(rng, 0, 4), "row_bytes": 64 * _power(rng, 0, 5)}
+    if rng.random() < 0.3:
+        rate = float(rng.random())
+        line = _between(rng, 0, 4000)
+        tiers["ssd"] = {"first_line": line, "latency": 300, "cycles_per_byte": rate}
+    return tiers
+
+
 def random_workload(rng: np.random.Generator, hardware: dict[str, Any]) -> Config:
     """Draw features, models and a funnel for a machine (they may be too large for it)."""
     dense = _between(rng, 0, 8)
@@ -147,6 +159,7 @@ def random_workload(rng: np.random.Generator, hardware: dict[str, Any]) -> Confi
                 "memory_stall": int(rng.choice([0, 20, 60])),
                 "host_stall": int(rng.choice([0, 20, 50])),
                 "seed": _between(rng, 1, 1000),
+                **_tiers(rng),
             },
         }
     )

@@ -11,6 +11,8 @@ from sim.build import build
 
 SOURCE = Path(sim.__file__).with_name("axi_memory.v")
 SIZE_BYTES = 8192
+BANKS = {"banks": 4, "row_bytes": 256, "t_rcd": 4, "t_rp": 5, "t_cas": 3, "t_rc": 17}
+SSD = {"ssd_latency": 90, "ssd_num": 5, "ssd_den": 2}
 SIMULATORS = [
     "verilator",
     pytest.param(
@@ -55,6 +57,8 @@ def run(memory, rng, tmp_path):
         {},
         {"latency": 20, "reorder": 1},
         {"latency": 7, "reorder": 1, "stall": 40, "gap_num": 3, "gap_den": 2},
+        {"latency": 9, "reorder": 1, "stall": 20, **BANKS, "ssd_first": "c00", **SSD},
+        {"latency": 9, "reorder": 0, **BANKS, "ssd_first": "c00", **SSD},
     ],
 )
 def test_random_reads(run, settings):
@@ -80,6 +84,40 @@ def test_timing(run, latency, gap_num, gap_den):
 @pytest.mark.parametrize("reorder", [0, 1])
 def test_order(run, reorder):
     run("order", {"REORDER": reorder}, reorder=reorder, latency=500, stall=20 * reorder)
+
+
+def environment(settings):
+    return {name.upper(): value for name, value in settings.items()}
+
+
+@pytest.mark.parametrize("reorder", [0, 1])
+@pytest.mark.parametrize("test", ["bank_times", "busy_banks"])
+def test_banks(run, test, reorder):
+    settings = {"latency": 6, "reorder": reorder, **BANKS}
+    run(test, {"SIZE_BYTES": SIZE_BYTES, **environment(settings)}, **settings)
+
+
+@pytest.mark.parametrize("reorder", [0, 1])
+def test_second_tier(run, reorder):
+    settings = {"latency": 6, "reorder": reorder, **SSD}
+    run(
+        "second_tier",
+        {"SSD_FIRST": 0x1000, **environment(settings)},
+        ssd_first="1000",
+        **settings,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"banks": 257}, "257 banks with rows of 2048 bytes"),
+        ({"ssd_den": 0}, "0/0 cycles a byte of an SSD are impossible"),
+    ],
+)
+def test_impossible_settings_end_the_simulation(run, settings, said):
+    with pytest.raises(BuildError, match=said):
+        run("random_reads", {"READS": 1, "PAUSE": 0}, **settings)
 
 
 @pytest.mark.parametrize(
