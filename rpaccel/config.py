@@ -54,7 +54,8 @@ class TableConfig(Section):
     """An embedding feature: a bag of up to ``lookups`` row indices of a table of ``rows`` rows.
 
     An index of all ones (``2**index_bits - 1``) is an empty slot of the bag. Rows are ordered by
-    popularity, row 0 the hottest.
+    popularity, row 0 the hottest. ``generated`` rows are a function of table and row in place of
+    trained ones (docs/numerics.md), for tables too large to be stored.
     """
 
     name: str
@@ -62,6 +63,7 @@ class TableConfig(Section):
     scope: Literal["item", "query"] = "item"
     index_bits: Literal[8, 16, 24, 32] = 16
     lookups: Annotated[int, Field(ge=1, le=64)] = 1
+    generated: bool = False
 
     @model_validator(mode="after")
     def _fits(self) -> TableConfig:
@@ -342,6 +344,12 @@ class Config(Section):
         for stage in self.funnel.stages:
             if stage not in names:
                 raise ValueError(f"funnel stage {stage!r} names no model; there are {names}")
+        generated = [t.name for t in self.features.tables if t.generated]
+        if generated and self.data.source != "random":
+            raise ValueError(
+                f"tables {generated} are generated, but models of data.source = "
+                f'"{self.data.source}" have trained rows; it must be "random"'
+            )
         tables = {t.name for t in self.features.tables}
         for model in self.models:
             if isinstance(model.dimensions, dict) and set(model.dimensions) != tables:

@@ -35,7 +35,13 @@
 //   +mem0_ssd_num=N        with
 //   +mem0_ssd_den=N        N/N cycles a byte
 //
-// A beat from SIZE_BYTES on answers DECERR; a burst that is not INCR answers SLVERR. Such beats
+// Tables of generated rows (docs/numerics.md) are in no image:
+//
+//   +mem0_tables=FILE      their number, then for each first line, lines, key, rows, elements of a
+//                          row, log2 of the rows of a line, and lines of a row; decimal
+//
+// Line numbers are those of all channels, of LINE_BYTES dealt out in turn, this one being CHANNEL.
+// A beat from SIZE_BYTES on, and in no such table, answers DECERR; a burst that is not INCR answers SLVERR. Such beats
 // carry the byte EE, never memory contents. A master that breaks the protocol (withdraws or changes
 // a waiting address, crosses a 4 KB boundary, asks for beats wider than the bus) ends the simulation.
 /* verilator lint_off DECLFILENAME */
@@ -49,6 +55,9 @@ module axi_memory #(
     parameter DEPTH = 256,      // bursts accepted and not yet answered; a power of two
     parameter WINDOW = 16,      // how far the oldest burst may be overtaken
     parameter NAME = "mem",
+    parameter LINE_BYTES = 64,
+    parameter CHANNELS = 1,
+    parameter CHANNEL = 0,
     parameter LATENCY = 1,
     parameter GAP_NUM = 1,
     parameter GAP_DEN = 1,
@@ -78,6 +87,7 @@ module axi_memory #(
     localparam LANE_BITS = $clog2(DATA_BYTES);
     localparam SLOT_BITS = $clog2(DEPTH);
     localparam MAX_BANKS = 256;
+    localparam MAX_TABLES = 256;
     localparam [63:0] NEVER = 64'hFFFFFFFFFFFFFFFF;
 
     reg [7:0] mem [0:SIZE_BYTES-1];
@@ -119,6 +129,7 @@ module axi_memory #(
                    latency, gap_num, gap_den, stall);
         read_banks;
         read_ssd;
+        read_tables;
         by_due = reorder != 0 && (banks != 0 || ssd_first != NEVER);
         // Any seed must give a state other than zero, and near seeds different sequences.
         random = (seed * 32'h9E3779B1) ^ 32'h5DEECE6D;
@@ -143,6 +154,34 @@ module axi_memory #(
                 || t_rcd < 0 || t_rp < 0 || t_cas < 0 || t_rc < 0)
                 $fatal(1, "%0d banks with rows of %0d bytes and times %0d %0d %0d %0d are impossible",
                        banks, row_bytes, t_rcd, t_rp, t_cas, t_rc);
+        end
+    endtask
+
+    integer tables, table_now, table_at;
+    reg [63:0] table_first [0:MAX_TABLES-1], table_end [0:MAX_TABLES-1];
+    reg [31:0] table_key [0:MAX_TABLES-1], table_rows [0:MAX_TABLES-1];
+    integer table_elements [0:MAX_TABLES-1];
+    integer table_log2 [0:MAX_TABLES-1], table_lines [0:MAX_TABLES-1];
+
+    task read_tables;
+        begin
+            tables = 0;
+            table_now = 0;
+            if ($value$plusargs({NAME, "_tables=%s"}, path)) begin
+                file = $fopen(path, "r");
+                if (file == 0) $fatal(1, "cannot open the list of tables %0s", path);
+                unused = $fscanf(file, "%d", tables);
+                if (unused != 1 || tables < 0 || tables > MAX_TABLES)
+                    $fatal(1, "%0s lists %0d tables, not 0..%0d", path, tables, MAX_TABLES);
+                for (at = 0; at < tables; at = at + 1) begin
+                    unused = $fscanf(file, "%d %d %d %d %d %d %d", table_first[at], table_end[at],
+                                     table_key[at], table_rows[at], table_elements[at],
+                                     table_log2[at], table_lines[at]);
+                    if (unused != 7) $fatal(1, "%0s ends in table %0d", path, at);
+                    table_end[at] = table_first[at] + table_end[at];
+                end
+                $fclose(file);
+            end
         end
     endtask
 
@@ -347,6 +386,51 @@ module axi_memory #(
         end
     endtask
 
+    // The table that the beat at beat_at is in: table_now, unless in_table is low.
+    reg                  in_table;
+    reg [63:0]           line;
+    task find_table;
+        begin
+            line = beat_at / LINE_BYTES * CHANNELS + CHANNEL;
+            in_table = tables != 0 && line >= table_first[table_now] && line < table_end[table_now];
+            for (table_at = 0; !in_table && table_at < tables; table_at = table_at + 1)
+                if (line >= table_first[table_at] && line < table_end[table_at]) begin
+                    table_now = table_at;
+                    in_table = 1'b1;
+                end
+        end
+    endtask
+
+    // Its bytes, element by element.
+    reg [63:0]           row_first, byte_row;
+    reg [31:0]           element, made;
+    task generate_beat;
+        begin
+            line = line - table_first[table_now];
+            if (table_log2[table_now] != 0) row_first = line << table_log2[table_now];
+            else row_first = line / table_lines[table_now];
+            for (lane = 0; lane < DATA_BYTES; lane = lane + 1) begin
+                element = beat_at % LINE_BYTES + lane;
+                byte_row = row_first;
+                if (table_log2[table_now] != 0) begin
+                    byte_row = row_first + element / (LINE_BYTES >> table_log2[table_now]);
+                    element = element % (LINE_BYTES >> table_log2[table_now]);
+                end else
+                    element = element + line % table_lines[table_now] * LINE_BYTES;
+                if (lane == 0 || element[1:0] == 0) begin
+                    made = table_key[table_now] + byte_row[31:0] * 32'h9E3779B1
+                         + (element >> 2) * 32'h85EBCA77;
+                    made = (made ^ (made >> 16)) * 32'h7FEB352D;
+                    made = (made ^ (made >> 15)) * 32'h846CA68B;
+                    made = made ^ (made >> 16);
+                end
+                rdata[8*lane +: 8] <= 8'd0;
+                if (byte_row < table_rows[table_now] && element < table_elements[table_now])
+                    rdata[8*lane +: 8] <= made[8*element[1:0] +: 8];
+            end
+        end
+    endtask
+
     task send_beat;
         begin
             rvalid <= 1'b1;
@@ -354,11 +438,13 @@ module axi_memory #(
             rlast <= now_left == 0;
             beat_at = (now_address >> LANE_BITS) << LANE_BITS;
             rresp <= OKAY;
+            find_table;
             if (!now_incr) rresp <= SLVERR;
-            else if (beat_at + DATA_BYTES > SIZE_BYTES) rresp <= DECERR;
+            else if (beat_at + DATA_BYTES > SIZE_BYTES && !in_table) rresp <= DECERR;
             else if (error_first <= error_last && now_address <= error_last
                      && (((now_address >> now_size) + 1) << now_size) > error_first)
                 rresp <= SLVERR;
+            else if (in_table) generate_beat;
             else
                 for (lane = 0; lane < DATA_BYTES; lane = lane + 1)
                     rdata[8*lane +: 8] <= mem[beat_at + lane];

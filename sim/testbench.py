@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import astuple
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
 
 from rpaccel.config import HardwareConfig, SimulationConfig, SsdConfig
 from rpaccel.errors import BuildError
-from rpaccel.image import channel_data
+from rpaccel.image import GeneratedTable, channel_data
 
-__all__ = ["channel_files", "memory_plusargs", "testbench"]
+__all__ = ["channel_files", "generated_plusargs", "memory_plusargs", "testbench"]
 
 MODULE = "testbench"
 READ_PORTS = (
@@ -59,7 +61,9 @@ def testbench(design: str, hardware: HardwareConfig, memory_bytes: int) -> dict[
         wired = ", ".join(f".{port}({prefix}_{port})" for port in READ_PORTS)
         memories.append(
             f"  axi_memory #(.DATA_BYTES({memory.bus_bytes}), .ADDR_BITS({memory.address_bits}), "
-            f'.ID_BITS({id_bits}), .SIZE_BYTES({size}), .NAME("mem{channel}"))\n'
+            f'.ID_BITS({id_bits}), .SIZE_BYTES({size}), .NAME("mem{channel}"), '
+            f".LINE_BYTES({memory.line_bytes}), .CHANNELS({memory.channels}), "
+            f".CHANNEL({channel}))\n"
             f"    memory{channel} (.clk(clk), .rst(rst), {wired}, .bursts(), .beats());"
         )
     text = "\n".join(
@@ -125,6 +129,18 @@ def memory_plusargs(
             arguments[f"{name}_error_first"] = f"{error[0]:x}"
             arguments[f"{name}_error_last"] = f"{error[1]:x}"
     return arguments
+
+
+def generated_plusargs(
+    hardware: HardwareConfig, tables: Sequence[GeneratedTable], folder: Path
+) -> dict[str, object]:
+    """Write down which tables the memory models make themselves, and the plusargs that say so."""
+    if not tables:
+        return {}
+    path = folder / "tables.txt"
+    lines = [" ".join(map(str, astuple(table))) for table in tables]
+    path.write_text("\n".join([str(len(lines)), *lines, ""]))
+    return {f"mem{channel}_tables": path for channel in range(hardware.memory.channels)}
 
 
 def _ssd(hardware: HardwareConfig, ssd: SsdConfig, channel: int) -> dict[str, object]:

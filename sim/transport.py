@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rpaccel.config import Config
-from rpaccel.errors import BuildError, DeviceError
+from rpaccel.errors import BuildError, ConfigError, DeviceError
+from rpaccel.image import GeneratedTable
 from sim.build import build
 from sim.generated import generated
 from sim.process import Simulation
-from sim.testbench import channel_files, memory_plusargs, testbench
+from sim.testbench import channel_files, generated_plusargs, memory_plusargs, testbench
 
 __all__ = ["SimulatedTransport"]
 
@@ -34,6 +36,8 @@ class SimulatedTransport:
     config : Config
     memory : bytes
         Content of device memory from address 0 on.
+    tables : sequence of GeneratedTable
+        What else is in it.
     simulator : {"verilator", "icarus"}
     waves : path, optional
         VCD file to write.
@@ -49,6 +53,8 @@ class SimulatedTransport:
 
     Raises
     ------
+    ConfigError
+        There are generated tables, but no compiled memory, which alone can make them.
     ToolError, BuildError
         The simulator is missing, cannot be built or does not start.
     """
@@ -60,6 +66,7 @@ class SimulatedTransport:
         config: Config,
         memory: bytes,
         *,
+        tables: Sequence[GeneratedTable] = (),
         simulator: str = "verilator",
         waves: str | Path | None = None,
         memory_model: str = "compiled",
@@ -69,6 +76,11 @@ class SimulatedTransport:
     ) -> None:
         hardware = config.hardware
         compiled = memory_model == "compiled"
+        if tables and not compiled:
+            raise ConfigError(
+                f"the image has {len(tables)} generated tables, which only memory_model = "
+                f'"compiled" can make, not {memory_model!r}'
+            )
         text = dict(sources or generated(hardware))
         toplevel = "rpaccel"
         if compiled:
@@ -83,6 +95,7 @@ class SimulatedTransport:
         plusargs = {}
         if compiled:
             plusargs = memory_plusargs(hardware, files, config.simulation, memory_error)
+            plusargs |= generated_plusargs(hardware, tables, folder)
         address = str(folder / "socket")
         environment = {
             "RPACCEL_SOCKET": address,

@@ -95,8 +95,10 @@ def random_workload(rng: np.random.Generator, hardware: dict[str, Any]) -> Confi
     dense_query = _between(rng, 0, dense)
     tables = []
     for number in range(_between(rng, 1, 8)):
-        rows = _between(rng, 1, 400)
-        bits = int(rng.choice([8, 16, 24, 32])) if rows < 255 else int(rng.choice([16, 24, 32]))
+        generated = bool(rng.random() < 0.2)
+        rows = _between(rng, 1, 10_000_000 if generated else 400)
+        fitting = [bits for bits in (8, 16, 24, 32) if rows < 2**bits - 1]
+        bits = int(rng.choice(fitting))
         tables.append(
             {
                 "name": f"t{number}",
@@ -104,6 +106,7 @@ def random_workload(rng: np.random.Generator, hardware: dict[str, Any]) -> Confi
                 "scope": str(rng.choice(["item", "item", "query"])),
                 "index_bits": bits,
                 "lookups": _between(rng, 1, 4),
+                "generated": generated,
             }
         )
 
