@@ -32,6 +32,7 @@ __all__ = [
     "PASS",
     "REGISTERS",
     "RESULT",
+    "SEQUENCE_ROUNDS",
     "STAGE",
     "STEP",
     "Control",
@@ -76,6 +77,8 @@ CTR_BITS = 6
 """CTR is a table of ``logit >> CTR_BITS``: 1,024 entries."""
 CTR_INDEX_BITS = 16 - CTR_BITS
 """Width of the number of an entry of the CTR table."""
+SEQUENCE_ROUNDS = 64
+"""Segments of a lane are numbered modulo so many times its ``lookahead``, a power of two."""
 THRESHOLD_BITS = CTR_INDEX_BITS + 1
 """Width of a filter's threshold: an entry of the CTR table, or one behind the last."""
 

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rpaccel import abi
-from rpaccel.checks import check_gather, check_model, same
+from rpaccel.checks import check_gather, check_model
 from rpaccel.config import Config, HardwareConfig
 from rpaccel.errors import ConfigError
 from rpaccel.explain import explain
 from rpaccel.gather_plan import GatherPlan, plan_gather
 from rpaccel.image import (
+    GeneratedTable,
     Image,
     MemoryUse,
     ProgramInfo,
@@ -22,12 +23,14 @@ from rpaccel.image import (
     StageInfo,
     TableInfo,
     assemble,
+    table_layout,
     table_lines,
     table_start,
 )
 from rpaccel.placement import share_evenly, share_hottest
 from rpaccel.stage_plan import layer_info, plan
 from rpaccel.tiling import Space, Tile
+from sw_model.generated_rows import GeneratedRows
 from sw_model.planner import largest_sub_batches
 from sw_model.quantised import QuantisedModel
 
@@ -35,11 +38,33 @@ __all__ = ["compile_image", "explain"]
 
 
 class _Table(NamedTuple):
-    """A table in lines."""
+    """A table's rows, and how they lie in lines of memory."""
 
-    lines: NDArray[np.uint8]
-    log2_rows: int
-    lines_per_row: int
+    rows: NDArray[np.int8] | GeneratedRows
+    line_bytes: int
+
+    @property
+    def log2_rows(self) -> int:
+        return table_layout(self.rows.shape[1], self.line_bytes)[0]
+
+    @property
+    def lines_per_row(self) -> int:
+        return table_layout(self.rows.shape[1], self.line_bytes)[1]
+
+    @property
+    def size(self) -> int:
+        """Lines of all rows."""
+        return -(-len(self.rows) >> self.log2_rows) * self.lines_per_row
+
+    @property
+    def generated(self) -> bool:
+        """It is nowhere as a whole."""
+        return isinstance(self.rows, GeneratedRows)
+
+    def first(self, lines: int) -> NDArray[np.uint8]:
+        """The first lines, of whole rows."""
+        rows = (lines << self.log2_rows) // self.lines_per_row
+        return table_lines(self.rows[:rows], self.line_bytes)
 
 
 class _Group:
@@ -109,8 +134,9 @@ def compile_image(
     address : int, bytes
         Where in device memory the image will be; line aligned.
     hotness : sequence of mappings, optional
-        For each stage, expected accesses to each row of each table, by table name, in any unit.
-        Lines with the most accesses get the static region; by default tables share it evenly.
+        For each stage, expected accesses to each row of each table, by table name, in any unit;
+        to rows behind those given there are none. Lines with the most accesses get the static
+        region; by default tables share it evenly.
 
     Returns
     -------
@@ -173,7 +199,7 @@ def _stage(
             "cycles": min(info.cycles, (1 << 16) - 1),
         }
         programs.append(info)
-    tables = [_Table(*table_lines(t.rows, hardware.memory.line_bytes)) for t in model.tables]
+    tables = [_Table(t.rows, hardware.memory.line_bytes) for t in model.tables]
     gather = plan_gather(config, number, model)
     available = hardware.gather[number].static_lines
     static, begins = gather.share(
@@ -189,7 +215,7 @@ def _stage(
                 name=t.name,
                 rows=len(t.rows),
                 dimension=t.rows.shape[1],
-                lines=len(placed.lines),
+                lines=placed.size,
                 hot_rows=min(len(t.rows), (lines << placed.log2_rows) // placed.lines_per_row),
                 static_lines=lines,
             )
@@ -245,19 +271,23 @@ def _static_lines(
     Raises
     ------
     ConfigError
-        ``hotness`` does not give a number for each row of each table.
+        ``hotness`` does not name each table, or gives numbers for more rows than it has.
     """
     units = [tables[n].lines_per_row for n in own]
     if hotness is None:
-        return share_evenly(available, [len(tables[n].lines) for n in own], units)
+        return share_evenly(available, [tables[n].size for n in own], units)
     heat = []
     for number in own:
         table, placed = model.tables[number], tables[number]
         if table.name not in hotness:
             raise ConfigError(f"hotness is not given for {model.name}.{table.name}")
         accesses = np.asarray(hotness[table.name], np.float64)
-        same(f"hotness of {model.name}.{table.name}: shape", accesses.shape, (len(table.rows),))
-        first = np.arange(0, len(table.rows), 1 << placed.log2_rows)
+        if accesses.ndim != 1 or not 1 <= len(accesses) <= len(table.rows):
+            raise ConfigError(
+                f"hotness of {model.name}.{table.name}: shape must be ({len(table.rows)},) or "
+                f"less, not {accesses.shape}"
+            )
+        first = np.arange(0, len(accesses), 1 << placed.log2_rows)
         heat.append(np.add.reduceat(accesses, first))
     return share_hottest(available, heat, units)
 
@@ -294,8 +324,10 @@ def _image(
     start = table_start(hardware, _segments(config, groups, stages, 0))
     line = address // hardware.memory.line_bytes + start
     segments = _segments(config, groups, stages, line)
-    tables = [t.lines for stage in stages for t in stage.tables]
-    data, image_id = assemble(hardware, segments, tables, address=address)
+    tables = [table for stage in stages for table in stage.tables]
+    stored = [table.first(table.size) for table in tables if not table.generated]
+    generated = _generated(stages, line)
+    data, image_id = assemble(hardware, segments, stored, address=address, generated=generated)
     return Image(
         data=data,
         address=address,
@@ -304,7 +336,38 @@ def _image(
         line_bytes=hardware.memory.line_bytes,
         stages=tuple(s.info for s in stages),
         memories=tuple(memories),
+        generated=tuple(generated),
     )
+
+
+def _begins(stages: list[_Stage], line: int) -> list[list[int]]:
+    """First line of each table of each stage: generated ones are behind all that are stored."""
+    begins = [[0] * len(stage.tables) for stage in stages]
+    for generated in (False, True):
+        for stage, found in zip(stages, begins, strict=True):
+            for number, table in enumerate(stage.tables):
+                if table.generated == generated:
+                    found[number] = line
+                    line += table.size
+    return begins
+
+
+def _generated(stages: list[_Stage], line: int) -> list[GeneratedTable]:
+    """The tables that are not in the image, as they follow it."""
+    return [
+        GeneratedTable(
+            line=begin,
+            lines=table.size,
+            key=table.rows.key,
+            rows=len(table.rows),
+            dimension=table.rows.shape[1],
+            log2_rows=table.log2_rows,
+            lines_per_row=table.lines_per_row,
+        )
+        for stage, begins in zip(stages, _begins(stages, line), strict=True)
+        for table, begin in zip(stage.tables, begins, strict=True)
+        if isinstance(table.rows, GeneratedRows)
+    ]
 
 
 def _segments(
@@ -319,9 +382,8 @@ def _segments(
             segments.append(Segment(abi.target_id(kind, index), address, words))
 
     entries: list[dict[str, int]] = [{} for _ in range(hardware.stages)]
-    for number, stage in enumerate(stages):
-        fields = _fields(config, stage, line)
-        line += sum(len(t.lines) for t in stage.tables)
+    for number, (stage, begins) in enumerate(zip(stages, _begins(stages, line), strict=True)):
+        fields = _fields(config, stage, begins)
         entries[number] = {
             "steps": len(stage.gather.steps),
             "lanes": stage.gather.used,
@@ -338,7 +400,7 @@ def _segments(
             add(abi.Target.FIELDS, number, _words(abi.FIELD, own), lane * apart)
         apart = abi.lane_words(gather.static_lines * hardware.memory.beats)
         for lane, tables in enumerate(stage.gather.lanes):
-            hot = [stage.tables[t].lines[: stage.info.tables[t].static_lines] for t in tables]
+            hot = [stage.tables[t].first(stage.info.tables[t].static_lines) for t in tables]
             if hot:
                 words = np.concatenate(hot).reshape(-1, hardware.memory.bus_bytes)
                 add(abi.Target.STATIC, number, words, lane * apart)
@@ -360,7 +422,7 @@ def _threshold(config: Config, stage: int) -> int:
     return abi.ctr_index(65535 * threshold[stage]) if threshold else 0
 
 
-def _fields(config: Config, stage: _Stage, line: int) -> list[list[dict[str, int]]]:
+def _fields(config: Config, stage: _Stage, begins: Sequence[int]) -> list[list[dict[str, int]]]:
     """FIELD words of each lane of a stage; those of the dense lane are the last."""
     tables = []
     for number, table in enumerate(config.features.tables):
@@ -374,12 +436,11 @@ def _fields(config: Config, stage: _Stage, line: int) -> list[list[dict[str, int
                 "rows": table.rows,
                 "hot_rows": info.hot_rows,
                 "static_line": stage.static[number],
-                "line": line,
+                "line": begins[number],
                 "log2_rows": placed.log2_rows,
                 "lines": placed.lines_per_row,
             }
         )
-        line += info.lines
     lanes = [[tables[number] for number in own] for own in stage.gather.lanes]
     return [*lanes, [{"output": stage.space.dense + at} for at in stage.gather.dense]]
 

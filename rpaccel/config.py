@@ -27,6 +27,7 @@ __all__ = [
     "Calibration",
     "Config",
     "DataConfig",
+    "DramConfig",
     "FeaturesConfig",
     "FunnelConfig",
     "GatherConfig",
@@ -37,6 +38,7 @@ __all__ = [
     "ModelConfig",
     "PeriodsConfig",
     "SimulationConfig",
+    "SsdConfig",
     "TableConfig",
     "load",
     "validate",
@@ -52,7 +54,8 @@ class TableConfig(Section):
     """An embedding feature: a bag of up to ``lookups`` row indices of a table of ``rows`` rows.
 
     An index of all ones (``2**index_bits - 1``) is an empty slot of the bag. Rows are ordered by
-    popularity, row 0 the hottest.
+    popularity, row 0 the hottest. ``generated`` rows are a function of table and row in place of
+    trained ones (docs/numerics.md), for tables too large to be stored.
     """
 
     name: str
@@ -60,6 +63,7 @@ class TableConfig(Section):
     scope: Literal["item", "query"] = "item"
     index_bits: Literal[8, 16, 24, 32] = 16
     lookups: Annotated[int, Field(ge=1, le=64)] = 1
+    generated: bool = False
 
     @model_validator(mode="after")
     def _fits(self) -> TableConfig:
@@ -302,8 +306,39 @@ class HostConfig(Section):
         return self
 
 
+class DramConfig(Section):
+    """Banks of each channel of simulated memory; times in cycles of the device clock.
+
+    ``row_bytes`` of a bank are open at a time. The defaults are some 15 ns each, and 48 ns from one
+    activation of a bank to the next, at 250 MHz.
+    """
+
+    banks: Annotated[int, Field(ge=1, le=256)] = 16
+    row_bytes: Annotated[int, Field(ge=64, le=65536)] = 2048
+    t_rcd: Annotated[int, Field(ge=0, le=1000)] = 4
+    t_rp: Annotated[int, Field(ge=0, le=1000)] = 4
+    t_cas: Annotated[int, Field(ge=0, le=1000)] = 4
+    t_rc: Annotated[int, Field(ge=0, le=1000)] = 12
+
+
+class SsdConfig(Section):
+    """An SSD behind simulated memory: it holds the memory lines from ``first_line`` on.
+
+    ``latency`` in cycles; ``cycles_per_byte`` is of all channels together, each has its share of
+    the bandwidth. The defaults are 20 us and 0.1 GB/s at 250 MHz.
+    """
+
+    first_line: Natural
+    latency: Annotated[int, Field(ge=0, le=1_000_000)] = 5000
+    cycles_per_byte: Annotated[float, Field(ge=0, le=10_000)] = 2.5
+
+
 class SimulationConfig(Section):
     """Memory and host behaviour in simulation: cycles of the device clock, percentages.
+
+    Memory answers ``memory_latency`` cycles after a request, a beat a channel in ``memory_gap`` + 1
+    cycles; with ``memory_reorder`` in any order. With ``dram`` or ``ssd`` the latency is what comes
+    on top of theirs, and reordering is by when data are there (the head of ``sim/axi_memory.v``).
 
     ``host_latency`` is from a read's address to its first data, and from a write's last data to
     its response; ``host_rate`` is how many bytes a cycle go each way, by default what the host bus
@@ -314,6 +349,8 @@ class SimulationConfig(Section):
     memory_gap: Annotated[int, Field(ge=0, le=255)] = 0
     memory_reorder: bool = True
     memory_stall: Annotated[int, Field(ge=0, le=90)] = 0
+    dram: DramConfig | None = None
+    ssd: SsdConfig | None = None
     host_latency: Annotated[int, Field(ge=1, le=100_000)] = 8
     host_rate: Annotated[float, Field(ge=0.01, le=64)] | None = None
     host_stall: Annotated[int, Field(ge=0, le=90)] = 0
@@ -340,6 +377,12 @@ class Config(Section):
         for stage in self.funnel.stages:
             if stage not in names:
                 raise ValueError(f"funnel stage {stage!r} names no model; there are {names}")
+        generated = [t.name for t in self.features.tables if t.generated]
+        if generated and self.data.source != "random":
+            raise ValueError(
+                f"tables {generated} are generated, but models of data.source = "
+                f'"{self.data.source}" have trained rows; it must be "random"'
+            )
         tables = {t.name for t in self.features.tables}
         for model in self.models:
             if isinstance(model.dimensions, dict) and set(model.dimensions) != tables:

@@ -19,6 +19,9 @@ def explain(image: Image) -> str:
         f"image {image.image_id:#010x} for machine {image.digest:#018x}: "
         f"{len(image.data)} bytes from {image.address:#x} on"
     ]
+    if image.generated:
+        lines = sum(table.lines for table in image.generated)
+        parts[0] += f", {len(image.generated)} generated tables of {lines} lines behind them"
     parts += [_stage(number, stage) for number, stage in enumerate(image.stages)]
     parts.append(
         _table(

@@ -115,6 +115,11 @@ class MemoryConfig(Section):
         """Bus beats in a line."""
         return self.line_bytes // self.bus_bytes
 
+    @property
+    def loader_lines(self) -> int:
+        """Line reads that the loader has in flight: a beat a cycle for a round trip of 128."""
+        return max(16, 128 // self.beats)
+
 
 class HardwareConfig(Section):
     """The machine. Groups serve stages; every stage has a gather unit and a top-k unit.

@@ -17,6 +17,7 @@ from rpaccel.config import HardwareConfig
 from rpaccel.errors import ConfigError, DataError
 
 __all__ = [
+    "GeneratedTable",
     "Image",
     "LayerInfo",
     "MemoryUse",
@@ -27,6 +28,7 @@ __all__ = [
     "TableInfo",
     "assemble",
     "channel_data",
+    "table_layout",
     "table_lines",
     "table_start",
 ]
@@ -143,6 +145,23 @@ class StageInfo:
 
 
 @dataclass(frozen=True)
+class GeneratedTable:
+    """A table that is not in an image: from which memory line on it lies, and what is there.
+
+    ``key``, ``rows`` and ``dimension`` are those of docs/numerics.md; ``line`` is absolute.
+    ``log2_rows`` and ``lines_per_row`` as of :func:`table_layout`.
+    """
+
+    line: int
+    lines: int
+    key: int
+    rows: int
+    dimension: int
+    log2_rows: int
+    lines_per_row: int
+
+
+@dataclass(frozen=True)
 class Image:
     """A compiled memory image.
 
@@ -159,6 +178,8 @@ class Image:
     line_bytes : int
     stages : tuple of StageInfo
     memories : tuple of MemoryUse
+    generated : tuple of GeneratedTable
+        Behind ``data``, what device memory must answer without having it.
     """
 
     data: bytes
@@ -168,6 +189,7 @@ class Image:
     line_bytes: int
     stages: tuple[StageInfo, ...]
     memories: tuple[MemoryUse, ...]
+    generated: tuple[GeneratedTable, ...] = ()
 
     def save(self, path: str | Path) -> None:
         """Write the image: the bytes for device memory, then a description of them."""
@@ -195,7 +217,9 @@ class Image:
             size = int.from_bytes(content[end : end + 4], "little")
             about = json.loads(content[end - size : end])
             data = content[: end - size]
-            if len(data) != about.pop("bytes") or _identity(data) != about["image_id"]:
+            about["generated"] = tuple(GeneratedTable(**t) for t in about["generated"])
+            identity = _identity(data, about["generated"])
+            if len(data) != about.pop("bytes") or identity != about["image_id"]:
                 raise ValueError("its checksum is wrong")
             about["stages"] = tuple(_stage(s) for s in about["stages"])
             about["memories"] = tuple(MemoryUse(**m) for m in about["memories"])
@@ -216,38 +240,39 @@ def _program(values: dict[str, Any]) -> ProgramInfo:
     return ProgramInfo(**values, options=options, layers=layers)
 
 
-def _identity(data: bytes) -> int:
+def _identity(data: bytes, generated: Sequence[GeneratedTable]) -> int:
     """Checksum of image content, its own field in the header taken as zero."""
     at = abi.IMAGE_HEADER.offset("image_id") // 8
-    return zlib.crc32(data[:at] + bytes(4) + data[at + 4 :]) or 1
+    beyond = json.dumps([asdict(table) for table in generated]) if generated else ""
+    return zlib.crc32(data[:at] + bytes(4) + data[at + 4 :] + beyond.encode()) or 1
 
 
-def table_lines(rows: NDArray[np.int8], line_bytes: int) -> tuple[NDArray[np.uint8], int, int]:
-    """Lay a table's rows out in memory lines.
-
-    Parameters
-    ----------
-    rows : int8, shape (rows, dimension)
-    line_bytes : int
+def table_layout(dimension: int, line_bytes: int) -> tuple[int, int]:
+    """How rows of a dimension lie in memory lines.
 
     Returns
     -------
-    lines : uint8, shape (lines, line_bytes)
     log2_rows : int
         log2 of the rows that share a line.
     lines_per_row : int
         1 where rows share a line.
     """
-    count, dimension = rows.shape
     lines_per_row = -(-dimension // line_bytes)
     log2_rows = 0
     while lines_per_row == 1 and dimension << log2_rows + 1 <= line_bytes:
         log2_rows += 1
+    return log2_rows, lines_per_row
+
+
+def table_lines(rows: NDArray[np.int8], line_bytes: int) -> NDArray[np.uint8]:
+    """Lay rows out in memory lines, uint8 of shape (lines, line_bytes)."""
+    count, dimension = rows.shape
+    log2_rows, lines_per_row = table_layout(dimension, line_bytes)
     stride = lines_per_row * line_bytes >> log2_rows
     per_line = 1 << log2_rows
     padded = np.zeros((-(-count // per_line) * per_line, stride), np.uint8)
     padded[:count, :dimension] = rows.view(np.uint8)
-    return padded.reshape(-1, line_bytes), log2_rows, lines_per_row
+    return padded.reshape(-1, line_bytes)
 
 
 def _padded(hardware: HardwareConfig, segment: Segment) -> bytes:
@@ -278,6 +303,7 @@ def assemble(
     tables: Sequence[NDArray[np.uint8]],
     *,
     address: int,
+    generated: Sequence[GeneratedTable] = (),
 ) -> tuple[bytes, int]:
     """Put header, segment blocks, segments' data and tables together.
 
@@ -289,6 +315,8 @@ def assemble(
         In order from :func:`table_start` on.
     address : int
         Byte address of the image in device memory.
+    generated : sequence of GeneratedTable
+        What follows in device memory.
 
     Returns
     -------
@@ -318,12 +346,13 @@ def assemble(
     }
     rest = b"".join([*blocks, *body, *(t.tobytes() for t in tables)])
     limit = hardware.memory.channels << hardware.memory.address_bits
-    if address + block + len(rest) > limit:
+    size = block + len(rest) + sum(table.lines for table in generated) * line_bytes
+    if address + size > limit:
         raise ConfigError(
-            f"the image takes {block + len(rest)} bytes of device memory from {address:#x} on, "
+            f"the image takes {size} bytes of device memory from {address:#x} on, "
             f"but hardware.memory has {limit}"
         )
-    image_id = _identity(abi.IMAGE_HEADER.pack(**header).ljust(block, b"\0") + rest)
+    image_id = _identity(abi.IMAGE_HEADER.pack(**header).ljust(block, b"\0") + rest, generated)
     return abi.IMAGE_HEADER.pack(**header, image_id=image_id).ljust(block, b"\0") + rest, image_id
 
 

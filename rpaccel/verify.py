@@ -81,7 +81,9 @@ def verify(
     drawn = [random_query(config.features, items, rng) for _ in range(queries)]
     sub_batch = min(items, config.funnel.sub_batch_items)
     with Device(
-        SimulatedTransport(config, image.data, simulator=simulator), config, image
+        SimulatedTransport(config, image.data, tables=image.generated, simulator=simulator),
+        config,
+        image,
     ) as device:
         before = device.counters()["device.active"]
         handles = device.run(drawn, outstanding=2, keep=keep, sub_batch=sub_batch)

@@ -80,7 +80,9 @@ def open_transport(
         return GoldenTransport(config, models)
     from sim.transport import SimulatedTransport
 
-    return SimulatedTransport(config, image.data, simulator=kind, waves=waves)
+    return SimulatedTransport(
+        config, image.data, tables=image.generated, simulator=kind, waves=waves
+    )
 
 
 class Workflow:

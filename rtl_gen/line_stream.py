@@ -9,7 +9,7 @@ from amaranth.utils import ceil_log2
 
 from rpaccel.config import HardwareConfig
 from rtl_gen.ram import Ram
-from rtl_gen.signatures import LINE_BITS, LOADER_TAGS, memory_client_signature
+from rtl_gen.signatures import LINE_BITS, memory_client_signature
 
 __all__ = ["LINES_BITS", "LineStream"]
 
@@ -17,7 +17,7 @@ LINES_BITS = LINE_BITS + 12  # of a number of lines as a segment may ask for, ho
 
 
 class LineStream(wiring.Component):
-    """Read a run of lines from device memory, up to ``LOADER_TAGS`` ahead, in order.
+    """Read a run of lines from device memory, up to ``memory.loader_lines`` ahead, in order.
 
     Answers may come in any order; they wait in a buffer for their turn. A line a cycle is asked
     for and a beat a cycle delivered, so that only memory limits the rate.
@@ -60,24 +60,24 @@ class LineStream(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        beats = self.hardware.memory.beats
+        beats, tags = self.hardware.memory.beats, self.hardware.memory.loader_lines
         request, response = self.memory.request, self.memory.response
         m.submodules.buffer = buffer = Ram(
             width=8 * self.hardware.memory.bus_bytes,
-            depth=LOADER_TAGS * beats,
+            depth=tags * beats,
             macro_bits=self.hardware.sram_macro_bits,
         )
-        there = Signal(LOADER_TAGS)  # lines that wait for delivery
+        there = Signal(tags)  # lines that wait for delivery
         wanted, left = Signal(LINE_BITS + 1), Signal(LINE_BITS + 1)  # to ask for, to deliver
-        asked, given = Signal(ceil_log2(LOADER_TAGS)), Signal(ceil_log2(LOADER_TAGS))  # tags
-        flying = Signal(range(LOADER_TAGS + 1))  # lines asked for and not delivered
+        asked, given = Signal(ceil_log2(tags)), Signal(ceil_log2(tags))  # tags
+        flying = Signal(range(tags + 1))  # lines asked for and not delivered
         at = Signal(ceil_log2(beats))
         next_line = Signal(LINE_BITS + 1)
         end = Signal(LINES_BITS + 1)
         ask, deliver, whole = Signal(), Signal(), Signal()
         m.d.comb += [
             end.eq(self.line + self.lines - 1),
-            ask.eq((wanted != 0) & (flying != LOADER_TAGS) & (~request.valid | request.ready)),
+            ask.eq((wanted != 0) & (flying != tags) & (~request.valid | request.ready)),
             deliver.eq(there.bit_select(given, 1)),
             whole.eq(deliver & (at == beats - 1)),
             buffer.write.en.eq(self.memory.response_valid),

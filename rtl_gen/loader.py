@@ -126,7 +126,7 @@ class Loader(wiring.Component):
 
     The header is checked (magic, version, digest: the first that is wrong is reported), then each
     segment is loaded in turn. It stops at the first error, and the machine is left without an
-    image. Up to ``LOADER_TAGS`` lines are in flight; segments are read one after the other.
+    image. Up to ``memory.loader_lines`` lines are in flight; segments are read one after the other.
 
     Parameters
     ----------

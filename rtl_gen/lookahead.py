@@ -7,13 +7,11 @@ from amaranth.utils import ceil_log2
 
 from rpaccel.config import GatherConfig, HardwareConfig
 from rtl_gen.line_fetch import LineFetcher
+from rtl_gen.lookahead_set import LookaheadSet, set_layout
 from rtl_gen.ram import Ram
 from rtl_gen.signatures import memory_client_signature
 
 __all__ = ["LookaheadCache", "line_port"]
-
-GUARD_BITS = 6
-"""Bits of a sequence number beyond those of the queue: how rarely an old one looks like a new."""
 
 
 def line_port(hardware: HardwareConfig) -> wiring.Signature:
@@ -35,8 +33,8 @@ class LookaheadCache(wiring.Component):
     """A queue of row segments that fetches the memory lines they need while they wait in it.
 
     Segments leave in the order they enter. One with ``probe`` looks its line up when it enters:
-    a hit if the line is cached or in flight, otherwise it replaces the least recently used line of
-    its set and requests the line. Decisions depend on the order of probes only, never on timing.
+    a hit if the line is cached or in flight, otherwise it replaces a line of its set, by SIEVE, and
+    requests the line. Decisions depend on the order of segments only, never on timing.
     A segment that missed leaves when its line is there; while a segment is at the output, its line
     can be read at ``read``. Lines of queued segments are not replaced: a probe waits instead, as it
     does for a free memory tag and for room in the queue.
@@ -48,10 +46,11 @@ class LookaheadCache(wiring.Component):
     a line leaves, the line's tag is invalidated (which holds probes up for some cycles); segments
     that hit it in between still read the same words.
 
-    A set is one word of the tag RAM: for each way tag, valid bit, LRU rank (0 the most recently
-    used), and the sequence number of the last queued segment that uses it. A way is *pinned* while
-    that number lies between the first and the last queued segment's. Numbers wrap, so a line unused
-    for long may look pinned until the queue has moved on: that costs time, never correctness.
+    A set is one word of the tag RAM: the *hand*, and its lines in the order of insertion, with the
+    way (where the line's data are), tag, valid bit, visited bit, and the sequence number of the
+    last segment that used it. A line is *recent* if that is one of the last ``lookahead`` segments,
+    and *pinned* while that segment is queued: only a recent line can be. Numbers wrap, so a line
+    unused for long may look recent, which is part of the rule.
 
     Parameters
     ----------
@@ -93,17 +92,10 @@ class LookaheadCache(wiring.Component):
         self.line_bits = min(
             32, memory.address_bits + ceil_log2(memory.channels) - ceil_log2(memory.line_bytes)
         )
-        self.sequence_bits = self.queue_bits + GUARD_BITS
-        self.way_layout = data.StructLayout(
-            {
-                "valid": 1,
-                "used": 1,
-                "rank": self.way_bits,
-                "last_use": self.sequence_bits,
-                "tag": max(0, self.line_bits - self.set_bits),
-            }
-        )
-        self.set_layout = data.ArrayLayout(self.way_layout, self.ways)
+        shape = {"ways": self.ways, "lookahead": gather.lookahead}
+        self.set_shape = {**shape, "tag_bits": max(0, self.line_bits - self.set_bits)}
+        self.set_layout = set_layout(**self.set_shape)
+        self.sequence_bits = self.set_layout["kept"].shape.elem_shape["last_use"].width
         self.i_layout = data.StructLayout({"probe": 1, "line": 32, "payload": payload})
         self.entry_layout = data.StructLayout(
             {"miss": 1, "set": self.set_bits, "way": self.way_bits, "payload": payload}
@@ -188,21 +180,16 @@ class LookaheadCache(wiring.Component):
         forwarded = Signal(self.set_layout)
         m.d.comb += word.eq(Mux(forward, forwarded, self.tags.read.data))
 
-        line = self.d.line[: self.line_bits]
-        hits = Signal(self.ways)
-        oldest = Signal(self.ways)
+        m.submodules.set = probed = LookaheadSet(**self.set_shape)
+        chosen = probed.chosen
         m.d.comb += [
-            hits.eq(Cat(w.valid & (w.tag == line[self.set_bits :]) for w in word)),
-            oldest.eq(Cat(w.rank == self.ways - 1 for w in word)),
-            self.hit_here.eq(hits.any()),
+            probed.word.eq(word),
+            probed.tag.eq(self.d.line[self.set_bits : self.line_bits]),
+            probed.number.eq(self.written),
+            self.hit_here.eq(probed.hit),
+            self.way.eq(chosen.way),
+            self.decided.eq(probed.decided),
         ]
-        chosen = Signal(self.way_layout)
-        select = Signal(self.ways)
-        m.d.comb += select.eq(Mux(self.hit_here, hits, oldest))
-        for way in range(self.ways):
-            with m.If(select[way]):
-                m.d.comb += [self.way.eq(way), chosen.eq(word[way])]
-
         queued = (self.written - self.taken)[: self.sequence_bits]
         age = (chosen.last_use - self.taken)[: self.sequence_bits]
         m.d.comb += self.victim_pinned.eq(chosen.used & (age < queued))
@@ -214,18 +201,6 @@ class LookaheadCache(wiring.Component):
             self.miss.eq(self.fire & self.d.probe & ~self.hit_here),
             self.eviction.eq(self.miss & chosen.valid),
         ]
-        for way, (old, new) in enumerate(zip(word, self.decided, strict=True)):
-            m.d.comb += new.eq(old)
-            with m.If(select[way]):
-                m.d.comb += [
-                    new.valid.eq(1),
-                    new.used.eq(1),
-                    new.rank.eq(0),
-                    new.last_use.eq(self.written),
-                    new.tag.eq(line[self.set_bits :]),
-                ]
-            with m.Elif(old.rank < chosen.rank):
-                m.d.comb += new.rank.eq(old.rank + 1)
 
         m.d.comb += self.i.ready.eq(self.running & (~self.d_valid | self.fire))
         with m.If(self.i.ready):
@@ -315,12 +290,12 @@ class LookaheadCache(wiring.Component):
         """Sweep the tags, and invalidate the tags of lines that came with an error."""
         flush = Signal()
         empty = Signal(self.set_layout)
-        m.d.comb += [way.rank.eq(i) for i, way in enumerate(empty)]
+        m.d.comb += [kept.way.eq(way) for way, kept in enumerate(empty.kept)]
         spoilt = Signal(self.set_layout)
         m.d.comb += spoilt.eq(self.tags.read.data)
-        for i, way in enumerate(spoilt):
-            with m.If(self.bad_way == i):
-                m.d.comb += way.valid.eq(0)
+        for kept in spoilt.kept:
+            with m.If(kept.way == self.bad_way):
+                m.d.comb += kept.valid.eq(0)
 
         m.d.comb += [
             self.sweeping.eq(flush | self.sweep),

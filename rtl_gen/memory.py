@@ -11,7 +11,7 @@ from rpaccel.config import HardwareConfig
 from rtl_gen.arbiter import RoundRobin
 from rtl_gen.queue import Queue
 from rtl_gen.ram import Ram
-from rtl_gen.signatures import LOADER_TAGS, axi_read_signature, memory_client_signature
+from rtl_gen.signatures import axi_read_signature, memory_client_signature
 
 __all__ = ["MemoryPorts"]
 
@@ -22,7 +22,8 @@ AXI_OKAY = 0b00
 
 def _tags(hardware: HardwareConfig) -> list[int]:
     """Number of tags each client uses: the loader's, then those of the gather units' lanes."""
-    return [LOADER_TAGS, *(g.outstanding for g in hardware.gather for _ in range(g.lanes))]
+    lanes = (g.outstanding for g in hardware.gather for _ in range(g.lanes))
+    return [hardware.memory.loader_lines, *lanes]
 
 
 class MemoryPorts(wiring.Component):

@@ -227,8 +227,6 @@ LINE_BITS = 32
 """Width of a memory line number."""
 TAG_BITS = 8
 """Width of a memory client's tag."""
-LOADER_TAGS = 16
-"""Line reads that the loader has in flight."""
 
 
 def memory_client_signature(hardware: HardwareConfig) -> wiring.Signature:

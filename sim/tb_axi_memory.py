@@ -4,6 +4,7 @@
 environment what to expect.
 """
 
+import itertools
 import os
 import random
 from pathlib import Path
@@ -155,6 +156,120 @@ async def order(dut):
         assert data == image[address : address + beats * beat]
         arrived.append(ident)
     assert (arrived != [ident for ident, _ in sent]) == bool(setting("REORDER"))
+
+
+def now():
+    """Cycles since the start of the simulation."""
+    return int(get_sim_time("ns")) // CLOCK_NS
+
+
+async def reads(dut, sent, beats):
+    """Offer (id, address) one after the other; cycles of acceptance, and of first beats by place.
+
+    Checks the data of each burst, and that bursts of an ID come in order.
+    """
+    size = (len(dut.rdata) // 8).bit_length() - 1
+    image = Path(os.environ["IMAGE"]).read_bytes()
+    collector = cocotb.start_soon(collect(dut, len(sent) * beats))
+    accepted = []
+    for ident, address in sent:
+        await read_burst(dut, ident, address, beats, size)
+        accepted.append(now())
+    taken = await collector
+    first = [0] * len(sent)
+    left = list(range(len(sent)))
+    for number in range(0, len(taken), beats):
+        cycle, ident, _, _ = taken[number]
+        place = next(n for n in left if sent[n][0] == ident)
+        left.remove(place)
+        address, step = sent[place][1], 1 << size
+        for i, (_, _, data, _) in enumerate(taken[number : number + beats]):
+            at = address + i * step
+            assert data.to_bytes(step, "little") == image[at : at + step]
+        first[place] = cycle
+    return accepted, first
+
+
+class Bank:
+    """Cycles at which a bank's data are there, as the head of axi_memory.v describes them."""
+
+    def __init__(self):
+        self.row, self.free, self.again = None, 0, 0
+
+    def data_at(self, accepted, row, beats):
+        """When the data of a burst are there."""
+        at = max(accepted, self.free)
+        if row != self.row:
+            closing = setting("T_RP") if self.row is not None else 0
+            at = max(at + closing, self.again)
+            self.again = at + setting("T_RC")
+            at += setting("T_RCD")
+            self.row = row
+        self.free = at + beats
+        return at + setting("T_CAS")
+
+
+@cocotb.test()
+async def bank_times(dut):
+    """Reads far apart take what their bank says, in open, closed and other rows."""
+    await start(dut)
+    beats, count, row_bytes = 2, setting("BANKS"), setting("ROW_BYTES")
+    model = [Bank() for _ in range(count)]
+    kinds = set()
+    for _ in range(60):
+        address = random.randrange(setting("SIZE_BYTES") // 16) * 16
+        row, bank = divmod(address // row_bytes, count)
+        kinds.add((model[bank].row is None, model[bank].row == row))
+        (accepted,), (first,) = await reads(dut, [(random.randrange(9), address)], beats)
+        expected = model[bank].data_at(accepted, row, beats) + setting("LATENCY")
+        assert first == expected, hex(address)
+        await ClockCycles(dut.clk, random.randrange(1, setting("T_RC")))
+    assert len(kinds) == 3
+
+
+@cocotb.test()
+async def busy_banks(dut):
+    """Rows of one bank come one after the other, those of several side by side."""
+    await start(dut)
+    beats, count, row_bytes = 2, setting("BANKS"), setting("ROW_BYTES")
+    latency, cycle = setting("LATENCY"), setting("T_RC")
+    rows = setting("SIZE_BYTES") // row_bytes // count
+    accepted, first = await reads(dut, [(n, n * count * row_bytes) for n in range(rows)], beats)
+    assert [b - a for a, b in itertools.pairwise(first)] == [cycle] * (rows - 1)
+    await ClockCycles(dut.clk, 2 * cycle)
+    # The last row of all banks, then the first of all, offered one a cycle: the data bus limits.
+    last = (rows - 1) * count
+    await reads(dut, [(n, (last + n) * row_bytes) for n in range(count)], beats)
+    await ClockCycles(dut.clk, 2 * cycle)
+    accepted, first = await reads(dut, [(n, n * row_bytes) for n in range(count)], beats)
+    opened = setting("T_RP") + setting("T_RCD") + setting("T_CAS")
+    assert first[0] - accepted[0] == latency + opened
+    assert max(first) - accepted[0] <= latency + opened + (count - 1) * beats
+    await ClockCycles(dut.clk, 2 * cycle)
+    # Another row of bank 0, then what is open in bank 1.
+    _, first = await reads(dut, [(1, count * row_bytes), (2, row_bytes + 16)], beats)
+    assert (first[0] > first[1]) == bool(setting("REORDER"))
+    await ClockCycles(dut.clk, 2 * cycle)
+    _, first = await reads(dut, [(1, 0), (1, row_bytes)], beats)
+    assert first[0] < first[1]
+
+
+@cocotb.test()
+async def second_tier(dut):
+    """An SSD has its own latency and bandwidth; others overtake it, but not within an ID."""
+    await start(dut)
+    beats, latency = 2, setting("LATENCY")
+    at, slow = setting("SSD_FIRST"), setting("SSD_LATENCY")
+    transfer = beats * len(dut.rdata) // 8 * setting("SSD_NUM") // setting("SSD_DEN")
+    for address, expected in (at - 16, latency), (at, latency + transfer + slow):
+        (accepted,), (first,) = await reads(dut, [(0, address)], beats)
+        assert first - accepted == expected
+    accepted, first = await reads(dut, [(n, at + 16 * n) for n in range(20)], beats)
+    assert first[-1] - accepted[0] == latency + slow + 20 * transfer
+    _, first = await reads(dut, [(1, at), (2, 0)], beats)
+    assert (first[0] > first[1]) == bool(setting("REORDER"))
+    _, first = await reads(dut, [(1, at), (1, 0)], beats)
+    assert first[0] < first[1]
 
 
 @cocotb.test()

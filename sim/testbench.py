@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import astuple
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
 
-from rpaccel.config import HardwareConfig, SimulationConfig
+from rpaccel.config import HardwareConfig, SimulationConfig, SsdConfig
 from rpaccel.errors import BuildError
-from rpaccel.image import channel_data
+from rpaccel.image import GeneratedTable, channel_data
 
-__all__ = ["HOST_MEMORY", "channel_files", "host_plusargs", "memory_plusargs", "testbench"]
+__all__ = [
+    "HOST_MEMORY",
+    "channel_files",
+    "generated_plusargs",
+    "host_plusargs",
+    "memory_plusargs",
+    "testbench",
+]
 
 MODULE = "testbench"
 READ_PORTS = (
@@ -69,7 +78,9 @@ def testbench(
         wired = ", ".join(f".{port}({prefix}_{port})" for port in READ_PORTS)
         memories.append(
             f"  axi_memory #(.DATA_BYTES({memory.bus_bytes}), .ADDR_BITS({memory.address_bits}), "
-            f'.ID_BITS({id_bits}), .SIZE_BYTES({size}), .NAME("mem{channel}"))\n'
+            f'.ID_BITS({id_bits}), .SIZE_BYTES({size}), .NAME("mem{channel}"), '
+            f".LINE_BYTES({memory.line_bytes}), .CHANNELS({memory.channels}), "
+            f".CHANNEL({channel}))\n"
             f"    memory{channel} (.clk(clk), .rst(rst), {wired}, .bursts(), .beats());"
         )
     wired = ", ".join(f".{port}(m_axi_host_{port})" for port in (*READ_PORTS, *WRITE_PORTS))
@@ -115,7 +126,10 @@ def channel_files(hardware: HardwareConfig, memory: bytes, folder: Path) -> list
 
 
 def memory_plusargs(
-    paths: list[Path], simulation: SimulationConfig, error: tuple[int, int] | None
+    hardware: HardwareConfig,
+    paths: list[Path],
+    simulation: SimulationConfig,
+    error: tuple[int, int] | None,
 ) -> dict[str, object]:
     """Plusargs of the memory models: contents, timing, and an address range that fails."""
     arguments: dict[str, object] = {}
@@ -130,6 +144,11 @@ def memory_plusargs(
             f"{name}_reorder": int(simulation.memory_reorder),
             f"{name}_seed": simulation.seed + channel,
         }
+        if simulation.dram is not None:
+            arguments |= {f"{name}_{key}": value for key, value in simulation.dram}
+        if simulation.ssd is not None:
+            ssd = _ssd(hardware, simulation.ssd, channel)
+            arguments |= {f"{name}_ssd_{key}": value for key, value in ssd.items()}
         if error is not None:
             arguments[f"{name}_error_first"] = f"{error[0]:x}"
             arguments[f"{name}_error_last"] = f"{error[1]:x}"
@@ -146,4 +165,29 @@ def host_plusargs(hardware: HardwareConfig, simulation: SimulationConfig) -> dic
         "host_gap_den": beat.denominator,
         "host_stall": simulation.host_stall,
         "host_seed": simulation.seed,
+    }
+
+
+def generated_plusargs(
+    hardware: HardwareConfig, tables: Sequence[GeneratedTable], folder: Path
+) -> dict[str, object]:
+    """Write down which tables the memory models make themselves, and the plusargs that say so."""
+    if not tables:
+        return {}
+    path = folder / "tables.txt"
+    lines = [" ".join(map(str, astuple(table))) for table in tables]
+    path.write_text("\n".join([str(len(lines)), *lines, ""]))
+    return {f"mem{channel}_tables": path for channel in range(hardware.memory.channels)}
+
+
+def _ssd(hardware: HardwareConfig, ssd: SsdConfig, channel: int) -> dict[str, object]:
+    """A channel's share of an SSD: from which of its addresses on, latency, cycles a byte."""
+    channels = hardware.memory.channels
+    lines = max(0, -(-(ssd.first_line - channel) // channels))  # before it, of this channel
+    rate = Fraction(ssd.cycles_per_byte).limit_denominator(1000) * channels
+    return {
+        "first": f"{lines * hardware.memory.line_bytes:x}",
+        "latency": ssd.latency,
+        "num": rate.numerator,
+        "den": rate.denominator,
     }

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rpaccel.config import Config
-from rpaccel.errors import BuildError, DeviceError
+from rpaccel.errors import BuildError, ConfigError, DeviceError
+from rpaccel.image import GeneratedTable
 from sim.build import build
 from sim.generated import generated
 from sim.process import Simulation
 from sim.testbench import (
     HOST_MEMORY,
     channel_files,
+    generated_plusargs,
     host_plusargs,
     memory_plusargs,
     testbench,
@@ -40,12 +43,15 @@ class SimulatedTransport:
     config : Config
     memory : bytes
         Content of device memory from address 0 on.
+    tables : sequence of GeneratedTable
+        What else is in it.
     simulator : {"verilator", "icarus"}
     waves : path, optional
         VCD file to write.
     memory_model : {"compiled", "cocotbext-axi"}
-        What answers memory and host ports: the Verilog models with latency, bandwidth, reordering
-        and stalls of ``config.simulation``, or cocotbext-axi's memory, which knows the stalls only.
+        What answers memory and host ports: the Verilog models with latency, bandwidth, reordering,
+        stalls, banks, SSD and link of ``config.simulation``, or cocotbext-axi's memory, which knows
+        the stalls only.
     memory_error : (int, int), optional
         First and last byte of a channel that the compiled model answers with SLVERR.
     sources : dict of str, optional
@@ -55,6 +61,8 @@ class SimulatedTransport:
 
     Raises
     ------
+    ConfigError
+        There are generated tables, but no compiled memory, which alone can make them.
     ToolError, BuildError
         The simulator is missing, cannot be built or does not start.
     """
@@ -66,6 +74,7 @@ class SimulatedTransport:
         config: Config,
         memory: bytes,
         *,
+        tables: Sequence[GeneratedTable] = (),
         simulator: str = "verilator",
         waves: str | Path | None = None,
         memory_model: str = "compiled",
@@ -75,6 +84,11 @@ class SimulatedTransport:
     ) -> None:
         hardware = config.hardware
         compiled = memory_model == "compiled"
+        if tables and not compiled:
+            raise ConfigError(
+                f"the image has {len(tables)} generated tables, which only memory_model = "
+                f'"compiled" can make, not {memory_model!r}'
+            )
         text = dict(sources or generated(hardware))
         toplevel = "rpaccel"
         if compiled:
@@ -93,7 +107,8 @@ class SimulatedTransport:
         files = channel_files(hardware, memory, folder)
         plusargs: dict[str, object] = {}
         if compiled:
-            plusargs |= memory_plusargs(files, config.simulation, memory_error)
+            plusargs |= memory_plusargs(hardware, files, config.simulation, memory_error)
+            plusargs |= generated_plusargs(hardware, tables, folder)
             plusargs |= host_plusargs(hardware, config.simulation)
         address = str(folder / "socket")
         environment = {

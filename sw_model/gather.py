@@ -96,6 +96,11 @@ class GatherTrace:
             "evictions": sum(cache.evictions for cache in self.caches),
         }
 
+    def token(self) -> None:
+        """Begin a sub-batch."""
+        for cache in self.caches:
+            cache.skip()
+
     def item(self, indices: Sequence[Sequence[Sequence[int]]]) -> None:
         """Gather one item.
 
@@ -108,19 +113,25 @@ class GatherTrace:
         for fields, cache, bags in zip(self.lanes, self.caches, indices, strict=True):
             for field, bag in zip(fields, bags, strict=True):
                 for line in self._bag(field, bag):
-                    cache.probe(line)
+                    if line is None:
+                        cache.skip()
+                    else:
+                        cache.probe(line)
 
-    def _bag(self, field: Mapping[str, int], indices: Sequence[int]) -> Iterator[int]:
-        """Count the lookups of a bag and yield the lines it takes from the cache."""
+    def _bag(self, field: Mapping[str, int], indices: Sequence[int]) -> Iterator[int | None]:
+        """Count the lookups of a bag; yield the line of each of its segments, None without one."""
         empty = (1 << 8 * field["index_bytes"]) - 1
         for index in indices:
-            if index == empty:
-                continue
-            if index >= field["rows"]:
+            if empty > index >= field["rows"]:
                 self._own["bad_indices"] += 1
+            if index >= field["rows"]:
                 continue
             self._own["lookups"] += 1
+            lines = row_lines(field, index)
             if index < field["hot_rows"]:
                 self._own["static_hits"] += 1
+                yield from (None for _ in lines)
             else:
-                yield from row_lines(field, index)
+                yield from lines
+        if indices[-1] >= field["rows"]:
+            yield None  # the bag ends without a row: a segment says so

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel.errors import DataError
+from sw_model.generated_rows import GeneratedRows
 
 __all__ = ["QuantisedDot", "QuantisedLayer", "QuantisedModel", "QuantisedProduct", "QuantisedTable"]
 
@@ -41,7 +42,7 @@ class QuantisedTable:
     """An embedding table: rows int8 of shape (rows, dimension), and the pooling shift (0..15)."""
 
     name: str
-    rows: NDArray[np.int8]
+    rows: NDArray[np.int8] | GeneratedRows
     shift: int = 0
 
 
@@ -98,7 +99,10 @@ class QuantisedModel:
         """Write the model as a NumPy archive."""
         arrays: dict[str, NDArray] = {"name": np.array(self.name)}
         for table in self.tables:
-            arrays[f"table.{table.name}.rows"] = table.rows
+            rows = table.rows
+            if isinstance(rows, GeneratedRows):  # what they are made of, which no int8 array is
+                rows = np.array([rows.key, *rows.shape], np.int64)
+            arrays[f"table.{table.name}.rows"] = rows
             arrays[f"table.{table.name}.shift"] = np.array(table.shift)
         for part, layers in (("bottom", self.bottom), ("top", self.top)):
             for i, layer in enumerate(layers):
@@ -127,7 +131,7 @@ class QuantisedModel:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {key: archive[key] for key in archive.files}
             tables = [
-                QuantisedTable(name, arrays[key], int(arrays[f"table.{name}.shift"]))
+                QuantisedTable(name, _rows(arrays[key]), int(arrays[f"table.{name}.shift"]))
                 for key in arrays
                 if key.startswith("table.") and key.endswith(".rows")
                 for name in [key.removeprefix("table.").removesuffix(".rows")]
@@ -162,3 +166,11 @@ class QuantisedModel:
             return cls(name, tables, parts["bottom"], parts["top"], scales, product, dot)
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise DataError(f"{path}: not a quantised model: {error}") from None
+
+
+def _rows(array: NDArray) -> NDArray[np.int8] | GeneratedRows:
+    """Rows of a table in an archive."""
+    if array.ndim == 1:
+        key, rows, dimension = array.tolist()
+        return GeneratedRows(key, (rows, dimension))
+    return array

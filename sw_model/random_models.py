@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import Config, FeaturesConfig, ModelConfig
+from rpaccel.config import Config, FeaturesConfig, ModelConfig, TableConfig
 from sw_model.gather import pool
+from sw_model.generated_rows import GeneratedRows, table_key
 from sw_model.group import concat, join
 from sw_model.numerics import INT8, INT16, accumulate, layer, multiplier
 from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedProduct, QuantisedTable
@@ -40,7 +41,7 @@ def random_model(
     tables = [
         QuantisedTable(
             t.name,
-            _int8(rng, (t.rows, config.row_elements(t.name))),
+            _rows(rng, config, t),
             int(rng.integers(0, t.lookups.bit_length() + 1)),
         )
         for t in features.tables
@@ -66,6 +67,16 @@ def random_model(
     x = join(model, pooled, x)
     model.top.append(_layer(rng, x, config.top[-1], relu=False, logit=True))
     return model
+
+
+def _rows(
+    rng: np.random.Generator, config: ModelConfig, table: TableConfig
+) -> NDArray[np.int8] | GeneratedRows:
+    """Draw a table's rows, unless they are generated."""
+    shape = (table.rows, config.row_elements(table.name))
+    if table.generated:
+        return GeneratedRows(table_key(config.name, table.name), shape)
+    return _int8(rng, shape)
 
 
 def _product(rng: np.random.Generator, config: ModelConfig) -> QuantisedProduct:

@@ -249,7 +249,10 @@ class Bench:
         gather = self.stage.hardware.gather[0]
         stage = self.stage
         caches = [
-            LookaheadCache(lines=gather.cache_lines, ways=gather.cache_ways) for _ in stage.lanes
+            LookaheadCache(
+                lines=gather.cache_lines, ways=gather.cache_ways, lookahead=gather.lookahead
+            )
+            for _ in stage.lanes
         ]
         fields = [[stage.fields[n] for n in numbers] for numbers in stage.lanes]
         trace = GatherTrace(fields, caches)
@@ -257,6 +260,7 @@ class Bench:
             if number == self.flush_before:
                 for cache in caches:
                     cache.flush()
+            trace.token()
             for position in listed if listed is not None else range(base, base + items):
                 values = stage.slots[slot][1][position]
                 trace.item([[values[n] for n in numbers] for numbers in stage.lanes])

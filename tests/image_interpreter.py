@@ -5,10 +5,14 @@ Written without the compiler: it knows words, lines and banks, not layers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
+from rpaccel.image import GeneratedTable
+from sw_model.generated_rows import GeneratedRows
 
 __all__ = ["LoadedImage", "StageRun"]
 
@@ -26,9 +30,16 @@ def _rounded(words: int) -> int:
 class LoadedImage:
     """On-chip memories after loading; segments are checked against the memories' sizes."""
 
-    def __init__(self, hardware: HardwareConfig, memory: bytes, address: int = 0) -> None:
+    def __init__(
+        self,
+        hardware: HardwareConfig,
+        memory: bytes,
+        address: int = 0,
+        generated: Sequence[GeneratedTable] = (),
+    ) -> None:
         self.hardware = hardware
         self.memory = memory
+        self.generated = generated
         self.line_bytes = hardware.memory.line_bytes
         block = max(64, self.line_bytes)
         image = memory[address:]
@@ -134,9 +145,21 @@ class LoadedImage:
             assert len(region) == lines * beats
             data = b"".join(region)
         else:
-            first = (field["line"] + line) * self.line_bytes
-            data = self.memory[first : first + lines * self.line_bytes]
+            data = b"".join(self._line(field["line"] + line + part) for part in range(lines))
         return np.frombuffer(data[at : at + field["count"]], np.int8).astype(np.int64)
+
+    def _line(self, line: int) -> bytes:
+        """A line of device memory, also of tables that are generated there."""
+        for table in self.generated:
+            number = line - table.line
+            if 0 <= number < table.lines:
+                first, part = divmod(number << table.log2_rows, table.lines_per_row)
+                rows = GeneratedRows(table.key, (table.rows, table.dimension))
+                stride = self.line_bytes * table.lines_per_row >> table.log2_rows
+                made = rows[first : first + (1 << table.log2_rows)]
+                data = b"".join(row.tobytes().ljust(stride, b"\0") for row in made)
+                return data[part * self.line_bytes :][: self.line_bytes]
+        return self.memory[line * self.line_bytes :][: self.line_bytes]
 
 
 class StageRun:

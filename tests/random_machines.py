@@ -77,14 +77,28 @@ def random_hardware(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
+def _tiers(rng: np.random.Generator) -> dict[str, Any]:
+    """Banks of DRAM, an SSD that holds the end of most images, both, or none."""
+    tiers: dict[str, Any] = {}
+    if rng.random() < 0.4:
+        tiers["dram"] = {"banks": _power(rng, 0, 4), "row_bytes": 64 * _power(rng, 0, 5)}
+    if rng.random() < 0.3:
+        rate = float(rng.random())
+        line = _between(rng, 0, 4000)
+        tiers["ssd"] = {"first_line": line, "latency": 300, "cycles_per_byte": rate}
+    return tiers
+
+
 def random_workload(rng: np.random.Generator, hardware: dict[str, Any]) -> Config:
     """Draw features, models and a funnel for a machine (they may be too large for it)."""
     dense = _between(rng, 0, 8)
     dense_query = _between(rng, 0, dense)
     tables = []
     for number in range(_between(rng, 1, 8)):
-        rows = _between(rng, 1, 400)
-        bits = int(rng.choice([8, 16, 24, 32])) if rows < 255 else int(rng.choice([16, 24, 32]))
+        generated = bool(rng.random() < 0.2)
+        rows = _between(rng, 1, 10_000_000 if generated else 400)
+        fitting = [bits for bits in (8, 16, 24, 32) if rows < 2**bits - 1]
+        bits = int(rng.choice(fitting))
         tables.append(
             {
                 "name": f"t{number}",
@@ -92,6 +106,7 @@ def random_workload(rng: np.random.Generator, hardware: dict[str, Any]) -> Confi
                 "scope": str(rng.choice(["item", "item", "query"])),
                 "index_bits": bits,
                 "lookups": _between(rng, 1, 4),
+                "generated": generated,
             }
         )
 
@@ -147,6 +162,7 @@ def random_workload(rng: np.random.Generator, hardware: dict[str, Any]) -> Confi
                 "memory_stall": int(rng.choice([0, 20, 60])),
                 "host_stall": int(rng.choice([0, 20, 50])),
                 "seed": _between(rng, 1, 1000),
+                **_tiers(rng),
             },
         }
     )

@@ -64,7 +64,9 @@ def draw_work(rng: np.random.Generator, hardware: dict) -> Work:
 def run_work(work: Work, **transport: object) -> None:
     """Run queries, as many outstanding as the rings take, and compare each."""
     with Device(
-        SimulatedTransport(work.config, work.image.data, **transport), work.config, work.image
+        SimulatedTransport(work.config, work.image.data, tables=work.image.generated, **transport),
+        work.config,
+        work.image,
     ) as device:
         submitted = []
         rng = np.random.default_rng(len(work.image.data))

@@ -1,6 +1,8 @@
 """The compiler against an interpreter of its images, and what it refuses."""
 
 import dataclasses
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,12 @@ import pytest
 
 from rpaccel import abi
 from rpaccel.compiler import compile_image, explain
-from rpaccel.config import load
+from rpaccel.config import load, parse
 from rpaccel.errors import ConfigError
 from rpaccel.features import pack
-from rpaccel.image import Image
+from rpaccel.image import Image, table_layout
 from sw_model.funnel import score_items
+from sw_model.generated_rows import GeneratedRows
 from sw_model.quantised import QuantisedLayer
 from sw_model.random_models import random_models, random_query
 from tests.image_interpreter import LoadedImage, StageRun
@@ -23,7 +26,7 @@ from tests.workloads import workload
 def check_image(config, models, image, rng, *, items=3, stages=None):
     """Run items through an image's bytes and compare with the golden model."""
     memory = bytes(image.address) + image.data
-    loaded = LoadedImage(config.hardware, memory, image.address)
+    loaded = LoadedImage(config.hardware, memory, image.address, image.generated)
     assert loaded.header["image_id"] == image.image_id != 0
     features = config.features
     for stage, model in enumerate(models):
@@ -164,6 +167,61 @@ def test_hot_rows_follow_accesses(rng):
     front = {t.name: t for t in again.stages[0].tables}
     assert front["tags"].hot_rows == 20  # all of it
     assert front["item"].static_lines == 3
+
+
+def test_generated_tables_are_not_in_the_image(rng, tmp_path):
+    """They follow it; what is made there by the page that defines them is what lanes look up."""
+    tables = [
+        {"name": "user", "rows": 30, "scope": "query"},
+        {"name": "item", "rows": 300, "index_bits": 24, "generated": True},
+        {"name": "tags", "rows": 20, "lookups": 3},
+        {"name": "wide", "rows": 9, "generated": True},
+    ]
+    config = workload(tables=tables, hardware={"memory": {"line_bytes": 32, "bus_bytes": 8}})
+    models = random_models(config, rng)
+    image = compile_image(config, models, address=64)
+    path = tmp_path / "image.bin"
+    image.save(path)
+    assert Image.load(path) == image
+    stored = [t for stage in image.stages for t in stage.tables if t.name in ("user", "tags")]
+    assert len(image.data) % 32 == 0
+    line = 2 + len(image.data) // 32
+    made = [t for model in models for t in model.tables if isinstance(t.rows, GeneratedRows)]
+    for region, table in zip(image.generated, made, strict=True):
+        assert (region.line, region.key, region.rows) == (line, table.rows.key, len(table.rows))
+        layout = table_layout(table.rows.shape[1], 32)
+        assert (region.log2_rows, region.lines_per_row) == layout
+        line += region.lines
+    assert sum(t.lines for t in stored) > 0
+    check_image(config, models, image, rng, items=20)
+    # Another key is another image.
+    other = replace(models[0].tables[1].rows, key=5)
+    models[0].tables[1] = replace(models[0].tables[1], rows=other)
+    assert compile_image(config, models, address=64).image_id != image.image_id
+
+
+def test_tables_of_millions_of_rows(rng):
+    """Neither rows nor lines of a generated table are ever there as a whole."""
+    tables = [{"name": "t", "rows": 10_131_227, "index_bits": 24, "generated": True}]
+    config = workload(tables=tables)
+    models = random_models(config, rng)
+    heat = {"t": np.array([3.0, 2, 1])}  # nobody has looked at more than three rows
+    tracemalloc.start()
+    image = compile_image(config, models, hotness=[heat, heat])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
+    assert len(image.data) < 100_000
+    assert [t.lines for t in image.generated] == [-(-10_131_227 // 4), 10_131_227]
+    assert [t.hot_rows for stage in image.stages for t in stage.tables] == [4, 3]
+    with pytest.raises(ConfigError, match=r"takes \d{9} bytes of device memory .* has 16777216"):
+        compile_image(workload(tables=tables, hardware={"memory": {"address_bits": 24}}), models)
+
+
+def test_generated_tables_need_random_models():
+    values = workload(tables=[{"name": "u", "rows": 9, "generated": True}]).model_dump()
+    with pytest.raises(ConfigError, match=r"tables \['u'\] are generated, but .*movielens-latest"):
+        parse(values | {"data": {"source": "movielens-latest-small"}})
 
 
 def test_static_region_is_shared_evenly(rng):
@@ -325,8 +383,8 @@ def test_wrong_arguments(rng):
     heat = {"user": np.ones(30), "item": np.ones(300)}
     with pytest.raises(ConfigError, match=r"hotness is not given for front.tags"):
         compile_image(config, models, hotness=[heat, heat])
-    heat["tags"] = np.ones(3)
-    with pytest.raises(ConfigError, match=r"hotness of front.tags: shape must be \(20,\)"):
+    heat["tags"] = np.ones(21)
+    with pytest.raises(ConfigError, match=r"hotness of front.tags: shape must be \(20,\) or less"):
         compile_image(config, models, hotness=[heat, heat])
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from rpaccel.compiler import compile_image
 from rpaccel.errors import DataError
-from rpaccel.image import Image, channel_data, table_lines
+from rpaccel.image import Image, channel_data, table_layout, table_lines
 from rpaccel.placement import share_evenly, share_hottest
 from sw_model.random_models import random_models
 from tests.workloads import workload
@@ -15,7 +15,8 @@ from tests.workloads import workload
 @pytest.mark.parametrize("dimension", [1, 3, 8, 9, 16, 33, 100, 512])
 def test_table_lines(rng, line_bytes, dimension):
     rows = rng.integers(-128, 128, (13, dimension)).astype(np.int8)
-    lines, log2_rows, per_row = table_lines(rows, line_bytes)
+    lines = table_lines(rows, line_bytes)
+    log2_rows, per_row = table_layout(dimension, line_bytes)
     assert lines.shape[1] == line_bytes
     flat = lines.tobytes()
     stride = line_bytes >> log2_rows if per_row == 1 else per_row * line_bytes

@@ -34,13 +34,15 @@ def random_segments(rng, hardware):
 class Machine:
     """Device memory, load bus and control of a loader, modelled here."""
 
-    def __init__(self, dut, memory, rng, stall, failing=None):
+    def __init__(self, dut, memory, rng, stall, failing=None, latency=0):
         self.dut, self.memory, self.rng, self.stall = dut, memory, rng, stall
         self.failing = failing  # line answered with an error
+        self.latency = latency  # cycles before a line is answered
+        self.now = 0
         self.bus = []  # (target, address, bytes)
         self.flushes = 0
         self.lines = []
-        self.pending = []  # (line, tag) asked for and not answered
+        self.pending = []  # (line, tag, cycle) asked for and not answered
 
     async def requests(self, ctx):
         request = self.dut.memory.request
@@ -51,20 +53,20 @@ class Machine:
             while not valid:
                 *_, taken, valid = await ctx.tick().sample(request.p, request.valid)
             ctx.set(request.ready, 0 if self.stall else 1)
-            assert taken.tag not in [tag for _, tag in self.pending]
+            assert taken.tag not in [tag for _, tag, _ in self.pending]
             self.lines.append(taken.line)
-            self.pending.append((taken.line, taken.tag))
+            self.pending.append((taken.line, taken.tag, self.now))
 
     async def answers(self, ctx):
         """A line after the other, in any order of those asked for."""
         shape, port = self.dut.hardware.memory, self.dut.memory
         while True:
-            if not self.pending:
+            if not self.pending or self.pending[0][2] + self.latency > self.now:
                 await ctx.tick()
                 continue
             await idle(ctx, self.rng, self.stall)
             window = len(self.pending) if self.stall else 1
-            line, tag = self.pending[int(self.rng.integers(window))]
+            line, tag, asked = self.pending[int(self.rng.integers(window))]
             for beat in range(shape.beats):
                 await idle(ctx, self.rng, self.stall)
                 at = line * shape.line_bytes + beat * shape.bus_bytes
@@ -80,13 +82,14 @@ class Machine:
                 ctx.set(port.response, response)
                 ctx.set(port.response_valid, 1)
                 if last:
-                    self.pending.remove((line, tag))
+                    self.pending.remove((line, tag, asked))
                 await ctx.tick()
                 ctx.set(port.response_valid, 0)
 
     async def load_bus(self, ctx):
         load = self.dut.load
         async for *_, beat, flush in ctx.tick().sample(load, self.dut.flush):
+            self.now += 1
             self.flushes += flush
             if not beat.valid:
                 continue
@@ -165,6 +168,25 @@ def test_loads(rng, bus, line, channels, stall):
 
     simulate(dut, testbench, background=[model.requests, model.answers, model.load_bus])
     assert model.flushes == 2
+
+
+@pytest.mark.parametrize("bus, line", [(64, 64), (32, 64), (8, 128)])
+def test_a_beat_a_cycle_at_a_latency_of_100(rng, bus, line):
+    """Enough lines are in flight that only memory's bandwidth limits a long segment."""
+    hardware = machine(bus, line)
+    dut = Loader(hardware)
+    lines = 600 * bus // line
+    words = rng.integers(256, size=(lines * line // bus, bus), dtype=np.uint8)
+    image, _ = image_of(hardware, [Segment(abi.target_id(Target.STATIC, 0), 0, words)], 0)
+    model = Machine(dut, image, rng, 0.0, latency=100)
+
+    async def testbench(ctx):
+        error, cycles = await model.start(ctx, 0)
+        assert error == 0
+        assert [bytes(data) for _, _, data in model.bus] == [words.tobytes()]
+        assert len(words) < cycles <= len(words) + 3 * (100 + 20 + line // bus)
+
+    simulate(dut, testbench, background=[model.requests, model.answers, model.load_bus])
 
 
 def broken_images(rng, hardware, address):

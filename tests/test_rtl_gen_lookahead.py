@@ -4,8 +4,10 @@ from itertools import pairwise
 
 import pytest
 
+from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rtl_gen.lookahead import LookaheadCache
+from rtl_gen.lookahead_set import LookaheadSet
 from sim.pysim import idle, simulate
 from sw_model.lookahead import LookaheadCache as GoldenCache
 from tests.line_memory import LineMemory
@@ -112,7 +114,7 @@ class Bench:
 
     def check(self, lines, ways):
         """Compare contents, counters and requests with the golden cache."""
-        golden = GoldenCache(lines=lines, ways=ways)
+        golden = GoldenCache(lines=lines, ways=ways, lookahead=self.dut.gather.lookahead)
         missed = []
         for number, line in enumerate(self.sequence):
             if number == self.flush_after:
@@ -120,6 +122,7 @@ class Bench:
             payload, beats = self.segments[number]
             assert payload == number % 2**PAYLOAD_BITS
             if line is None:
+                golden.skip()
                 continue
             if not golden.probe(line).hit:
                 missed.append(line)
@@ -148,6 +151,8 @@ SHAPES = [
     (2, 2, 4, 8),
     (6, 3, 16, 2),
     (16, 4, 8, 4),
+    (16, 16, 4, 4),
+    (28, 7, 8, 8),
     (32, 2, 64, 16),
 ]
 
@@ -179,12 +184,15 @@ def test_hits_at_one_a_cycle(rng, distinct):
     assert bench.cycles <= 300 + 8 + bench.memory.latency + distinct * 2
 
 
-def test_misses_overlap(rng):
+@pytest.mark.parametrize("ways", [2, 16])
+def test_misses_overlap(rng, ways):
     """With a line a bus word, a miss a cycle is requested and the latency is paid once."""
-    config = hardware(bus=16, line=16, cache_lines=128, cache_ways=2, lookahead=64, outstanding=32)
+    config = hardware(
+        bus=16, line=16, cache_lines=128, cache_ways=ways, lookahead=64, outstanding=32
+    )
     bench = Bench(rng, list(range(200)), config, stall=0.0, latency=20)
     bench.run()
-    bench.check(128, 2)
+    bench.check(128, ways)
     assert bench.memory.most > 16
     assert bench.cycles <= 200 + 20 + 12
 
@@ -245,3 +253,37 @@ def test_a_large_cache_has_no_flip_flop_for_each_line():
     dut = LookaheadCache(hardware=config, gather=config.gather[0], payload=PAYLOAD_BITS)
     text = rtlil.convert(dut)
     assert len(text) < 1_000_000
+
+
+@pytest.mark.parametrize("ways", [1, 2, 3, 4, 5, 8, 16])
+@pytest.mark.parametrize("lookahead", [2, 4, 32])
+def test_set_matches_golden(rng, ways, lookahead):
+    """What a set decides, probe by probe, and that each of its lines keeps a way of its own."""
+    dut = LookaheadSet(ways=ways, tag_bits=6, lookahead=lookahead)
+    golden = GoldenCache(lines=ways, ways=ways, lookahead=lookahead)
+
+    async def bench(ctx):
+        lines = dut.word.kept
+        for way in range(ways):
+            ctx.set(lines[way].way, way)
+        places = {}
+        # Twice as many lines as ways: most are hit, so that marks are everywhere when one goes.
+        for line in rng.integers(2 * ways + 1, size=600).tolist():
+            if rng.random() < 0.05:
+                golden.skip(int(rng.integers(lookahead * abi.SEQUENCE_ROUNDS)))
+            ctx.set(dut.tag, line)
+            ctx.set(dut.number, golden.segments % (lookahead * abi.SEQUENCE_ROUNDS))
+            await ctx.delay(1e-9)
+            chosen = ctx.get(dut.chosen)
+            probe = golden.probe(line)
+            assert (ctx.get(dut.hit), chosen.valid) == (
+                probe.hit,
+                probe.hit or probe.evicted is not None,
+            )
+            places.pop(probe.evicted, None)
+            assert places.setdefault(line, chosen.way) == chosen.way
+            assert len(set(places.values())) == len(places)
+            ctx.set(dut.word.as_value(), ctx.get(dut.decided.as_value()))
+
+    simulate(dut, bench)
+    assert golden.hits > 100 < golden.evictions

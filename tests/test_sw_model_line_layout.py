@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from rpaccel.image import table_lines
+from rpaccel.image import table_layout, table_lines
 from sw_model.line_layout import Layout, StageTables, assign_macros
 from sw_model.lookups import Visit
 
@@ -21,7 +21,8 @@ def test_rows_lie_where_the_image_has_them(rng, line_bytes):
     column = 0
     for t, (count, size) in enumerate(zip(counts, sizes, strict=True)):
         # Each row's bytes are its number, and are looked for in the image's lines.
-        image, log2_rows, per_row = table_lines(
+        log2_rows, per_row = table_layout(size, line_bytes)
+        image = table_lines(
             np.repeat(np.arange(1, count + 1, dtype=np.int8)[:, None], size, axis=1), line_bytes
         )
         first = layout.first[layout.tables.index((1, t))]
