@@ -21,6 +21,7 @@ def entry_layout(geometry: GroupGeometry) -> data.StructLayout:
             "form": ceil_log2(len(geometry.shapes)),
             "words": ceil_log2(geometry.hardware.activation_rows + 1),
             "cycles": 16,
+            **({"dimension": 8, "bottom": 1} if geometry.dots else {}),
         }
     )
 
