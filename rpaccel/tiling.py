@@ -166,12 +166,21 @@ class Space:
         compact: bool,
     ) -> Space:
         bottom = len(model.bottom)
-        offsets, concat, pooled = _joined(shape, model, dot)
-        joined = pooled + (model.bottom[-1].weights.shape[0] if bottom else 0)
-        regions = [_Region(0, joined, -1, bottom)]
-        dense_at = _align(joined, align)
+        width = model.bottom[-1].weights.shape[0] if bottom else 0
+        if dot is None:
+            offsets = np.cumsum([0, *(t.rows.shape[1] for t in model.tables)]).tolist()
+            pooled = offsets.pop()
+            dense_at = _align(pooled + width, align)
+            concat = np.arange(pooled + width)
+        else:
+            offsets = [dot.base + place * dot.dimension for place in range(len(model.tables))]
+            # The last vector begins a chunk: its columns are those of the unit's.
+            dense_at = _align(dot.results, align)
+            pooled = _align(dense_at + dense if bottom else dot.results, shape.n_width)
+            concat = np.array([*_pairs(dot, model), *range(pooled, pooled + width)])
+        regions = [_Region(0, pooled if dot is None else dot.results, -1, bottom)]
         if bottom:
-            regions.append(_Region(dense_at, dense, -1, 0))
+            regions += [_Region(pooled, width, -1, bottom), _Region(dense_at, dense, -1, 0)]
         layers: list[PlacedLayer | PlacedProduct] = []
         last = bottom + len(model.top) - 1
         factors = 0
@@ -222,26 +231,6 @@ class Space:
             for width in (shape.k_width, shape.n_width)
         )
         return cls(tuple(layers), tuple(offsets), dense_at, -(-end // shape.word_bytes))
-
-
-def _joined(
-    shape: Shape, model: QuantisedModel, dot: DotShape | None
-) -> tuple[list[int], NDArray[np.int64], int]:
-    """Where the inputs of the top MLP lie: each table's vector, all bytes, the bottom MLP's output.
-
-    With a dot interaction, its results come first, from where its unit writes them. The bottom
-    MLP's output then begins a chunk, so that its columns are those of the unit's last vector.
-    """
-    width = model.bottom[-1].weights.shape[0] if model.bottom else 0
-    if dot is None:
-        widths = [t.rows.shape[1] for t in model.tables]
-        offsets = np.concatenate([[0], np.cumsum(widths)]).tolist()
-        pooled = offsets.pop()
-        return offsets, np.arange(pooled + width), pooled
-    offsets = [dot.base + place * dot.dimension for place in range(len(model.tables))]
-    pairs = _pairs(dot, model)
-    pooled = _align(dot.results, shape.n_width)
-    return offsets, np.array([*pairs, *range(pooled, pooled + width)], np.int64), pooled
 
 
 def _pairs(dot: DotShape, model: QuantisedModel) -> list[int]:

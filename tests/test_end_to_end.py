@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -19,10 +20,12 @@ from sw_model.quantised import QuantisedModel
 from sw_model.query import Query
 from sw_model.random_models import random_models, random_query
 from sw_model.topk import filters_of
-from tests.random_machines import random_hardware, random_workload
+from tests.random_machines import random_dots, random_hardware, random_workload
 
 MACHINES = 25
 QUICK = 6
+DOTS = 12  # machines with dot interactions
+DOTS_QUICK = 2
 WORKLOADS = 4
 QUERIES = 3
 
@@ -101,3 +104,17 @@ def test_random_machine(seed: int) -> None:
     hardware = random_hardware(rng)
     for _ in range(WORKLOADS):
         run_work(draw_work(rng, hardware))
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [pytest.param(s, marks=() if s < DOTS_QUICK else pytest.mark.slow) for s in range(DOTS)],
+)
+def test_random_machine_with_dot_interactions(seed: int) -> None:
+    """Some stages have a unit, which some of their models use."""
+    rng = np.random.default_rng([seed, 2109])
+    hardware = random_dots(rng, random_hardware(rng))
+    works = (draw_work(rng, hardware) for _ in range(100))
+    used = (work for work in works if any(m.dot is not None for m in work.models))
+    for work in islice(used, WORKLOADS):
+        run_work(work)
