@@ -235,6 +235,7 @@ def _program(
             layer_info(best.shape, place, passes)
             for place, passes in zip(best.space.layers, best.layers, strict=True)
         ),
+        dot=best.dot,
     )
     return info, best.space, program
 

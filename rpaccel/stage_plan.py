@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rpaccel.config import Config
 from rpaccel.geometry import GroupGeometry, Shape
-from rpaccel.image import LayerInfo, ShapeInfo
+from rpaccel.image import DotInfo, LayerInfo, ShapeInfo
 from rpaccel.tiling import PlacedLayer, PlacedProduct, Space, Tile, tiles
 from sw_model.group_cycles import GroupCycles
 from sw_model.quantised import QuantisedModel
@@ -26,6 +26,7 @@ class Plan(NamedTuple):
     layers: list[list[Tile]]
     info: ShapeInfo
     limit: str
+    dot: DotInfo | None
 
 
 def _cycles(
@@ -86,9 +87,15 @@ def plan(
     cycles = 0
     if max_items:
         cycles = _cycles(geometry, shape, layers, min(items, max_items))
-    if dot is not None:
-        writes = -(-dot.results // geometry.gather_bytes)
-        cycles = max(cycles, max(dot.cycles, writes) * min(items, max_items))
+    found = None
+    if dot is not None and model.dot is not None:
+        found = DotInfo(
+            vectors=len(model.tables) + bool(model.bottom),
+            pairs=len(model.dot.mantissa),
+            multipliers=dot.multipliers,
+            cycles=max(dot.cycles, -(-dot.results // geometry.gather_bytes)),
+        )
+        cycles = max(cycles, found.cycles * min(items, max_items))
     info = ShapeInfo(
         rows=shape.rows,
         cols=shape.cols,
@@ -100,7 +107,7 @@ def plan(
         cycles=cycles,
         fits=items <= max_items,
     )
-    return Plan(shape, space, layers, info, limit)
+    return Plan(shape, space, layers, info, limit, found)
 
 
 def layer_info(shape: Shape, place: PlacedLayer | PlacedProduct, passes: list[Tile]) -> LayerInfo:
