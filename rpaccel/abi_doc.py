@@ -44,8 +44,8 @@ PROSE = {
         index.
         """,
     "On-chip memories": """
-        Words of the STAGES, ENTRIES, STEPS, FIELDS, PROGRAM and PARAMS targets, and of those of PAIR structures; the others are in
-        architecture.md.
+        Words of the STAGES, ENTRIES, STEPS, FIELDS, PROGRAM and PARAMS targets, and a word's PAIR
+        structures; the others are in architecture.md.
         """,
 }
 COUNTERS = (

@@ -91,9 +91,7 @@ def _group(tile: int, rows: int, cols: int, shapes: list[list[int]] | None) -> G
     return _hardware((tile, tile), groups).geometry(0)
 
 
-def _hardware(
-    tile: tuple[int, int], groups: list[dict[str, Any]], **values: Any
-) -> HardwareConfig:
+def _hardware(tile: tuple[int, int], groups: list[dict[str, Any]], **values: Any) -> HardwareConfig:
     """A machine of two stages with what limits none of them."""
     gather = {"static_lines": 1, "cache_lines": 4}
     return HardwareConfig.model_validate(

@@ -146,9 +146,7 @@ class DotInput(wiring.Component):
             return Array(values)[form]
 
         m.d.comb += [
-            bottom.en.eq(
-                results.en & (work.vector != 0) & (work.token.stage == self.stage)
-            ),
+            bottom.en.eq(results.en & (work.vector != 0) & (work.token.stage == self.stage)),
             bottom.end.eq(work.pause),
             bottom.buffer.eq(work.token.buffer),
             bottom.row.eq(results.row),

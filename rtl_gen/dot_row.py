@@ -131,9 +131,7 @@ class DotRow(wiring.Component):
 
 def _lanes(vector, width):
     """Signed values of a vector."""
-    return [
-        vector.word_select(lane, width).as_signed() for lane in range(len(vector) // width)
-    ]
+    return [vector.word_select(lane, width).as_signed() for lane in range(len(vector) // width)]
 
 
 def _resized(value, width):

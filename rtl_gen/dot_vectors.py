@@ -189,9 +189,7 @@ class DotVectors(wiring.Component):
         inside = Signal(size)
         m.d.comb += [
             inside.eq(
-                Cat(
-                    (self.entry.dimension > byte).replicate(8) for byte in range(shape.dimension)
-                )
+                Cat((self.entry.dimension > byte).replicate(8) for byte in range(shape.dimension))
             ),
             self.o.p.eq(Cat(place & inside for place in places)),
         ]

@@ -156,7 +156,7 @@ class GoldenTransport:
             if len(raw) < abi.IMAGE_SEGMENT.bytes or kind >= len(targets):
                 return False
             table = kind == abi.Target.STAGES
-            if index >= targets[kind] or table and index not in known:
+            if index >= targets[kind] or (table and index not in known):
                 return False
             if segment["line"] * line_bytes > len(memory):
                 return False

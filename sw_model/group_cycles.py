@@ -115,9 +115,7 @@ class GroupCycles:
             inputs = np.asarray(arrived, np.int64)[last] + 2
         # A started token leaves its queue a cycle later.
         taken = max(started + 1, self.idle)
-        made = self.walk(
-            program, shape, items, taken=taken, inputs=inputs, stage=stage, turn=turn
-        )
+        made = self.walk(program, shape, items, taken=taken, inputs=inputs, stage=stage, turn=turn)
         freed = int(made[-1].rows[-1]) + latency(self._tile_rows, shape)
         return TokenCycles(tuple(made), freed, self._scores[stage][-1])
 

@@ -201,8 +201,6 @@ class TokenOrderCycles:
         ]
         there = np.maximum(token.passes[-1].rows + delay + 1, inputs)
         busy = frozenset((np.concatenate(writing) + delay - 1).tolist())
-        token.done = stage.unit.run(
-            np.repeat(there, stage.shape.parts)[: token.items], busy
-        )
+        token.done = stage.unit.run(np.repeat(there, stage.shape.parts)[: token.items], busy)
         token._since = self.group.idle
         stage.waits.append(token)

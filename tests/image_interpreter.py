@@ -283,7 +283,7 @@ class StageRun:
             if command["final"]:
                 self.epilogue(command, acc)
             if command["pause"]:
-                assert self.dot is not None and self.entry["bottom"]
+                assert self.entry["bottom"]
                 self.interact()
         assert (self.scores < 1 << 20).all(), "no score was made"
         return self.scores

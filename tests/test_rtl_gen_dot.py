@@ -5,7 +5,7 @@ import pytest
 
 from rpaccel import abi
 from rtl_gen.dot import Dot
-from sim.pysim import idle, simulate, stream_get
+from sim.pysim import idle, simulate
 from sw_model.numerics import requantise
 from tests.group_bench import hardware
 
@@ -220,8 +220,7 @@ CASES = {  # size, shapes, form, then of the unit: vectors, dimension, macs; of 
 }
 
 
-@pytest.mark.parametrize("stall", [0.0, 0.4])
-@pytest.mark.parametrize("bottom", [False, True])
+@pytest.mark.parametrize(("bottom", "stall"), [(True, 0.0), (True, 0.4), (False, 0.4)])
 @pytest.mark.parametrize("case", CASES)
 def test_matches_golden(rng, case, bottom, stall):
     size, shapes, form, (vectors, dimension, macs), (used, elements) = CASES[case]
@@ -244,9 +243,7 @@ def test_matches_golden(rng, case, bottom, stall):
 )
 def test_throughput(rng, vectors, dimension, macs, cycles):
     """An item takes its cycles, or its writes; nothing between items, or tokens that are there."""
-    config = machine(
-        (1, 1), None, vectors=vectors, dimension=dimension, macs=macs, gather_bytes=12
-    )
+    config = machine((1, 1), None, vectors=vectors, dimension=dimension, macs=macs, gather_bytes=12)
     unit = config.dot_shape(0)
     assert unit.cycles == cycles
     assert unit.multipliers <= macs

@@ -1,6 +1,5 @@
 """Groups with dot interactions against the golden model."""
 
-import numpy as np
 import pytest
 
 from tests.group_bench import Bench, hardware, random_model
