@@ -99,7 +99,9 @@ class Play:
         width = self.geometry.gather_bytes
         chunks = {}
         for number, vector in enumerate(vectors):
-            for k, value in enumerate(vector.tolist()):
+            # Bytes beyond the model's dimension may be left from another model.
+            junk = rng.integers(-128, 128, self.unit.dimension - self.dimension)
+            for k, value in enumerate([*vector.tolist(), *junk.tolist()]):
                 chunk, byte = divmod(number * self.unit.dimension + k, width)
                 chunks.setdefault(chunk, {})[byte] = value & 255
         for chunk, values in chunks.items():
@@ -143,10 +145,11 @@ class Play:
             sum((v & 255) << 8 * k for k, v in enumerate(vector.tolist())) for vector in vectors
         ]
         data += [0] * (self.geometry.max_parts - len(data))
-        for end, low, high in (0, 0, cut), (1, cut, self.dimension):
+        for end, low, high in (0, 0, cut), (1, cut, size):
             mask = sum(1 << k for k in range(low, high))
-            junk = sum(0x5A << 8 * k for k in range(size) if not mask >> k & 1)
-            keep = sum(255 << 8 * k for k in range(low, high))
+            used = range(low, min(high, self.dimension))
+            junk = sum(0x5A << 8 * k for k in range(size) if k not in used)
+            keep = sum(255 << 8 * k for k in used)
             given = [d & keep | junk for d in data]
             row_ = {"en": 1, "end": end, "buffer": buffer, "row": row, "mask": mask, "data": given}
             ctx.set(self.dut.bottom, row_)
