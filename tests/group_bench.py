@@ -242,9 +242,8 @@ class Bench:
             abi.Target.PARAMS: self.params,
         }
 
-    async def _load(self, ctx):
-        bus = self.dut.load
-        beat = self.hardware.memory.bus_bytes
+    def contents(self):
+        """Contents of all memories by their targets."""
         contents = {
             abi.target_id(target, group): content
             for group, (target, content) in product(self.groups, self.words().items())
@@ -253,7 +252,12 @@ class Bench:
             unit = self.hardware.dot_shape(stage) if model.dot else None
             if unit is not None:
                 contents[abi.pairs_target(stage)] = [w.tobytes() for w in pair_words(unit, model)]
-        for target, content in contents.items():
+        return contents
+
+    async def _load(self, ctx):
+        bus = self.dut.load
+        beat = self.hardware.memory.bus_bytes
+        for target, content in self.contents().items():
             at = {"valid": 1, "target": target}
             ctx.set(bus, {**at, "first": 1, "address": 0, "data": 0})
             await ctx.tick()
