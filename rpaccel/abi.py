@@ -23,11 +23,13 @@ __all__ = [
     "COMPLETION",
     "COUNTER_BASE",
     "DESCRIPTOR",
+    "DOT_OFFSET",
     "ENTRY",
     "FIELD",
     "IMAGE_HEADER",
     "IMAGE_SEGMENT",
     "LANE",
+    "PAIR",
     "PARAM",
     "PASS",
     "REGISTERS",
@@ -52,6 +54,7 @@ __all__ = [
     "ctr_index",
     "image_block_bytes",
     "lane_words",
+    "pairs_target",
     "target_id",
 ]
 
@@ -69,6 +72,9 @@ ITEM_BITS = 15
 """Width of a number of items, 0..16,384."""
 POSITION_BITS = 16
 """Width of an item's position in its query."""
+DOT_OFFSET = 1 << 15
+"""Bytes from the next multiple of ``gather_bytes`` on that a gather unit writes to are the memory
+of the stage's dot interaction unit, not the activation memory."""
 STAGE_BITS = 2
 GROUP_BITS = 5
 LOGIT_FRACTION_BITS = 11
@@ -358,7 +364,8 @@ class Target(IntEnum):
     """Kinds of on-chip memory an image segment fills; see :func:`target_id`."""
 
     STAGES = 0
-    """Stage table (index 0): one STAGE word a stage."""
+    """Stage table (index 0): one STAGE word a stage. Index 1 + s: requantisation of the dot
+    interaction of stage s, a word of ``ring * turns`` PAIR structures for each step of an item."""
     FIELDS = 1
     """FIELD words of a stage; those of lane l begin at ``l * lane_words(max_fields)``."""
     STATIC = 2
@@ -379,6 +386,11 @@ class Target(IntEnum):
 def target_id(kind: Target, index: int) -> int:
     """Identity of an on-chip memory: kind and stage or group index (0..31)."""
     return kind << GROUP_BITS | index
+
+
+def pairs_target(stage: int) -> int:
+    """Identity of the memory that holds the PAIR structures of a stage."""
+    return target_id(Target.STAGES, 1 + stage)
 
 
 def lane_words(words: int) -> int:
@@ -437,6 +449,8 @@ ENTRY = Layout(
     Field("form", 4, "which of the group's shapes the program is for"),
     Field("words", 16, "words of the activation memory that an item takes"),
     Field("cycles", 16, "predicted cycles of a sub-batch, for the choice between groups"),
+    Field("dimension", 8, "elements of each vector of the dot interaction, 0: there is none"),
+    Field("bottom", 1, "its last vector comes from the passes before it"),
 )
 """A stage in a group that serves it."""
 
@@ -516,6 +530,8 @@ PASS = Layout(
     Field("wait_input", 1, "reads bytes written by the gather unit: follow its items"),
     Field("wait_write", 1, "reads bytes written by the previous writing pass: follow it"),
     Field("last", 1, "last pass of the program"),
+    Field("vector", 8, "chunk of the dot interaction's last vector that is made, from 1; 0: none"),
+    Field("pause", 1, "last pass before the dot interaction"),
 )
 """A tile command: stream the items of a token through one tile of weights."""
 
@@ -527,6 +543,14 @@ PARAM = Layout(
     Field("shift", 6, "right shift after the multiplication, 0..47"),
 )
 """Epilogue parameters of one output channel."""
+
+PAIR = Layout(
+    "pair",
+    24,
+    Field("mantissa", 16, "multiplier"),
+    Field("shift", 6, "right shift after the multiplication, 0..47"),
+)
+"""Requantisation of one product of the dot interaction."""
 
 # --- capabilities and counters ----------------------------------------------------------------
 

@@ -19,7 +19,7 @@ LAYOUTS = (
     ("Memory image", (abi.IMAGE_HEADER, abi.IMAGE_SEGMENT)),
     (
         "On-chip memories",
-        (abi.STAGE, abi.ENTRY, abi.STEP, abi.LANE, abi.FIELD, abi.PASS, abi.PARAM),
+        (abi.STAGE, abi.ENTRY, abi.STEP, abi.LANE, abi.FIELD, abi.PASS, abi.PARAM, abi.PAIR),
     ),
 )
 ENUMERATIONS: dict[str, tuple[type[IntEnum], ...]] = {
@@ -44,8 +44,8 @@ PROSE = {
         index.
         """,
     "On-chip memories": """
-        Words of the STAGES, ENTRIES, STEPS, FIELDS, PROGRAM and PARAMS targets; the others are in
-        architecture.md.
+        Words of the STAGES, ENTRIES, STEPS, FIELDS, PROGRAM and PARAMS targets, and a word's PAIR
+        structures; the others are in architecture.md.
         """,
 }
 COUNTERS = (

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from rpaccel.bench_dot import UNITS, dot_flow
 from rpaccel.bench_groups import flow
 from rpaccel.config import HardwareConfig
-from rpaccel.geometry import GroupGeometry, Shape
+from rpaccel.geometry import DotShape, GroupGeometry, Shape
 from rpaccel.tiling import Space, tiles
 from sw_model.dispatch_cycles import DispatchCycles
 from sw_model.group_cycles import GroupCycles
-from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedTable
+from sw_model.quantised import QuantisedDot, QuantisedLayer, QuantisedModel, QuantisedTable
 
 __all__ = ["SETTINGS", "bench", "draw", "shared", "table"]
 
@@ -65,15 +66,18 @@ def _layers(inputs: int, widths: Sequence[int], *, logits: bool) -> list[Quantis
     return layers
 
 
-def _model(name: str) -> QuantisedModel:
-    """One of the paper's models with concat interaction; cycles do not depend on its weights."""
+def _model(name: str, *, dot: bool = False) -> QuantisedModel:
+    """One of the paper's models; cycles do not depend on its weights."""
     dimension, bottom, top = MODELS[name]
     row = np.zeros((1, dimension), np.int8)
+    pairs = np.zeros(TABLES * (TABLES + 1) // 2, np.int32)
+    joined = len(pairs) if dot else TABLES * dimension
     return QuantisedModel(
         name,
         [QuantisedTable(f"t{number}", row) for number in range(TABLES)],
         _layers(DENSE, bottom, logits=False),
-        _layers(TABLES * dimension + bottom[-1], top, logits=True),
+        _layers(joined + bottom[-1], top, logits=True),
+        dot=QuantisedDot(pairs, pairs) if dot else None,
     )
 
 
@@ -87,7 +91,7 @@ def _group(tile: int, rows: int, cols: int, shapes: list[list[int]] | None) -> G
     return _hardware((tile, tile), groups).geometry(0)
 
 
-def _hardware(tile: tuple[int, int], groups: list[dict[str, Any]]) -> HardwareConfig:
+def _hardware(tile: tuple[int, int], groups: list[dict[str, Any]], **values: Any) -> HardwareConfig:
     """A machine of two stages with what limits none of them."""
     gather = {"static_lines": 1, "cache_lines": 4}
     return HardwareConfig.model_validate(
@@ -99,12 +103,15 @@ def _hardware(tile: tuple[int, int], groups: list[dict[str, Any]]) -> HardwareCo
             "topk_depth": [SURVIVORS, 64],
             "accumulator_depth": PASS_ITEMS,
             "activation_rows": WORDS,
+            **values,
         }
     )
 
 
-def _program(shape: Shape, model: QuantisedModel) -> list[Mapping[str, int]]:
-    space = Space.plan(shape, model, DENSE, WORDS // PASS_ITEMS)
+def _program(
+    shape: Shape, model: QuantisedModel, dot: DotShape | None = None
+) -> list[Mapping[str, int]]:
+    space = Space.plan(shape, model, DENSE, WORDS // PASS_ITEMS, dot=dot)
     return [tile.command for place in space.layers for tile in tiles(shape, place)]
 
 
@@ -158,6 +165,40 @@ def _funnel(
     return {"setting": name, "cycles": cycles, "utilisation": useful / (MACS * cycles)}
 
 
+def _dot_funnel(name: str, concat: float) -> dict[str, Any]:
+    """The same with dot interaction, 64 tiles of 16x16 of which the back end fuses fours.
+
+    ``concat`` is what the funnel takes with concat interaction.
+    """
+    group = {"rows": 8, "cols": 8, "shapes": [[1, 1], [2, 2]], "stages": [0, 1]}
+    # In the 14,172 cycles of a query the unit of the front end takes 4,096 x 3, the gather unit's
+    # writes to the same memory included only if two of the unit's are enough.
+    machine = _hardware((16, 16), [group], gather_bytes=256, dot=list(UNITS))
+    models = [_model(model, dot=True) for model in ("RM-small", "RM-large")]
+    geometry = machine.geometry(0)
+    programs = {
+        stage: (_program(shape, model, geometry.dots[stage]), shape)
+        for stage, (model, shape) in enumerate(zip(models, geometry.shapes, strict=True))
+    }
+    items = (ITEMS, SURVIVORS)
+    bound = sum(
+        len(program) * shape.item_rows(count)
+        for (program, shape), count in zip(programs.values(), items, strict=True)
+    )
+    ends = dot_flow(geometry, programs, items, queries=12)
+    cycles = (ends[7] - ends[1]) / 6
+    useful = sum(_macs(model) * count for model, count in zip(models, items, strict=True))
+    return {
+        "setting": name,
+        "multipliers": [shape.multipliers for shape in geometry.dots.values()],
+        "tile_bound": bound,
+        "cycles": cycles,
+        "utilisation": useful / (MACS * cycles),
+        "concat_cycles": concat,
+        "over_concat": cycles / concat,
+    }
+
+
 def shared(name: str, model: type[DispatchCycles] = DispatchCycles) -> dict[str, Any]:
     """RM-small on 4,096 items, then RM-large on 512, each sub-batch on one of many groups.
 
@@ -200,7 +241,8 @@ def bench(settings: Sequence[str] = tuple(SETTINGS)) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``fixed``: one array of each size; ``funnel``: two stages in steady state; ``alone``: 512
+        ``fixed``: one array of each size; ``funnel``: two stages in steady state, ``dot``
+        with dot interaction; ``alone``: 512
         items of RM-large on the whole array, nothing else. Cycles; utilisation is useful
         multiply-accumulates by those that the array could have done. ``groups``: two stages in
         steady state, in the best of several numbers of sub-batches, each of which one group does.
@@ -210,13 +252,16 @@ def bench(settings: Sequence[str] = tuple(SETTINGS)) -> dict[str, Any]:
     front, back = _group(32, 1, 5, [[1, 1]]), _group(32, 1, 11, [[1, 1]])
     large, shape = _model("RM-large"), fused.shapes[1]
     alone = GroupCycles(fused).run(_program(shape, large), shape, SURVIVORS)
+    name = "64 of 16x16, in fours for the back end"
+    funnel = _funnel(name, [(fused, {0: 0, 1: 1})])
     return {
         "fixed": [_fixed(tile, name) for tile in (8, 16, 32, 64, 128) for name in MODELS],
         "funnel": [
-            _funnel("64 of 16x16, in fours for the back end", [(fused, {0: 0, 1: 1})]),
+            funnel,
             _funnel("16 of 32x32, shared by the stages", [(coarse, {0: 0, 1: 0})]),
             _funnel("16 of 32x32, 5 for the front end", [(front, {0: 0}), (back, {1: 0})]),
         ],
+        "dot": _dot_funnel(name, funnel["cycles"]),
         "groups": [shared(name) for name in settings],
         "alone": {
             "cycles": alone.end,
@@ -227,6 +272,7 @@ def bench(settings: Sequence[str] = tuple(SETTINGS)) -> dict[str, Any]:
 
 def table(report: Mapping[str, Any]) -> str:
     """Lay the figures out as Markdown tables."""
+    dot = report["dot"]
     lines = [
         f"One array, {ITEMS} items, concat interaction:",
         "",
@@ -251,7 +297,16 @@ def table(report: Mapping[str, Any]) -> str:
             for row in report["funnel"]
         ),
         "",
-        "The same with each sub-batch on one group, four queries in flight:",
+        "The same with dot interaction:",
+        "",
+        "| setting | multipliers of the units | tile bound | cycles a query | utilisation "
+        "| with concat | over it |",
+        "|---|---|---|---|---|---|---|",
+        f"| {dot['setting']} | {' + '.join(map(str, dot['multipliers']))} "
+        f"| {dot['tile_bound']:,} | {dot['cycles']:,.0f} | {dot['utilisation']:.1%} "
+        f"| {dot['concat_cycles']:,.0f} | {dot['over_concat']:.3f} |",
+        "",
+        "With concat, each sub-batch on one group, four queries in flight:",
         "",
         "| setting | sub-batches | cycles a query | utilisation | cycles of a query alone |",
         "|---|---|---|---|---|",

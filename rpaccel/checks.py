@@ -43,8 +43,7 @@ def check_model(config: Config, stage: int, model: QuantisedModel) -> None:
             raise ConfigError(
                 f"{model.name}.{table.name}: shift {quantised.shift} is outside 0..15"
             )
-    if expected.interaction == "dot":
-        raise ConfigError(f"model {model.name!r}: the machine has no dot interaction yet")
+    _check_dot(config, stage, model)
     product = model.product
     found = list(product.tables) if product is not None else []
     same(f"{model.name}.product: tables", found, expected.product)
@@ -66,6 +65,36 @@ def check_model(config: Config, stage: int, model: QuantisedModel) -> None:
             for name in ("bias", "mantissa", "shift"):
                 same(f"{where}: {name}", getattr(layer, name).shape, shape[:1])
             same(f"{where}: logit", layer.logit, part == "top" and i == len(layers) - 1)
+
+
+def _check_dot(config: Config, stage: int, model: QuantisedModel) -> None:
+    """Check a model's dot interaction, and that the stage has a unit which is large enough."""
+    expected = config.model(stage)
+    what = "dot" if model.dot is not None else "concat"
+    same(f"{model.name}: interaction", what, expected.interaction)
+    if model.dot is None:
+        return
+    pairs = expected.pairs(config.features)
+    for name, high in ("mantissa", 65535), ("shift", 47):
+        values = getattr(model.dot, name)
+        same(f"{model.name}.dot: {name}", values.shape, (pairs,))
+        if (values < 0).any() or (values > high).any():
+            raise ConfigError(f"{model.name}.dot: {name} is outside 0..{high}")
+    unit = config.hardware.dot_unit(stage)
+    if unit is None:
+        raise ConfigError(
+            f'model {model.name!r} has interaction = "dot", but stage {stage} has no unit for it: '
+            f"hardware.dot has units for the stages {[u.stage for u in config.hardware.dot]}"
+        )
+    dimension = model.tables[0].rows.shape[1]
+    vectors = len(model.tables) + bool(model.bottom)
+    for name, needed in ("vectors", vectors), ("dimension", dimension):
+        available = getattr(unit, name)
+        if needed > available:
+            raise ConfigError(
+                f"model {model.name!r} has {name} = {needed} in its dot interaction, but the unit "
+                f"of stage {stage} (hardware.dot) takes at most {available}"
+            )
 
 
 def check_gather(config: Config, stage: int, model: QuantisedModel) -> None:

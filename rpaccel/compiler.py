@@ -29,7 +29,7 @@ from rpaccel.image import (
 )
 from rpaccel.placement import share_evenly, share_hottest
 from rpaccel.stage_plan import layer_info, plan
-from rpaccel.tiling import Space, Tile
+from rpaccel.tiling import Space, Tile, pair_words
 from sw_model.generated_rows import GeneratedRows
 from sw_model.planner import largest_sub_batches
 from sw_model.quantised import QuantisedModel
@@ -191,12 +191,14 @@ def _stage(
     entries: dict[int, dict[str, int]] = {}
     programs = []
     for each in serving:
-        info, space, program = _program(config, groups[each], model, items, slices)
+        info, space, program = _program(config, groups[each], number, model, items, slices)
         entries[each] = {
             "program": program,
             "form": info.shape,
             "words": info.words_per_item,
             "cycles": min(info.cycles, (1 << 16) - 1),
+            "dimension": model.tables[0].rows.shape[1] if model.dot is not None else 0,
+            "bottom": model.dot is not None and bool(model.bottom),
         }
         programs.append(info)
     tables = [_Table(t.rows, hardware.memory.line_bytes) for t in model.tables]
@@ -226,12 +228,18 @@ def _stage(
 
 
 def _program(
-    config: Config, group: _Group, model: QuantisedModel, items: int, slices: Iterable[int]
+    config: Config,
+    group: _Group,
+    number: int,
+    model: QuantisedModel,
+    items: int,
+    slices: Iterable[int],
 ) -> tuple[ProgramInfo, Space, int]:
     """Place a stage's program in a group, in the best of its shapes; its first pass."""
     hardware, geometry = config.hardware, group.geometry
     plans = [
-        plan(config, geometry, shape, model, items, slices=slices) for shape in geometry.shapes
+        plan(config, geometry, shape, number, model, items, slices=slices)
+        for shape in geometry.shapes
     ]
     best = min(plans, key=lambda p: (not p.info.fits, p.info.cycles, p.info.passes))
     if not best.info.max_items:
@@ -246,15 +254,14 @@ def _program(
         shape=best.shape.index,
         options=tuple(each.info for each in plans),
         max_items=best.info.max_items,
-        limit="accumulator_depth"
-        if hardware.activation_rows // best.space.words >= hardware.accumulator_depth
-        else "activation_rows",
+        limit=best.limit,
         words_per_item=best.space.words,
         cycles=best.info.cycles,
         layers=tuple(
             layer_info(best.shape, place, passes)
             for place, passes in zip(best.space.layers, best.layers, strict=True)
         ),
+        dot=best.dot,
     )
     return info, best.space, program
 
@@ -404,6 +411,10 @@ def _segments(
             if hot:
                 words = np.concatenate(hot).reshape(-1, hardware.memory.bus_bytes)
                 add(abi.Target.STATIC, number, words, lane * apart)
+        unit = hardware.dot_shape(number)
+        if stage.model.dot is not None and unit is not None:
+            pairs = pair_words(unit, stage.model)
+            segments.append(Segment(abi.pairs_target(number), 0, pairs))
     add(abi.Target.STAGES, 0, _words(abi.STAGE, entries))
     for number, group in enumerate(groups):
         served = hardware.groups[number].stages

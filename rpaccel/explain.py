@@ -109,6 +109,13 @@ def _program(stage: StageInfo, program: ProgramInfo, groups: list[int]) -> str:
         + (f"(loading a tile takes {stage.tile_rows})" if fewer else "items in each part")
         + f" and {program.cycles - passes * max(item_rows, stage.tile_rows)} in which passes wait"
     )
+    if program.dot is not None:
+        dot = program.dot
+        limits += (
+            f"\n  dot interaction: {dot.pairs} products of {dot.vectors} vectors on "
+            f"{dot.multipliers} multipliers beside the array, {dot.cycles} cycles an item, "
+            f"{dot.cycles * min(stage.items, program.max_items)} a sub-batch"
+        )
     if stage.items > program.max_items:
         limits += f"\n  the funnel's sub-batches of {stage.items} items are too large"
     return "\n".join([head, layers, limits])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rpaccel.hardware import HardwareConfig
 
-__all__ = ["GroupGeometry", "Shape"]
+__all__ = ["DotShape", "GroupGeometry", "Shape"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,84 @@ class Shape:
     def item_rows(self, items: int) -> int:
         """Rows that a token of so many items takes in each part: cycles of a pass."""
         return -(-items // self.parts)
+
+
+@dataclass(frozen=True)
+class DotShape:
+    """A dot interaction unit: what it multiplies when, and where its results lie.
+
+    The vectors stand in a ring of odd size; rotation s multiplies each one by that ``s`` places
+    on, so that rotations 1..``rotations`` meet each pair once. A cycle does ``turns`` rotations of
+    ``width`` bytes of each vector.
+
+    Attributes
+    ----------
+    vectors : int
+        Most vectors, the bottom MLP's output included, which is the last one.
+    dimension : int, bytes
+        Most elements of one.
+    macs : int
+        Multipliers that it may have, at least one a vector of the ring.
+    base : int, bytes
+        Where its memory begins in what a gather unit can address.
+    """
+
+    vectors: int
+    dimension: int
+    macs: int
+    base: int
+
+    @property
+    def ring(self) -> int:
+        """Places of the ring; one more than vectors if these are an even number."""
+        return self.vectors | 1
+
+    @property
+    def rotations(self) -> int:
+        """Rotations after which all pairs have met."""
+        return self.ring // 2
+
+    @property
+    def slices(self) -> int:
+        """Cycles for one rotation, as few as the multipliers allow."""
+        return -(-self.dimension // min(self.dimension, self.macs // self.ring))
+
+    @property
+    def width(self) -> int:
+        """Bytes of each vector that are multiplied in a cycle."""
+        return -(-self.dimension // self.slices)
+
+    @property
+    def steps(self) -> int:
+        """Times that ``turns`` rotations are done, as few as the multipliers allow."""
+        most = max(1, self.macs // (self.ring * self.dimension))
+        return -(-self.rotations // min(most, self.rotations))
+
+    @property
+    def turns(self) -> int:
+        """Rotations at the same time."""
+        return -(-self.rotations // self.steps)
+
+    @property
+    def cycles(self) -> int:
+        """Cycles an item."""
+        return self.steps * self.slices
+
+    @property
+    def multipliers(self) -> int:
+        """Multipliers that it has: no more than it can use."""
+        return self.ring * self.turns * self.width
+
+    @property
+    def results(self) -> int:
+        """Bytes of an item's results, one a pair of the ring."""
+        return self.ring * self.rotations
+
+    def result(self, i: int, j: int) -> int:
+        """Byte of the result of two different vectors."""
+        apart = (j - i) % self.ring
+        first = i if apart <= self.rotations else j
+        return (min(apart, self.ring - apart) - 1) * self.ring + first
 
 
 @dataclass(frozen=True)
@@ -122,6 +200,13 @@ class GroupGeometry:
     def weight_tiles(self) -> int:
         """Sub-arrays' rows of weights in a word of the weight memory."""
         return max(rows * cols for rows, cols in self._fusions)
+
+    @cached_property
+    def dots(self) -> dict[int, DotShape]:
+        """Dot interaction units, by the number of their stage among those of the group."""
+        served = self.hardware.groups[self.group].stages
+        found = {number: self.hardware.dot_shape(stage) for number, stage in enumerate(served)}
+        return {number: shape for number, shape in found.items() if shape is not None}
 
     @property
     def max_cols(self) -> int:

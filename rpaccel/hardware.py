@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from rpaccel.abi import GROUP_BITS
-from rpaccel.geometry import GroupGeometry
+from rpaccel.abi import DOT_OFFSET, GROUP_BITS
+from rpaccel.geometry import DotShape, GroupGeometry
 from rpaccel.section import (
     MAX_DIMENSION,
     MAX_ITEMS,
@@ -21,7 +21,7 @@ from rpaccel.section import (
     power_of_two,
 )
 
-__all__ = ["GatherConfig", "GroupConfig", "HardwareConfig", "MemoryConfig"]
+__all__ = ["DotConfig", "GatherConfig", "GroupConfig", "HardwareConfig", "MemoryConfig"]
 
 
 MAX_ROW_BYTES = 2048
@@ -94,6 +94,30 @@ class GatherConfig(Section):
         return self
 
 
+class DotConfig(Section):
+    """The dot interaction unit of a stage, in each group that serves the stage.
+
+    ``vectors`` and ``dimension`` are the most of a model, the bottom MLP's output being the last
+    vector; ``items`` the most of a sub-batch. ``macs`` is how many multipliers it may have, at
+    least one a vector, for which an even number of vectors counts as one more.
+    """
+
+    stage: Natural
+    vectors: Annotated[int, Field(ge=2, le=65)]
+    dimension: Annotated[int, Field(ge=1, le=128)]
+    items: Annotated[int, Field(ge=1, le=MAX_ITEMS)] = 256
+    macs: Positive
+
+    @model_validator(mode="after")
+    def _least(self) -> DotConfig:
+        if self.macs < self.vectors | 1:
+            raise ValueError(
+                f"macs must be at least {self.vectors | 1} for vectors = {self.vectors}, "
+                f"not {self.macs}"
+            )
+        return self
+
+
 class MemoryConfig(Section):
     """The device's memory: AXI4 channels, lines interleaved over them."""
 
@@ -134,6 +158,7 @@ class HardwareConfig(Section):
     them. ``bins`` is how many a filter with bins has. ``read_bytes`` is how much a gather unit
     reads of an item's features in a cycle, by default ``host_bus_bytes``; ``gather_bytes`` the
     least that it writes in a cycle to the activation memory of a group.
+    ``dot`` are the dot interaction units, at most one a stage.
     """
 
     tile_rows: Annotated[int, Field(ge=2, le=128)] = 8
@@ -148,6 +173,7 @@ class HardwareConfig(Section):
     filter: list[Literal["exact", "bins", "none"]] = []
     bins: Annotated[int, Field(ge=2, le=256)] = 16
     gather: Annotated[list[GatherConfig], Field(min_length=1, max_length=MAX_STAGES)]
+    dot: list[DotConfig] = []
     memory: MemoryConfig = MemoryConfig()
     host_bus_bytes: Literal[8, 16, 32, 64] = 16
     host_outstanding: Annotated[int, Field(ge=1, le=1024)] = 8
@@ -191,6 +217,11 @@ class HardwareConfig(Section):
         power_of_two("bins", self.bins)
         if self.feature_bytes % 64:
             raise ValueError(f"feature_bytes must be a multiple of 64, not {self.feature_bytes}")
+        dots = [unit.stage for unit in self.dot]
+        if len(set(dots)) != len(dots) or not set(dots) <= served:
+            raise ValueError(
+                f"dot must name stages 0..{self.stages - 1}, each at most once, not {dots}"
+            )
         for number in range(len(self.groups)):
             row = self.geometry(number).row_bytes
             if row > MAX_ROW_BYTES:
@@ -258,6 +289,19 @@ class HardwareConfig(Section):
     def geometry(self, group: int) -> GroupGeometry:
         """The shapes of a group."""
         return GroupGeometry(self, group)
+
+    def dot_unit(self, stage: int) -> DotConfig | None:
+        """The dot interaction unit of a stage, if it has one."""
+        return next((unit for unit in self.dot if unit.stage == stage), None)
+
+    def dot_shape(self, stage: int) -> DotShape | None:
+        """How that unit works."""
+        unit = self.dot_unit(stage)
+        if unit is None:
+            return None
+        chunk = self.geometry(self.groups_of(stage)[0]).gather_bytes
+        base = -(-DOT_OFFSET // chunk) * chunk
+        return DotShape(unit.vectors, unit.dimension, unit.macs, base)
 
     @property
     def macs(self) -> int:

@@ -17,6 +17,7 @@ from rpaccel.config import HardwareConfig
 from rpaccel.errors import ConfigError, DataError
 
 __all__ = [
+    "DotInfo",
     "GeneratedTable",
     "Image",
     "LayerInfo",
@@ -102,6 +103,16 @@ class ShapeInfo:
 
 
 @dataclass(frozen=True)
+class DotInfo:
+    """A dot interaction on its unit: ``cycles`` an item, of which the array sees nothing."""
+
+    vectors: int
+    pairs: int
+    multipliers: int
+    cycles: int
+
+
+@dataclass(frozen=True)
 class ProgramInfo:
     """A stage's program in a group.
 
@@ -117,6 +128,7 @@ class ProgramInfo:
     words_per_item: int
     cycles: int
     layers: tuple[LayerInfo, ...]
+    dot: DotInfo | None = None
 
 
 @dataclass(frozen=True)
@@ -237,7 +249,10 @@ def _stage(values: dict[str, Any]) -> StageInfo:
 def _program(values: dict[str, Any]) -> ProgramInfo:
     options = tuple(ShapeInfo(**v) for v in values.pop("options"))
     layers = tuple(LayerInfo(**v) for v in values.pop("layers"))
-    return ProgramInfo(**values, options=options, layers=layers)
+    dot = values.pop("dot")
+    return ProgramInfo(
+        **values, options=options, layers=layers, dot=DotInfo(**dot) if dot is not None else None
+    )
 
 
 def _identity(data: bytes, generated: Sequence[GeneratedTable]) -> int:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rpaccel.config import Config
 from rpaccel.geometry import GroupGeometry, Shape
-from rpaccel.image import LayerInfo, ShapeInfo
+from rpaccel.image import DotInfo, LayerInfo, ShapeInfo
 from rpaccel.tiling import PlacedLayer, PlacedProduct, Space, Tile, tiles
 from sw_model.group_cycles import GroupCycles
 from sw_model.quantised import QuantisedModel
@@ -16,12 +16,17 @@ __all__ = ["Plan", "layer_info", "plan"]
 
 
 class Plan(NamedTuple):
-    """A stage in one of its group's shapes: the passes of each layer, and what they take."""
+    """A stage in one of its group's shapes: the passes of each layer, and what they take.
+
+    ``limit`` is what bounds the items of a sub-batch.
+    """
 
     shape: Shape
     space: Space
     layers: list[list[Tile]]
     info: ShapeInfo
+    limit: str
+    dot: DotInfo | None
 
 
 def _cycles(
@@ -38,6 +43,7 @@ def plan(
     config: Config,
     geometry: GroupGeometry,
     shape: Shape,
+    stage: int,
     model: QuantisedModel,
     items: int,
     *,
@@ -52,6 +58,7 @@ def plan(
         Of the stage's group.
     shape : Shape
         One of its shapes.
+    stage : int
     model : QuantisedModel
     items : int
         Of a sub-batch for which cycles are predicted.
@@ -65,10 +72,30 @@ def plan(
     """
     hardware = config.hardware
     depth, rows = hardware.accumulator_depth, hardware.activation_rows
-    space = Space.plan(shape, model, config.features.dense, rows // depth, slices=slices)
+    unit = hardware.dot_unit(stage) if model.dot is not None else None
+    dot = hardware.dot_shape(stage) if unit is not None else None
+    space = Space.plan(shape, model, config.features.dense, rows // depth, slices=slices, dot=dot)
     layers = [list(tiles(shape, place)) for place in space.layers]
     passes = sum(map(len, layers))
-    max_items = shape.parts * min(depth, rows // space.words)
+    limits = {
+        "accumulator_depth": shape.parts * depth,
+        "activation_rows": shape.parts * (rows // space.words),
+        **({"the items of its dot interaction unit": unit.items} if unit is not None else {}),
+    }
+    limit = min(limits, key=lambda name: limits[name])
+    max_items = limits[limit]
+    cycles = 0
+    if max_items:
+        cycles = _cycles(geometry, shape, layers, min(items, max_items))
+    found = None
+    if dot is not None and model.dot is not None:
+        found = DotInfo(
+            vectors=len(model.tables) + bool(model.bottom),
+            pairs=len(model.dot.mantissa),
+            multipliers=dot.multipliers,
+            cycles=max(dot.cycles, -(-dot.results // geometry.gather_bytes)),
+        )
+        cycles = max(cycles, found.cycles * min(items, max_items))
     info = ShapeInfo(
         rows=shape.rows,
         cols=shape.cols,
@@ -77,10 +104,10 @@ def plan(
         n_width=shape.n_width,
         passes=passes,
         max_items=max_items,
-        cycles=_cycles(geometry, shape, layers, min(items, max_items)) if max_items else 0,
+        cycles=cycles,
         fits=items <= max_items,
     )
-    return Plan(shape, space, layers, info)
+    return Plan(shape, space, layers, info, limit, found)
 
 
 def layer_info(shape: Shape, place: PlacedLayer | PlacedProduct, passes: list[Tile]) -> LayerInfo:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from rpaccel import abi
 from rpaccel.errors import ConfigError
-from rpaccel.geometry import Shape
+from rpaccel.geometry import DotShape, Shape
 from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedProduct
 
-__all__ = ["PlacedLayer", "PlacedProduct", "Space", "Tile", "tiles"]
+__all__ = ["PlacedLayer", "PlacedProduct", "Space", "Tile", "pair_words", "tiles"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class PlacedLayer:
 
     ``at`` (int64, shape (K,)) are those of the inputs, ``gathered`` (bool, shape (K,)) tells which
     are written by the gather unit; ``target`` is None for the layer that makes the score.
+    ``pauses``: a dot interaction follows, which takes the outputs as its last vector. ``resumes``:
+    it was before, so that all inputs are there.
     """
 
     name: str
@@ -36,6 +38,8 @@ class PlacedLayer:
     at: NDArray[np.int64]
     target: int | None
     gathered: NDArray[np.bool_]
+    pauses: bool = False
+    resumes: bool = False
 
     @property
     def inputs(self) -> int:
@@ -97,7 +101,8 @@ class Space:
     layers : tuple of PlacedLayer or PlacedProduct
         The product, where there is one, bottom MLP, then top MLP.
     tables : tuple of int
-        Byte offset of each table's pooled vector.
+        Byte offset of each table's pooled vector, in the memory of the dot interaction unit from
+        its base on.
     dense : int
         Byte offset of the dense inputs.
     words : int
@@ -118,6 +123,7 @@ class Space:
         words: int,
         *,
         slices: Iterable[int] = (),
+        dot: DotShape | None = None,
     ) -> Space:
         """Place a model's activations.
 
@@ -133,11 +139,13 @@ class Space:
             if need be use the bytes of activations that are not read any more.
         slices : iterable of int, bytes
             Slices of other shapes, to which dense inputs are aligned too.
+        dot : DotShape, optional
+            The unit of a model with a dot interaction.
         """
         align = lcm(shape.k_width, *slices)
         best = None
         for reuse, compact in ((False, False), (False, True), (True, False), (True, True)):
-            space = cls._place(shape, model, dense, align, reuse=reuse, compact=compact)
+            space = cls._place(shape, model, dense, align, dot, reuse=reuse, compact=compact)
             if best is None or space.words < best.words:
                 best = space
             if best.words <= words:
@@ -152,23 +160,30 @@ class Space:
         model: QuantisedModel,
         dense: int,
         align: int,
+        dot: DotShape | None,
         *,
         reuse: bool,
         compact: bool,
     ) -> Space:
-        widths = [t.rows.shape[1] for t in model.tables]
-        offsets = np.concatenate([[0], np.cumsum(widths)]).tolist()
-        pooled = offsets.pop()
         bottom = len(model.bottom)
-        joined = pooled + (model.bottom[-1].weights.shape[0] if bottom else 0)
-        regions = [_Region(0, joined, -1, bottom)]
-        dense_at = _align(joined, align)
+        width = model.bottom[-1].weights.shape[0] if bottom else 0
+        if dot is None:
+            offsets = np.cumsum([0, *(t.rows.shape[1] for t in model.tables)]).tolist()
+            pooled = offsets.pop()
+            dense_at = _align(pooled + width, align)
+            concat = np.arange(pooled + width)
+        else:
+            offsets = [dot.base + place * dot.dimension for place in range(len(model.tables))]
+            # The last vector begins a chunk: its columns are those of the unit's.
+            dense_at = _align(dot.results, align)
+            pooled = _align(dense_at + dense if bottom else dot.results, shape.n_width)
+            concat = np.array([*_pairs(dot, model), *range(pooled, pooled + width)])
+        regions = [_Region(0, pooled if dot is None else dot.results, -1, bottom)]
         if bottom:
-            regions.append(_Region(dense_at, dense, -1, 0))
+            regions += [_Region(pooled, width, -1, bottom), _Region(dense_at, dense, -1, 0)]
         layers: list[PlacedLayer | PlacedProduct] = []
         last = bottom + len(model.top) - 1
         factors = 0
-        concat = np.arange(joined)
         if model.product is not None:
             factors = len(model.product.mantissa)
             by_name = dict(zip((t.name for t in model.tables), offsets, strict=True))
@@ -198,7 +213,17 @@ class Space:
                 live = [r for r in regions if not reuse or r.dies >= number]
                 target = _fit(shape, live, size, compact=compact)
                 regions.append(_Region(target, size, number, number + 1))
-            layers.append(PlacedLayer(f"{model.name}.{part}", layer, at, target, gathered))
+            layers.append(
+                PlacedLayer(
+                    f"{model.name}.{part}",
+                    layer,
+                    at,
+                    target,
+                    gathered,
+                    pauses=dot is not None and number == bottom - 1,
+                    resumes=dot is not None and number == bottom,
+                )
+            )
             at, gathered = (target or 0) + np.arange(size), np.zeros(size, bool)
         end = max(
             _align(r.start + r.size, width)
@@ -206,6 +231,23 @@ class Space:
             for width in (shape.k_width, shape.n_width)
         )
         return cls(tuple(layers), tuple(offsets), dense_at, -(-end // shape.word_bytes))
+
+
+def _pairs(dot: DotShape, model: QuantisedModel) -> list[int]:
+    """Byte of each pair's result among those of a unit."""
+    places = [*range(len(model.tables)), *([dot.vectors - 1] if model.bottom else [])]
+    return [dot.result(i, j) for n, i in enumerate(places) for j in places[:n]]
+
+
+def pair_words(dot: DotShape, model: QuantisedModel) -> NDArray[np.uint8]:
+    """PAIR structures of a model, one word a step; those of vectors that are not there are zero."""
+    assert model.dot is not None
+    words = np.zeros((dot.steps * dot.turns * dot.ring, abi.PAIR.bytes), np.uint8)
+    at = _pairs(dot, model)
+    mantissa, shift = (np.asarray(x, "<u2") for x in (model.dot.mantissa, model.dot.shift))
+    words[at, :2] = mantissa[:, None].view(np.uint8)
+    words[at, 2] = shift
+    return words.reshape(dot.steps, -1)
 
 
 def _align(value: int, unit: int) -> int:
@@ -278,9 +320,12 @@ def tiles(shape: Shape, place: PlacedLayer | PlacedProduct) -> Iterator[Tile]:
                 if place.target is None
                 else abi.Destination.ACTIVATION,
                 "relu": place.layer.relu and not place.layer.logit,
-                "wait_input": place.gathered[taken].any(),
-                "wait_write": not place.gathered[taken].all(),
+                "wait_input": not place.resumes and place.gathered[taken].any(),
+                "wait_write": not place.resumes and not place.gathered[taken].all(),
             }
+            if place.pauses and j == slices[-1]:
+                command["vector"] = 1 + chunk - (place.target or 0) // shape.n_width
+                command["pause"] = channels.stop == place.outputs
             yield _tile(shape, place.layer, j, chunk, channels, columns, block, command)
 
 

@@ -65,6 +65,8 @@ class Cells(wiring.Component):
         The row of items whose results are written or given at ``scores`` in the next cycle.
     scores : Out(score, saturated).array(parts)
         Logits, and whether they were clamped.
+    chunks : Out(8 * n_width).array(parts)
+        Results, in a group with dot interactions.
     """
 
     def __init__(self, geometry: GroupGeometry, *, work):
@@ -79,6 +81,8 @@ class Cells(wiring.Component):
         row = {"valid": 1, "start": 1, "end": 1, "set": 1, "row": abi.ITEM_BITS}
         ahead = {"valid": 1, "end": 1, "row": abi.ITEM_BITS, "work": work}
         score = wiring.Signature({"score": Out(16), "saturated": Out(1)})
+        n_width = max(shape.n_width for shape in geometry.shapes)
+        chunks = Out(8 * n_width).array(geometry.max_parts)
         super().__init__(
             {
                 "bus": In(load_bus_layout(hardware)),
@@ -90,6 +94,7 @@ class Cells(wiring.Component):
                 "fill": In(fill_layout(geometry)).array(self.stages),
                 "ahead": Out(data.StructLayout(ahead)),
                 "scores": Out(score).array(geometry.max_parts),
+                **({"chunks": chunks} if geometry.dots else {}),
             }
         )
 
@@ -352,19 +357,23 @@ class Cells(wiring.Component):
                 score.score.eq(self._at_edge(cells, part, lambda cell: cell.score)),
                 score.saturated.eq(self._at_edge(cells, part, lambda cell: cell.saturated)),
             ]
+            if self.geometry.dots:
+                m.d.comb += self.chunks[part].eq(
+                    self._at_edge(cells, part, lambda cell: cell.chunk, cols=self.cols)
+                )
 
-    def _at_edge(self, cells, part, value):
-        """Choose what the cell in the south-western corner of a part has; 0 without the part."""
+    def _at_edge(self, cells, part, value, *, cols=1):
+        """Choose what the first cells of a part's last row have; 0 without the part."""
         found = []
         for shape in self.geometry.shapes:
-            corner = [
+            edge = [
                 value(cell)
                 for (row, col), cell in cells.items()
                 if row % shape.rows == shape.rows - 1
-                and col % shape.cols == 0
+                and col % shape.cols < cols
                 and self._part(shape, row, col) == part
             ]
-            found.append(corner[0] if corner else 0)
+            found.append(Cat(edge) if edge else 0)
         return self._pick(found)
 
     def _write_cell(self, m, cells, at, write):

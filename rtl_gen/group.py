@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out, connect
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rtl_gen.cells import Cells, cells_latency
+from rtl_gen.dot_input import DotInput
 from rtl_gen.load_port import LoadPort
 from rtl_gen.loaded_ram import LoadedRam
 from rtl_gen.queue import Queue
@@ -21,6 +22,7 @@ from rtl_gen.signatures import (
     struct,
 )
 from rtl_gen.token_input import TokenInput
+from rtl_gen.token_order import TokenOrder
 
 __all__ = ["LOAD_BITS", "Group"]
 
@@ -117,7 +119,12 @@ class Group(wiring.Component):
         inputs = []
         for stage in range(self.stages):
             port = group_input_signature(self.hardware, self.group)
-            unit = TokenInput(self.geometry, port=port, token=self.token, stage=stage)
+            given = {"port": port, "token": self.token, "stage": stage}
+            if stage in self.geometry.dots:
+                unit = DotInput(self.geometry, work=self.work, **given)
+                m.d.comb += unit.bus.eq(self.load)
+            else:
+                unit = TokenInput(self.geometry, **given)
             m.submodules[f"input_{stage}"] = unit
             connect(m, wiring.flipped(self.i[stage]), unit.i)
             m.d.comb += unit.entry.eq(self.entry[stage])
@@ -143,7 +150,10 @@ class Group(wiring.Component):
             width=abi.PASS.bits,
             depth=self.hardware.program_depth,
         )
-        connect(m, tokens.o, walker.tokens)
+        if self.geometry.dots:
+            self._order(m, tokens, walker, inputs)
+        else:
+            connect(m, tokens.o, walker.tokens)
         m.d.comb += [
             program.bus.eq(self.load),
             program.read[0].en.eq(walker.memory.en),
@@ -152,6 +162,27 @@ class Group(wiring.Component):
             *(own.eq(given) for own, given in zip(walker.entry, self.entry)),
         ]
         return walker
+
+    def _order(self, m, tokens, walker, inputs):
+        """Let tokens with a dot interaction run in two parts."""
+        dots = list(self.geometry.dots)
+        m.submodules.order = self.order = order = TokenOrder(
+            self.geometry, token=self.token, rooms=[self._score_rows(stage) for stage in dots]
+        )
+        connect(m, tokens.o, order.i)
+        connect(m, order.o, walker.tokens)
+        m.d.comb += [
+            order.paused.eq(walker.paused),
+            order.resume.eq(walker.resume),
+            *(own.eq(given) for own, given in zip(order.entry, self.entry)),
+        ]
+        for number, stage in enumerate(dots):
+            unit = inputs[stage]
+            connect(m, unit.dot, order.dot[number])
+            m.d.comb += [
+                order.done[number].eq(unit.done),
+                *(order.arrived[number][b].eq(unit.arrived[b]) for b in range(2)),
+            ]
 
     def _issuer(self, m, walker, inputs):
         m.submodules.passes = passes = Queue(self.work, depth=2)
@@ -201,6 +232,15 @@ class Group(wiring.Component):
                 m.d.comb += unit.reserved[number].eq(writes & here)
             self._score(m, stage, unit, (ahead, scores, now), issuer, walker, cells)
 
+        for stage in self.geometry.dots:
+            results = inputs[stage].results
+            m.d.sync += results.row.eq(ahead.row)
+            m.d.comb += [
+                results.en.eq(now.writes),
+                results.work.eq(now.work),
+                *(mine.eq(chunk) for mine, chunk in zip(results.data, cells.chunks)),
+            ]
+
         running = Signal(16)  # passes that left the walker and are not over
         begun = walker.o.valid & walker.o.ready
         m.d.sync += running.eq(running + begun - now.ends)
@@ -214,16 +254,19 @@ class Group(wiring.Component):
             change += Mux(started, cost, 0) - Mux(unit.free.any(), cost, 0)
         m.d.sync += self.load_cycles.eq(self.load_cycles + change)
 
+    def _score_rows(self, stage):
+        """Rows of a stage's scores that there is room for."""
+        serving = self.hardware.groups_of(self.hardware.groups[self.group].stages[stage])
+        # Several scores a cycle are made but one is taken, or other groups' scores come before
+        # these, or a token goes on only then: room for all of a token.
+        whole = self.geometry.max_parts > 1 or len(serving) > 1 or stage in self.geometry.dots
+        return max(self.latency) + 4 + (self.hardware.accumulator_depth if whole else 0)
+
     def _score(self, m, stage, unit, steps, issuer, walker, cells):
         """Queue a stage's scores, and free the token buffers of the tokens that are over."""
         ahead, scores, now = steps
-        parts = self.geometry.max_parts
-        # Several scores a cycle are made but one is taken, or other groups' scores come before
-        # these: room for all of a token.
-        serving = self.hardware.groups_of(self.hardware.groups[self.group].stages[stage])
-        whole = parts > 1 or len(serving) > 1
-        depth = max(self.latency) + 4 + (self.hardware.accumulator_depth if whole else 0)
-        queue = ScoreQueue(hardware=self.hardware, parts=parts, depth=depth)
+        depth = self._score_rows(stage)
+        queue = ScoreQueue(hardware=self.hardware, parts=self.geometry.max_parts, depth=depth)
         m.submodules[f"scores_{stage}"] = queue
         connect(m, queue.o, wiring.flipped(self.scores[stage]))
 
@@ -268,4 +311,6 @@ class Group(wiring.Component):
         issued = issuer.issue.valid & issuer.o.final & issuer.o.score
         added = (issued & (issuer.o.token.stage == stage)) | (empty & walker.empty.ready)
         m.d.sync += rows.eq(rows + added - queue.left)
+        if stage in self.geometry.dots:
+            m.d.comb += self.order.left[list(self.geometry.dots).index(stage)].eq(queue.left)
         m.d.comb += issuer.room[stage].eq(rows < depth)

@@ -32,6 +32,10 @@ def target_bytes(hardware: HardwareConfig) -> dict[int, int]:
         sizes[abi.target_id(Target.STATIC, stage)] = hardware.memory.bus_bytes
         lanes = hardware.gather[stage].lanes + 1
         sizes[abi.target_id(Target.STEPS, stage)] = abi.STEP.bytes + lanes * abi.LANE.bytes
+        shape = hardware.dot_shape(stage)
+        if shape is not None:
+            pairs = shape.ring * shape.turns
+            sizes[abi.pairs_target(stage)] = pairs * abi.PAIR.bytes
     for group in range(len(hardware.groups)):
         tiles = hardware.geometry(group).weight_tiles
         sizes[abi.target_id(Target.PROGRAM, group)] = abi.PASS.bytes

@@ -10,7 +10,15 @@ from rpaccel.geometry import GroupGeometry
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import struct
 
-__all__ = ["Issuer", "ProgramWalker", "entry_layout", "load_layout", "pass_layout", "token_layout"]
+__all__ = [
+    "Issuer",
+    "ProgramWalker",
+    "entry_layout",
+    "load_layout",
+    "pass_layout",
+    "resumed_layout",
+    "token_layout",
+]
 
 
 def entry_layout(geometry: GroupGeometry) -> data.StructLayout:
@@ -21,6 +29,7 @@ def entry_layout(geometry: GroupGeometry) -> data.StructLayout:
             "form": ceil_log2(len(geometry.shapes)),
             "words": ceil_log2(geometry.hardware.activation_rows + 1),
             "cycles": 16,
+            **({"dimension": 8, "bottom": 1} if geometry.dots else {}),
         }
     )
 
@@ -43,6 +52,11 @@ def token_layout(geometry: GroupGeometry, *, slot: int) -> data.StructLayout:
             "rest": range(geometry.max_parts + 1),
         }
     )
+
+
+def resumed_layout(token) -> data.StructLayout:
+    """A token, and where in the program memory it goes on."""
+    return data.StructLayout({"token": token, "counter": 16})
 
 
 def pass_layout(geometry: GroupGeometry, *, slot: int) -> data.StructLayout:
@@ -77,6 +91,7 @@ def pass_layout(geometry: GroupGeometry, *, slot: int) -> data.StructLayout:
             "wait_input": 1,
             "wait_write": 1,
             "last": 1,
+            **({"vector": 8, "pause": 1} if geometry.dots else {}),
         }
     )
 
@@ -96,6 +111,9 @@ class ProgramWalker(wiring.Component):
     Members
     -------
     tokens : In(stream.Signature(token))
+        Or of :func:`resumed_layout`, where the group has dot interactions.
+    paused : Out(1), resume : Out(resumed_layout(...))
+        Such a token has left before its interaction; it goes on as ``resume`` says.
     entry : In(entry_layout(...)).array(stages)
         Of each stage that the group serves.
     memory : Out(en, addr, data)
@@ -116,14 +134,17 @@ class ProgramWalker(wiring.Component):
             "addr": Out(ceil_log2(hardware.program_depth)),
             "data": In(abi.PASS.bits),
         }
+        self.dots = bool(geometry.dots)
+        resumed = resumed_layout(token)
         super().__init__(
             {
-                "tokens": In(stream.Signature(token)),
+                "tokens": In(stream.Signature(resumed if self.dots else token)),
                 "entry": In(entry_layout(geometry)).array(stages),
                 "memory": Out(wiring.Signature(memory)),
                 "o": Out(stream.Signature(work)),
                 "empty": Out(stream.Signature(token)),
                 "idle": In(1),
+                **({"paused": Out(1), "resume": Out(resumed)} if self.dots else {}),
             }
         )
 
@@ -133,8 +154,9 @@ class ProgramWalker(wiring.Component):
         command = data.View(struct(abi.PASS), self.memory.data)
         work = self.o.p
         product = Signal(range(self.geometry.hardware.macs + 1))
+        token = self.tokens.p.token if self.dots else self.tokens.p
         entry = data.View(
-            self.entry[0].shape(), Array(e.as_value() for e in self.entry)[self.tokens.p.stage]
+            self.entry[0].shape(), Array(e.as_value() for e in self.entry)[token.stage]
         )
         parts = Array(shape.parts for shape in self.geometry.shapes)[work.form]
         same = (
@@ -151,21 +173,27 @@ class ProgramWalker(wiring.Component):
                 "relu",
             ),
             *("column", "columns", "params", "wait_input", "wait_write", "last"),
+            *(("vector", "pause") if self.dots else ()),
         )
         m.d.comb += [
-            self.empty.p.eq(self.tokens.p),
+            self.empty.p.eq(work.token),
             self.memory.addr.eq(counter),
         ]
+        ends = work.last
+        if self.dots:
+            ends = work.last | work.pause
+            m.d.comb += [self.resume.token.eq(work.token), self.resume.counter.eq(counter)]
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [
-                    work.token.eq(self.tokens.p),
+                    work.token.eq(token),
                     work.form.eq(entry.form),
                     work.words.eq(entry.words),
-                    counter.eq(entry.program),
+                    counter.eq(self.tokens.p.counter if self.dots else entry.program),
                 ]
+                m.d.comb += self.tokens.ready.eq(1)
                 with m.If(self.tokens.valid):
-                    with m.If(self.tokens.p.items == 0):
+                    with m.If(token.items == 0):
                         m.next = "EMPTY"
                     with m.Else():
                         m.next = "FETCH"
@@ -190,13 +218,13 @@ class ProgramWalker(wiring.Component):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
                     m.next = "FETCH"
-                    with m.If(work.last):
-                        m.d.comb += self.tokens.ready.eq(1)
+                    with m.If(ends):
                         m.next = "IDLE"
+                    if self.dots:
+                        m.d.comb += self.paused.eq(work.pause)
             with m.State("EMPTY"):
                 m.d.comb += self.empty.valid.eq(self.idle)
                 with m.If(self.empty.valid & self.empty.ready):
-                    m.d.comb += self.tokens.ready.eq(1)
                     m.next = "IDLE"
         return m
 

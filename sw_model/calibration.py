@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rpaccel.config import Calibration
 from sw_model.numerics import INT8
 
-__all__ = ["quantise_values", "tensor_scale"]
+__all__ = ["column_scales", "quantise_values", "tensor_scale"]
 
 CLIPPED = 1000
 """``percentile`` clips the largest of the values that are not zero, one in so many."""
@@ -30,7 +30,12 @@ def quantise_values(values: NDArray, scale: float | NDArray, low: int, high: int
     return np.clip(whole, low, high).astype(np.int64)
 
 
-def tensor_scale(values: NDArray, kind: Calibration = "mse") -> float:
+def column_scales(values: NDArray, kind: Calibration = "mse") -> NDArray[np.float64]:
+    """Scale of each column of an int8 tensor, from values of shape (n, columns)."""
+    return np.array([tensor_scale(column, kind, most=20_000) for column in values.T])
+
+
+def tensor_scale(values: NDArray, kind: Calibration = "mse", *, most: int = 200_000) -> float:
     """Scale of an int8 tensor.
 
     Parameters
@@ -38,6 +43,8 @@ def tensor_scale(values: NDArray, kind: Calibration = "mse") -> float:
     values : floats, any shape
         What was observed of it.
     kind : {"mse", "min-max", "percentile"}
+    most : int
+        Values that an error is measured on.
 
     Returns
     -------
@@ -61,7 +68,7 @@ def tensor_scale(values: NDArray, kind: Calibration = "mse") -> float:
     if kind == "percentile":
         # Behind a ReLU most values may be zero, and zero is exact at any scale.
         return float(np.quantile(sizes[sizes > 0], 1 - 1 / CLIPPED)) / 127
-    values = _thinned(values)
+    values = _thinned(values, most)
 
     def error(scale: float) -> float:
         return float(np.square(quantise_values(values, scale, *INT8) * scale - values).sum())
@@ -69,7 +76,7 @@ def tensor_scale(values: NDArray, kind: Calibration = "mse") -> float:
     return float(min(CANDIDATE_SCALES * (largest / 127), key=error))
 
 
-def _thinned(values: NDArray[np.float64], most: int = 200_000) -> NDArray[np.float64]:
+def _thinned(values: NDArray[np.float64], most: int) -> NDArray[np.float64]:
     """Every n-th value of a long tensor: the error needs no more."""
     step = -(-len(values) // most)
     step += step % 2 == 0  # odd, so that it meets all columns of a tensor of even width

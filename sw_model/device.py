@@ -145,8 +145,9 @@ class GoldenTransport:
         line_bytes, bus_bytes = hardware.memory.line_bytes, hardware.memory.bus_bytes
         block = abi.image_block_bytes(line_bytes)
         stages, groups = hardware.stages, len(hardware.groups)
-        # In the order of abi.Target.
-        targets = [1, stages, stages, groups, groups, groups, groups, stages]
+        # In the order of abi.Target; each dot interaction unit has one that follows the table's.
+        known = {unit.stage + 1 for unit in hardware.dot} | {0}
+        targets = [max(known) + 1, stages, stages, groups, groups, groups, groups, stages]
         self._stages = [abi.STAGE.unpack(0) for _ in range(hardware.stages)]
         for number in range(1, segments + 1):
             raw = bytes(memory[number * block :][: abi.IMAGE_SEGMENT.bytes])
@@ -154,9 +155,12 @@ class GoldenTransport:
             kind, index = divmod(segment["target"], 1 << abi.GROUP_BITS)
             if len(raw) < abi.IMAGE_SEGMENT.bytes or kind >= len(targets):
                 return False
-            if index >= targets[kind] or segment["line"] * line_bytes > len(memory):
+            table = kind == abi.Target.STAGES
+            if index >= targets[kind] or (table and index not in known):
                 return False
-            if kind == abi.Target.STAGES:
+            if segment["line"] * line_bytes > len(memory):
+                return False
+            if table and not index:
                 stride = -(-abi.STAGE.bytes // bus_bytes) * bus_bytes
                 for i in range(segment["words"]):
                     at = segment["line"] * line_bytes + i * stride

@@ -55,7 +55,7 @@ class FloatLayer:
 
 @dataclass(frozen=True)
 class FloatModel:
-    """A DLRM with concat interaction: tables in the configuration's order, bottom and top MLP.
+    """A DLRM or NeuMF: tables in the configuration's order, bottom and top MLP.
 
     Attributes
     ----------
@@ -66,6 +66,8 @@ class FloatModel:
     factors : dict of float32 arrays by table name, shape (rows, factors)
         Of a NeuMF, embeddings of two tables whose elementwise product goes into the last layer of
         ``top``, before the outputs of the layer before; a DLRM has none.
+    dot : bool
+        The interaction is the dot products of pairs of vectors, not their concatenation.
     """
 
     name: str
@@ -73,6 +75,7 @@ class FloatModel:
     bottom: list[FloatLayer]
     top: list[FloatLayer]
     factors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    dot: bool = False
 
     def pool(self, table: str, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """Sum the rows of each bag: indices (n, lookups) to float32 (n, dimension)."""
@@ -84,8 +87,8 @@ class FloatModel:
         Yields
         ------
         name : str
-            ``dense``, ``table.NAME`` and ``factors.NAME`` (pooled), ``product``, ``bottom.I`` and
-            ``top.I`` (outputs of a layer). The last is the logit.
+            ``dense``, ``table.NAME`` and ``factors.NAME`` (pooled), ``dot`` (a scale a pair),
+            ``product``, ``bottom.I`` and ``top.I`` (outputs of a layer). The last is the logit.
         values : float32, shape (n, width)
         """
         x = inputs.dense
@@ -98,7 +101,11 @@ class FloatModel:
         for table in self.tables:
             parts.append(self.pool(table, inputs.indices[table]))
             yield f"table.{table}", parts[-1]
-        x = np.concatenate([*parts, x] if self.bottom else parts, axis=1)
+        last = [x] if self.bottom else []
+        if self.dot:
+            parts = [_pair_products(np.stack([*parts, *last], axis=1))]
+            yield "dot", parts[0]
+        x = np.concatenate([*parts, *last], axis=1)
         product = None
         for table, rows in self.factors.items():
             pooled = _pool(rows, inputs.indices[table])
@@ -190,7 +197,7 @@ class FloatModel:
         )
         tables = {t.name: values[f"tables.{t.name}"] for t in features.tables}
         factors = {name: values[f"factors.{name}"] for name in model.product}
-        return cls(model.name, tables, bottom, top, factors)
+        return cls(model.name, tables, bottom, top, factors, model.interaction == "dot")
 
 
 def tensor_shapes(model: ModelConfig, features: FeaturesConfig) -> dict[str, tuple[int, ...]]:
@@ -204,6 +211,12 @@ def tensor_shapes(model: ModelConfig, features: FeaturesConfig) -> dict[str, tup
         shapes[f"{name}.weight"] = (out, width)
         shapes[f"{name}.bias"] = (out,)
     return shapes
+
+
+def _pair_products(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Dot products of the pairs (1, 0), (2, 0), (2, 1), ...: (n, vectors, width) to (n, pairs)."""
+    later, earlier = np.tril_indices(vectors.shape[1], -1)
+    return np.matmul(vectors, vectors.swapaxes(1, 2))[:, later, earlier]
 
 
 def _pool(rows: NDArray[np.float32], indices: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,9 @@ def equalise(model: FloatModel, calibration: Inputs) -> FloatModel:
     each element the range of the largest one: steps get finer for small elements without making
     the next layer's weights as uneven as the activations were.
 
+    Vectors of a dot interaction stay as they are: factors of one would have to be undone in all
+    others, and those in each other. Its products have a scale a pair, and gain nothing.
+
     Parameters
     ----------
     model : FloatModel
@@ -32,14 +37,15 @@ def equalise(model: FloatModel, calibration: Inputs) -> FloatModel:
     -------
     FloatModel
     """
+    kept = {"dense", "dot", f"top.{len(model.top) - 1}"}
+    if model.dot:
+        kept |= {*(f"table.{name}" for name in model.tables), f"bottom.{len(model.bottom) - 1}"}
     factors = {
-        name: _factors(values)
+        name: np.ones(values.shape[1]) if name in kept else _factors(values)
         for name, values in model.activations(calibration)
-        if name not in ("dense", f"top.{len(model.top) - 1}")
     }
-    one = np.ones(1, dtype=np.float64)
     bottom = []
-    read = one  # the factors of what the next layer reads
+    read = factors.get("dense", np.ones(0))  # the factors of what the next layer reads
     for i, layer in enumerate(model.bottom):
         written = factors[f"bottom.{i}"]
         bottom.append(_rescaled(layer, read, written))
@@ -48,11 +54,11 @@ def equalise(model: FloatModel, calibration: Inputs) -> FloatModel:
         name: (rows * factors[f"table.{name}"]).astype(np.float32)
         for name, rows in model.tables.items()
     }
-    joined = [factors[f"table.{name}"] for name in tables]
-    read = np.concatenate([*joined, read] if bottom else joined)
+    joined = [factors["dot"]] if model.dot else [factors[f"table.{name}"] for name in tables]
+    read = np.concatenate([*joined, read])
     top = []
     for i, layer in enumerate(model.top):
-        written = factors.get(f"top.{i}", one)
+        written = factors[f"top.{i}"]
         if model.factors and i + 1 == len(model.top):
             read = np.concatenate([factors["product"], read])
         top.append(_rescaled(layer, read, written))
@@ -61,7 +67,7 @@ def equalise(model: FloatModel, calibration: Inputs) -> FloatModel:
         name: (rows * np.sqrt(factors["product"])).astype(np.float32)
         for name, rows in model.factors.items()
     }
-    return FloatModel(model.name, tables, bottom, top, multiplied)
+    return replace(model, tables=tables, bottom=bottom, top=top, factors=multiplied)
 
 
 def _factors(values: NDArray[np.float32]) -> NDArray[np.float64]:

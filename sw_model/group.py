@@ -1,4 +1,4 @@
-"""Golden model of a group: a stage's MLPs, concatenations and product, item by item."""
+"""Golden model of a group: a stage's MLPs, interaction and product, item by item."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sw_model.numerics import INT16, accumulate, layer, multiply, requantise
+from sw_model.numerics import INT16, accumulate, dot, layer, multiply, requantise
 from sw_model.quantised import QuantisedLayer, QuantisedModel
 
-__all__ = ["Scores", "concat", "join", "score"]
+__all__ = ["Scores", "interact", "join", "score"]
 
 _UNCLAMPED = (-(1 << 62), 1 << 62)
 
@@ -30,10 +30,12 @@ class Scores:
     saturated: NDArray[np.bool_]
 
 
-def concat(
+def interact(
     model: QuantisedModel, dense: NDArray[np.int8], pooled: list[NDArray[np.int8]]
 ) -> NDArray[np.int8]:
     """Inputs of the top MLP: the pooled vectors of the tables, then the bottom MLP's outputs.
+
+    With a dot interaction, the products of pairs of these come in place of the pooled vectors.
 
     Parameters
     ----------
@@ -54,12 +56,15 @@ def concat(
             vector[:, width:] if table.name in model.product.tables else vector
             for table, vector in zip(model.tables, pooled, strict=True)
         ]
-    if not model.bottom:
-        return np.concatenate(parts, axis=1)
-    x = dense
-    for bottom in model.bottom:
-        x = layer(x, bottom)
-    return np.concatenate([*parts, x], axis=1)
+    last = []
+    if model.bottom:
+        x = dense
+        for bottom in model.bottom:
+            x = layer(x, bottom)
+        last = [x]
+    if model.dot is not None:
+        parts = [dot(np.stack([*parts, *last], axis=1), model.dot)]
+    return np.concatenate([*parts, *last], axis=1)
 
 
 def join(
@@ -71,9 +76,9 @@ def join(
     ----------
     model : QuantisedModel
     pooled : list of int8
-        As for :func:`concat`.
+        As for :func:`interact`.
     x : int8, shape (n, width)
-        Outputs of the top layer before, or of :func:`concat`.
+        Outputs of the top layer before, or of :func:`interact`.
 
     Returns
     -------
@@ -88,8 +93,8 @@ def join(
 
 
 def score(model: QuantisedModel, dense: NDArray[np.int8], pooled: list[NDArray[np.int8]]) -> Scores:
-    """Rank items by a model; parameters as for :func:`concat`."""
-    x = concat(model, dense, pooled)
+    """Rank items by a model; parameters as for :func:`interact`."""
+    x = interact(model, dense, pooled)
     for hidden in model.top[:-1]:
         x = layer(x, hidden)
     return _logits(join(model, pooled, x), model.top[-1])

@@ -60,11 +60,13 @@ class GroupCycles:
     ----------
     geometry : GroupGeometry
         Of the group.
+    idle : int
+        Cycle from which on the walker can take a token.
     """
 
     geometry: GroupGeometry
+    idle: int = -1
     _passes: list[tuple[PassCycles, Shape]] = field(default_factory=list)
-    _token_taken: int = -1
     _shape: int = 0
     _scores: dict[int, list[int]] = field(default_factory=dict)
 
@@ -111,9 +113,37 @@ class GroupCycles:
             last = np.minimum(np.arange(1, m + 1) * shape.parts, items) - 1
             # An item is in the memory, and counted, two cycles after it was finished.
             inputs = np.asarray(arrived, np.int64)[last] + 2
+        # A started token leaves its queue a cycle later.
+        taken = max(started + 1, self.idle)
+        made = self.walk(program, shape, items, taken=taken, inputs=inputs, stage=stage, turn=turn)
+        freed = int(made[-1].rows[-1]) + latency(self._tile_rows, shape)
+        return TokenCycles(tuple(made), freed, self._scores[stage][-1])
+
+    def walk(
+        self,
+        program: Sequence[Mapping[str, int]],
+        shape: Shape,
+        items: int,
+        *,
+        taken: int,
+        inputs: NDArray[np.int64],
+        stage: int = 0,
+        turn: int = -1,
+    ) -> list[PassCycles]:
+        """Run passes of a token.
+
+        Parameters
+        ----------
+        program, shape, items, stage, turn
+            See :meth:`run`.
+        taken : int
+            Cycle in which the walker takes the token, not before ``idle``.
+        inputs : int, shape (rows,)
+            Cycle from which on each row of inputs is there.
+        """
+        m = shape.item_rows(items)
         delay = latency(self._tile_rows, shape)
-        # A started token leaves its queue a cycle later; the walker idles for one before it.
-        walked = max(started + 1, self._token_taken) + _WALK_START
+        walked = taken + _WALK_START  # the walker idles for a cycle
         written: NDArray[np.int64] | None = None
         made: list[PassCycles] = []
         for command in program:
@@ -137,9 +167,19 @@ class GroupCycles:
             done = PassCycles(loads, rows)
             self._passes = [*self._passes[-1:], (done, shape)]
             made.append(done)
-        self._token_taken = walked
-        freed = int(made[-1].rows[-1]) + delay
-        return TokenCycles(tuple(made), freed, self._scores[stage][-1])
+        self.idle = walked
+        return made
+
+    def scores(self, stage: int) -> list[int]:
+        """Cycles in which the latest rows of a stage's scores left."""
+        return self._scores[stage]
+
+    def score_rows(self, stage: int) -> int:
+        """Rows of a stage's scores that there is room for."""
+        room = max(latency(self._tile_rows, s) for s in self.geometry.shapes) + _SCORE_SPARE
+        if self.geometry.max_parts > 1 or self._shares(stage) or stage in self.geometry.dots:
+            room += self.geometry.hardware.accumulator_depth
+        return room
 
     def _shares(self, stage: int) -> bool:
         """Whether other groups serve a stage, too."""
@@ -181,9 +221,7 @@ class GroupCycles:
     ) -> NDArray[np.int64]:
         """Rows of a pass that makes scores: of each row one score a cycle leaves."""
         left = self._scores.setdefault(stage, [])
-        room = max(latency(self._tile_rows, s) for s in self.geometry.shapes) + _SCORE_SPARE
-        if self.geometry.max_parts > 1 or self._shares(stage):
-            room += self.geometry.hardware.accumulator_depth
+        room = self.score_rows(stage)
         rows = np.empty_like(bound)
         now = -1
         for number, earliest in enumerate(bound.tolist()):

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rpaccel.abi import CTR_BITS, LOGIT_FRACTION_BITS
 from rpaccel.errors import ConfigError
-from sw_model.quantised import QuantisedLayer, QuantisedProduct
+from sw_model.quantised import QuantisedDot, QuantisedLayer, QuantisedProduct
 
 __all__ = [
     "INT8",
@@ -22,11 +22,13 @@ __all__ = [
     "ctr",
     "ctr_entry",
     "ctr_table",
+    "dot",
     "layer",
     "logits",
     "multiplier",
     "multiply",
     "output_range",
+    "pair_products",
     "requantise",
     "rshift_round",
 ]
@@ -128,6 +130,31 @@ def multiply(
     wide = x.astype(np.int64) * y
     none = np.zeros(wide.shape[-1], dtype=np.int64)
     return requantise(wide, none, product.mantissa, product.shift, *INT8).astype(np.int8)
+
+
+def pair_products(vectors: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Exact dot products of the pairs (1, 0), (2, 0), (2, 1), (3, 0), ... of vectors.
+
+    Parameters
+    ----------
+    vectors : int8, shape (n, vectors, dimension)
+
+    Returns
+    -------
+    int64, shape (n, pairs)
+    """
+    # As in accumulate; both operands are int8, of which a float32 holds the sum of 1,023 products.
+    exact: Any = np.float32 if vectors.shape[2] * 128 * 128 < _EXACT_FLOAT32 else np.float64
+    real = vectors.astype(exact)
+    later, earlier = np.tril_indices(vectors.shape[1], -1)
+    return np.matmul(real, real.swapaxes(1, 2))[:, later, earlier].astype(np.int64)
+
+
+def dot(vectors: NDArray[np.int8], scaling: QuantisedDot) -> NDArray[np.int8]:
+    """Dot interaction of vectors, int8 of shape (n, vectors, dimension) to (n, pairs)."""
+    none = np.zeros(len(scaling.mantissa), dtype=np.int64)
+    acc = pair_products(vectors)
+    return requantise(acc, none, scaling.mantissa, scaling.shift, *INT8).astype(np.int8)
 
 
 def multiplier(value: float) -> tuple[int, int]:

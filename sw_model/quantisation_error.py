@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from sw_model.calibration import quantise_values
 from sw_model.dlrm import FloatLayer, FloatModel, Inputs
 from sw_model.gather import pool
-from sw_model.group import concat, join
-from sw_model.numerics import INT8
+from sw_model.group import interact, join
+from sw_model.numerics import INT8, dot, pair_products
 from sw_model.numerics import layer as run_layer
-from sw_model.quantised import QuantisedLayer, QuantisedModel
+from sw_model.quantised import QuantisedDot, QuantisedLayer, QuantisedModel
 
 __all__ = ["TensorError", "tensor_errors"]
 
@@ -52,7 +52,8 @@ def tensor_errors(
     -------
     dict of TensorError
         By the names of :meth:`sw_model.dlrm.FloatModel.activations` but the product's parts. For
-        a table, and the product of two, the rows are what adds an error.
+        a table, and the product of two, the rows are what adds an error; for a dot interaction it
+        is the rounding of the products of int8 vectors.
     """
     real = dict(model.activations(inputs))
     scales = quantised.scales
@@ -87,7 +88,12 @@ def tensor_errors(
             part = pooled[-1][:, pooled[-1].shape[1] - width :]
             found[name] = _error(part, scales[name], real[name], real[name])
             parts.append(np.full(width, scales[name]))
-    x = concat(quantised, dense, pooled)
+    if quantised.dot is not None:
+        below = [(x, steps)] if model.bottom else []
+        vectors = [*zip(pooled, parts, strict=True), *below]
+        found["dot"], pairs = _dot_error(quantised.dot, vectors, real["dot"])
+        parts = [pairs]
+    x = interact(quantised, dense, pooled)
     steps = np.concatenate([*parts, steps])
     last = len(quantised.top) - 1
     for i, (layer, float_layer) in enumerate(zip(quantised.top, model.top, strict=True)):
@@ -103,8 +109,22 @@ def tensor_errors(
     return found
 
 
-def _error(whole: NDArray, scale: float, ideal: NDArray, real: NDArray) -> TensorError:
-    got = whole * np.float64(scale)
+def _dot_error(
+    scaling: QuantisedDot,
+    vectors: list[tuple[NDArray[np.int8], NDArray[np.float64]]],
+    real: NDArray[np.float32],
+) -> tuple[TensorError, NDArray[np.float64]]:
+    """Error of the products of vectors given with their elements' steps, and a product's step."""
+    whole = np.stack([values for values, _ in vectors], axis=1)
+    one = np.array([steps[0] for _, steps in vectors])
+    later, earlier = np.tril_indices(len(one), -1)
+    acc = one[later] * one[earlier]
+    steps = acc * 2.0**scaling.shift / scaling.mantissa
+    return _error(dot(whole, scaling), steps, pair_products(whole) * acc, real), steps
+
+
+def _error(whole: NDArray, scale: float | NDArray, ideal: NDArray, real: NDArray) -> TensorError:
+    got = whole * np.asarray(scale, dtype=np.float64)
     size = float(np.sqrt(np.square(real, dtype=np.float64).mean())) or 1.0
     ends = np.iinfo(whole.dtype)
     return TensorError(

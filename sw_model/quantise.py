@@ -8,11 +8,17 @@ from numpy.typing import NDArray
 from rpaccel.abi import LOGIT_FRACTION_BITS
 from rpaccel.config import Calibration
 from rpaccel.errors import ConfigError
-from sw_model.calibration import quantise_values, tensor_scale
+from sw_model.calibration import column_scales, quantise_values, tensor_scale
 from sw_model.dlrm import FloatLayer, FloatModel, Inputs
 from sw_model.equalise import equalise
 from sw_model.numerics import INT8, multiplier, rshift_round
-from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedProduct, QuantisedTable
+from sw_model.quantised import (
+    QuantisedDot,
+    QuantisedLayer,
+    QuantisedModel,
+    QuantisedProduct,
+    QuantisedTable,
+)
 
 __all__ = ["quantise", "quantise_layer"]
 
@@ -78,6 +84,11 @@ def quantise(
         if width:
             scales[f"table.{name}"] = float(part[0])
         parts.append(part)
+    dot = None
+    if model.dot:
+        vectors = [*parts, inputs] if bottom else parts
+        dot, pair_scales = _quantise_dot(vectors, column_scales(observed["dot"], kind))
+        parts = [pair_scales]
     inputs = np.concatenate([*parts, inputs])
     product = None
     if model.factors:
@@ -93,7 +104,7 @@ def quantise(
         scales[name] = LOGIT_SCALE if last else tensor_scale(observed[name], kind)
         top.append(_named(model, name, layer, inputs, scales[name], logit=last))
         inputs = np.full(len(layer.weight), scales[name])
-    return QuantisedModel(model.name, tables, bottom, top, scales, product)
+    return QuantisedModel(model.name, tables, bottom, top, scales, product, dot)
 
 
 def quantise_layer(
@@ -185,6 +196,22 @@ def _quantise_table(
 
     shift = min(range(MAX_SHIFT + 1), key=error)
     return QuantisedTable(name, whole.astype(np.int8), shift), scale * 2.0**shift
+
+
+def _quantise_dot(
+    vectors: list[NDArray[np.float64]], wanted: NDArray[np.float64]
+) -> tuple[QuantisedDot, NDArray[np.float64]]:
+    """Multipliers of products of pairs of vectors, whose elements' scales are given, and scales.
+
+    A product's scale is at least that of the accumulator, which knows no smaller steps: so every
+    multiplier can be expressed.
+    """
+    later, earlier = np.tril_indices(len(vectors), -1)
+    one = np.array([scales[0] for scales in vectors])
+    acc = one[later] * one[earlier]
+    scale = np.maximum(wanted, acc)
+    pairs = np.array([multiplier(m) for m in (acc / scale).tolist()], np.int32).reshape(-1, 2)
+    return QuantisedDot(pairs[:, 0], pairs[:, 1]), scale
 
 
 def _quantise_product(

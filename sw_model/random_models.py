@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel.config import Config, FeaturesConfig, ModelConfig, TableConfig
 from sw_model.gather import pool
 from sw_model.generated_rows import GeneratedRows, table_key
-from sw_model.group import concat, join
-from sw_model.numerics import INT8, INT16, accumulate, layer, multiplier
-from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedProduct, QuantisedTable
+from sw_model.group import interact, join
+from sw_model.numerics import INT8, INT16, accumulate, layer, multiplier, pair_products
+from sw_model.quantised import (
+    QuantisedDot,
+    QuantisedLayer,
+    QuantisedModel,
+    QuantisedProduct,
+    QuantisedTable,
+)
 from sw_model.query import Query
 
 __all__ = ["random_model", "random_models", "random_query"]
@@ -59,7 +67,10 @@ def random_model(
         drawn = _layer(rng, x, width, relu=bool(rng.random() < 0.8))
         model.bottom.append(drawn)
         x = layer(x, drawn)
-    x = concat(model, dense, pooled)
+    if config.interaction == "dot":
+        vectors = np.stack([*pooled, x] if config.bottom else pooled, axis=1)
+        model = replace(model, dot=_dot(rng, pair_products(vectors)))
+    x = interact(model, dense, pooled)
     for width in config.top[:-1]:
         drawn = _layer(rng, x, width, relu=bool(rng.random() < 0.8))
         model.top.append(drawn)
@@ -86,6 +97,14 @@ def _product(rng: np.random.Generator, config: ModelConfig) -> QuantisedProduct:
     cut = rng.integers(0, 16, config.factors)
     first, second = config.product
     return QuantisedProduct((first, second), mantissa >> cut, shift - cut.astype(np.int32))
+
+
+def _dot(rng: np.random.Generator, acc: NDArray[np.int64]) -> QuantisedDot:
+    """Fit each pair's multiplier to sample products of shape (n, pairs), some of them clamped."""
+    scale = INT8[1] / (np.maximum(acc.std(axis=0), 1.0) * rng.uniform(1.0, 3.0, acc.shape[1]))
+    mantissa, shift = np.array([multiplier(value) for value in scale], np.int32).T
+    _use_every_shift(rng, mantissa, shift)
+    return QuantisedDot(mantissa, shift)
 
 
 def _int8(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int8]:
@@ -120,17 +139,19 @@ def _layer(
         relu,
         logit,
     )
-    _use_every_shift(rng, drawn, acc)
+    _use_every_shift(rng, drawn.mantissa, drawn.shift)
     return drawn
 
 
-def _use_every_shift(rng: np.random.Generator, drawn: QuantisedLayer, acc: NDArray) -> None:
+def _use_every_shift(
+    rng: np.random.Generator, mantissa: NDArray[np.int32], shift: NDArray[np.int32]
+) -> None:
     """Give one channel in eight a small mantissa and shift, which fitting never makes."""
-    for channel in np.flatnonzero(rng.random(len(drawn.bias)) < 0.125):
+    for channel in np.flatnonzero(rng.random(len(shift)) < 0.125):
         cut = int(rng.integers(0, 16))
-        cut = min(cut, int(drawn.shift[channel]))
-        drawn.mantissa[channel] >>= cut
-        drawn.shift[channel] -= cut
+        cut = min(cut, int(shift[channel]))
+        mantissa[channel] >>= cut
+        shift[channel] -= cut
 
 
 def random_query(

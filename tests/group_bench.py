@@ -7,12 +7,18 @@ import numpy as np
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
-from rpaccel.tiling import Space, tiles
+from rpaccel.tiling import Space, pair_words, tiles
 from rtl_gen.array import ReconfigurableArray
 from rtl_gen.group import Group
 from sim.pysim import idle, simulate, stream_get, stream_put
 from sw_model.group import score
-from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedProduct, QuantisedTable
+from sw_model.quantised import (
+    QuantisedDot,
+    QuantisedLayer,
+    QuantisedModel,
+    QuantisedProduct,
+    QuantisedTable,
+)
 
 
 def hardware(tile, size, stages=1, *, shapes=None, **values):
@@ -66,10 +72,11 @@ def random_layer(rng, inputs, outputs, *, logit=False, extreme=False):
     )
 
 
-def random_model(rng, *, tables, dense, bottom, top, extreme=False, factors=0):
+def random_model(rng, *, tables, dense, bottom, top, extreme=False, factors=0, dot=False):
     """A model with pooled vectors of the widths ``tables``, ``dense`` inputs and these layers.
 
-    The first ``factors`` elements of the second and the first vector are multiplied.
+    The first ``factors`` elements of the second and the first vector are multiplied; with ``dot``,
+    all pairs of vectors.
     """
 
     def layers(inputs, widths, logits):
@@ -82,7 +89,15 @@ def random_model(rng, *, tables, dense, bottom, top, extreme=False, factors=0):
         return made
 
     joined = sum(tables) - 2 * factors + (bottom[-1] if bottom else 0)
-    product = None
+    product = interaction = None
+    if dot:
+        vectors = [*tables, *bottom[-1:]]
+        pairs = len(vectors) * (len(vectors) - 1) // 2
+        joined = pairs + (bottom[-1] if bottom else 0)
+        mantissa = rng.integers(2**14, 2**16, size=pairs).astype(np.int32)
+        middle = 19 + int(np.log2(vectors[0])) // 2
+        shift = rng.integers(middle, middle + 5, size=pairs).astype(np.int32)
+        interaction = QuantisedDot(mantissa, shift)
     if factors:
         mantissa = rng.integers(2**14, 2**16, size=factors).astype(np.int32)
         shift = rng.integers(19, 24, size=factors).astype(np.int32)
@@ -93,6 +108,7 @@ def random_model(rng, *, tables, dense, bottom, top, extreme=False, factors=0):
         layers(dense, bottom, False),
         layers(joined, top, True),
         product=product,
+        dot=interaction,
     )
 
 
@@ -140,10 +156,11 @@ class Bench:
         self.width = geometry.weight_tiles * self.hardware.tile_cols
         self.gather_bytes = geometry.gather_bytes
         self.program, self.weights, self.params, self.starts = [], [], [], []
-        for model, shape in zip(self.models, self.shapes):
+        for stage, (model, shape) in enumerate(zip(self.models, self.shapes)):
             dense = model.bottom[0].weights.shape[1] if model.bottom else 0
             words = self.hardware.activation_rows // self.hardware.accumulator_depth
-            space = Space.plan(shape, model, dense, words)
+            unit = self.hardware.dot_shape(stage) if model.dot else None
+            space = Space.plan(shape, model, dense, words, dot=unit)
             self.spaces.append(space)
             self.starts.append(len(self.program))
             for place in space.layers:
@@ -204,9 +221,20 @@ class Bench:
         """Contents of the group's memories."""
         return {
             abi.Target.ENTRIES: [
-                abi.ENTRY.pack(program=start, form=shape.index, words=space.words, cycles=cost)
-                for start, shape, space, cost in zip(
-                    self.starts, self.shapes, self.spaces, self.costs or [0] * len(self.models)
+                abi.ENTRY.pack(
+                    program=start,
+                    form=shape.index,
+                    words=space.words,
+                    cycles=cost,
+                    dimension=model.tables[0].rows.shape[1] if model.dot else 0,
+                    bottom=bool(model.dot and model.bottom),
+                )
+                for start, shape, space, cost, model in zip(
+                    self.starts,
+                    self.shapes,
+                    self.spaces,
+                    self.costs or [0] * len(self.models),
+                    self.models,
                 )
             ],
             abi.Target.PROGRAM: [abi.PASS.pack(**command) for command in self.program],
@@ -214,11 +242,23 @@ class Bench:
             abi.Target.PARAMS: self.params,
         }
 
+    def contents(self):
+        """Contents of all memories by their targets."""
+        contents = {
+            abi.target_id(target, group): content
+            for group, (target, content) in product(self.groups, self.words().items())
+        }
+        for stage, model in enumerate(self.models):
+            unit = self.hardware.dot_shape(stage) if model.dot else None
+            if unit is not None:
+                contents[abi.pairs_target(stage)] = [w.tobytes() for w in pair_words(unit, model)]
+        return contents
+
     async def _load(self, ctx):
         bus = self.dut.load
         beat = self.hardware.memory.bus_bytes
-        for group, (target, content) in product(self.groups, self.words().items()):
-            at = {"valid": 1, "target": abi.target_id(target, group)}
+        for target, content in self.contents().items():
+            at = {"valid": 1, "target": target}
             ctx.set(bus, {**at, "first": 1, "address": 0, "data": 0})
             await ctx.tick()
             for word in content:

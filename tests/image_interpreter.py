@@ -16,7 +16,7 @@ from sw_model.generated_rows import GeneratedRows
 
 __all__ = ["LoadedImage", "StageRun"]
 
-NOT_WRITTEN, GATHER, PASS = 0, 1, 2
+NOT_WRITTEN, GATHER, PASS, THERE = 0, 1, 2, 3
 
 
 def _rounded(words: int) -> int:
@@ -68,7 +68,9 @@ class LoadedImage:
         hw = self.hardware
         kind, index = abi.Target(target >> 5), target & 31
         if kind == abi.Target.STAGES:
-            assert index == 0
+            if index:
+                shape = hw.dot_shape(index - 1)
+                return 3 * shape.ring * shape.turns, shape.steps
             return 16, hw.stages
         if kind == abi.Target.FIELDS:
             return 32, (hw.gather[index].lanes + 1) * _rounded(hw.gather[index].max_fields)
@@ -183,6 +185,12 @@ class StageRun:
         shape = self.shape.parts, hw.activation_rows, self.shape.word_bytes
         self.memory = rng.integers(-128, 128, shape).astype(np.int8)
         self.writer = np.zeros(shape, np.int8)
+        self.dot = hw.dot_shape(stage) if entry["dimension"] else None
+        self.entry = entry
+        if self.dot is not None:
+            assert items <= hw.dot_unit(stage).items
+            size = self.dot.vectors * self.dot.dimension
+            self.vectors = rng.integers(-128, 128, (items, size)).astype(np.int8)
         self.scores = np.full(items, 1 << 20)
         self.useful = 0
         assert items <= image.stage(stage)["max_items"]
@@ -237,6 +245,11 @@ class StageRun:
 
     def take(self, field: dict[str, int], item: int, values: list[int]) -> None:
         """Write what a field makes of an item."""
+        if self.dot is not None and field["output"] >= self.dot.base:
+            first = field["output"] - self.dot.base
+            assert len(values) == self.entry["dimension"]
+            self.vectors[item, first : first + len(values)] = values
+            return
         for i, value in enumerate(values):
             place = self.place(field["output"] + i, item)
             assert self.writer[place] == NOT_WRITTEN, "two fields overlap"
@@ -270,6 +283,8 @@ class StageRun:
     def run(self) -> np.ndarray:
         """Run the program; checks of wait bits included. Returns scores, shape (items,)."""
         acc = np.zeros((self.items, self.n), np.int64)
+        if self.dot is not None and not self.entry["bottom"]:
+            self.interact()
         for command in self.image.program(self.stage, self.group):
             weights = self.tile(command["weights"], command["tile"])
             x, writers = self.slice(command["source"] * self.shape.slices + command["slice"])
@@ -290,8 +305,30 @@ class StageRun:
             self.useful += command["rows"] * command["cols"]
             if command["final"]:
                 self.epilogue(command, acc)
+            if command["pause"]:
+                assert self.entry["bottom"]
+                self.interact()
         assert (self.scores < 1 << 20).all(), "no score was made"
         return self.scores
+
+    def interact(self) -> None:
+        """Multiply all places of the ring by those a rotation on; passes find all in its place."""
+        dot, d = self.dot, self.entry["dimension"]
+        assert dot is not None
+        words = self.image.words(abi.Target.STAGES, 1 + self.stage)
+        pairs = b"".join(words)
+        ring = np.zeros((self.items, dot.ring, d), np.int64)
+        ring[:, : dot.vectors] = self.vectors.reshape(self.items, dot.vectors, -1)[:, :, :d]
+        for number in range(dot.results):
+            i, turn = number % dot.ring, number // dot.ring + 1
+            products = (ring[:, i] * ring[:, (i + turn) % dot.ring]).sum(axis=1)
+            pair = abi.PAIR.unpack(pairs[3 * number :][:3])
+            for item, product in enumerate(products.tolist()):
+                value = product * pair["mantissa"]
+                if pair["shift"]:
+                    value = (value + (1 << pair["shift"] - 1)) >> pair["shift"]
+                self.write(number, item, min(max(value, -128), 127), PASS)
+        self.writer[self.writer == PASS] = THERE
 
     def tile(self, first: int, number: int) -> np.ndarray:
         """Weights of a tile, (k_width, n_width): of several in the words, the one of a number."""
@@ -337,3 +374,8 @@ class StageRun:
                     value = min(max(v, low), 127)
                     at = command["target"] * self.shape.word_bytes + command["chunk"] * self.n
                     self.write(at + column, item, value, PASS)
+                    if command["vector"]:
+                        assert column < self.entry["dimension"] - (command["vector"] - 1) * self.n
+                        last = (self.dot.vectors - 1) * self.dot.dimension
+                        k = (command["vector"] - 1) * self.n + column
+                        self.vectors[item, last + k] = value

@@ -8,7 +8,7 @@ import numpy as np
 
 from rpaccel.config import Config, parse
 
-__all__ = ["random_hardware", "random_workload"]
+__all__ = ["random_dots", "random_hardware", "random_workload"]
 
 
 def _power(rng: np.random.Generator, low: int, high: int) -> int:
@@ -89,6 +89,27 @@ def _tiers(rng: np.random.Generator) -> dict[str, Any]:
     return tiers
 
 
+def random_dots(rng: np.random.Generator, hardware: dict[str, Any]) -> dict[str, Any]:
+    """Give some stages of a machine a dot interaction unit."""
+    stages = len(hardware["gather"])
+    chosen = rng.permutation(stages)[: _between(rng, 1, stages)].tolist()
+    units = []
+    for stage in chosen:
+        vectors, dimension = _between(rng, 3, 9), _between(rng, 1, 32)
+        ring = vectors | 1
+        most = ring * int(rng.choice([2, dimension, ring // 2 * dimension]))
+        units.append(
+            {
+                "stage": stage,
+                "vectors": vectors,
+                "dimension": dimension,
+                "macs": _between(rng, ring, max(ring, most)),
+                "items": _between(rng, 16, 300),
+            }
+        )
+    return {**hardware, "dot": units}
+
+
 def random_workload(rng: np.random.Generator, hardware: dict[str, Any]) -> Config:
     """Draw features, models and a funnel for a machine (they may be too large for it)."""
     dense = _between(rng, 0, 8)
@@ -130,6 +151,19 @@ def random_workload(rng: np.random.Generator, hardware: dict[str, Any]) -> Confi
         }
         for stage in range(stages)
     ]
+    for unit in hardware.get("dot", []):
+        vectors = len(tables) + (dense > 0)
+        if 2 <= vectors <= unit["vectors"] and rng.random() < 0.8:
+            model = models[unit["stage"]]
+            dimension = _between(rng, 1, unit["dimension"])
+            bottom = [*model["bottom"][:-1], dimension] if dense else []
+            models[unit["stage"]] = {
+                "name": model["name"],
+                "interaction": "dot",
+                "dimensions": dimension,
+                "bottom": bottom,
+                "top": model["top"],
+            }
     items = _between(rng, 1, 300)
     keep, left = [], items
     for _ in range(stages):

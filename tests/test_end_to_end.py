@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pytest
 
 from rpaccel.compiler import compile_image
-from rpaccel.config import Config
+from rpaccel.config import Config, SimulationConfig
 from rpaccel.driver import Device
 from rpaccel.errors import ConfigError, QueryError
 from rpaccel.image import Image
@@ -19,10 +20,12 @@ from sw_model.quantised import QuantisedModel
 from sw_model.query import Query
 from sw_model.random_models import random_models, random_query
 from sw_model.topk import filters_of
-from tests.random_machines import random_hardware, random_workload
+from tests.random_machines import random_dots, random_hardware, random_workload
+from tests.workloads import workload
 
 MACHINES = 25
 QUICK = 6
+DOTS = 12  # machines with dot interactions
 WORKLOADS = 4
 QUERIES = 3
 
@@ -103,3 +106,39 @@ def test_random_machine(seed: int) -> None:
     hardware = random_hardware(rng)
     for _ in range(WORKLOADS):
         run_work(draw_work(rng, hardware))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(DOTS))
+def test_random_machine_with_dot_interactions(seed: int) -> None:
+    """Some stages have a unit, which some of their models use."""
+    rng = np.random.default_rng([seed, 2109])
+    hardware = random_dots(rng, random_hardware(rng))
+    works = (draw_work(rng, hardware) for _ in range(100))
+    used = (work for work in works if any(m.dot is not None for m in work.models))
+    for work in islice(used, WORKLOADS):
+        run_work(work)
+
+
+@pytest.mark.slow
+def test_dot_in_one_stage(rng: np.random.Generator) -> None:
+    """Concat in one stage, dot in the other, and the other way round, on one small machine."""
+    plain = {"name": "plain", "dimensions": 3, "bottom": [5], "top": [6, 1]}
+    dot = {"name": "dot", "dimensions": 4, "bottom": [7, 4], "top": [5, 1], "interaction": "dot"}
+    unit = {"vectors": 4, "dimension": 4, "macs": 20}
+    for models in ([plain, dot], [dot, plain], [dot, {**dot, "name": "other"}]):
+        config = workload(
+            models=models,
+            groups=[{"cols": 2, "shapes": [[1, 1], [1, 2]], "stages": [0, 1]}],
+            hardware={"dot": [{**unit, "stage": 0}, {**unit, "stage": 1, "macs": 6}]},
+            items=90,
+        )
+        config = config.model_copy(
+            update={"simulation": SimulationConfig(memory_stall=30, host_stall=20, seed=7)}
+        )
+        drawn = random_models(config, rng)
+        queries = [
+            (random_query(config.features, items, rng), [20, 8], -(-items // parts))
+            for items, parts in ((90, 4), (31, 1), (60, 7))
+        ]
+        run_work(Work(config, drawn, compile_image(config, drawn), queries))

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from amaranth.hdl import Value
 
-from rpaccel import abi
+from rpaccel.bench_dot import UNITS
 from rtl_gen.emit import emit
 from rtl_gen.signatures import score_layout
 from sim.build import build
 from sw_model.group_cycles import GroupCycles
+from sw_model.token_order_cycles import TokenOrderCycles
 from tests.group_bench import Bench, hardware, random_model
 
 
@@ -25,8 +26,8 @@ def packed(layout, values):
 def load_words(bench):
     """Beats of the load bus that fill the group's memories."""
     layout, beat = bench.dut.load.shape(), bench.hardware.memory.bus_bytes
-    for target, content in bench.words().items():
-        at = {"valid": 1, "target": abi.target_id(target, 0)}
+    for target, content in bench.contents().items():
+        at = {"valid": 1, "target": target}
         yield packed(layout, {**at, "first": 1})
         for word in content:
             for offset in range(0, len(word), beat):
@@ -85,12 +86,14 @@ def play(bench, tokens, folder):
     return seen
 
 
-@pytest.mark.slow
-def test_funnel_on_the_whole_array(rng, tmp_path):
-    """RM-small on 4,096 items with 64 tiles side by side, RM-large on 512 with 16 of 2x2 tiles."""
+def funnel(rng, **values):
+    """RM-small with 64 tiles side by side, RM-large with 16 of 2x2 tiles."""
     models = [
-        random_model(rng, tables=[4] * 26, dense=13, bottom=[64, 4], top=[64, 1]),
-        random_model(rng, tables=[32] * 26, dense=13, bottom=[512, 256, 128, 64, 32], top=[96, 1]),
+        random_model(rng, tables=[d] * 26, dense=13, bottom=bottom, top=top, dot="dot" in values)
+        for d, bottom, top in (
+            (4, [64, 4], [64, 1]),
+            (32, [512, 256, 128, 64, 32], [96, 1]),
+        )
     ]
     machine = hardware(
         (16, 16),
@@ -101,12 +104,19 @@ def test_funnel_on_the_whole_array(rng, tmp_path):
         weight_rows=8192,
         program_depth=512,
         sram_macro_bits=1 << 16,
+        **values,
     )
-    bench = Bench(machine, models, [0, 1])
+    return Bench(machine, models, [0, 1])
+
+
+@pytest.mark.slow
+def test_funnel_on_the_whole_array(rng, tmp_path):
+    """RM-small on 4,096 items, RM-large on 512."""
+    bench = funnel(rng)
     tokens = [bench.token(rng, stage, (4096, 512)[stage]) for stage in (0, 1)]
     seen = play(bench, tokens, tmp_path)
 
-    model = GroupCycles(machine.geometry(0))
+    model = GroupCycles(bench.hardware.geometry(0))
     order = sorted((0, 1), key=lambda stage: seen["seen"][stage][0][0])
     busy = []
     for stage in order:
@@ -122,3 +132,21 @@ def test_funnel_on_the_whole_array(rng, tmp_path):
         busy += [cycle for done in made.passes for cycle in done.rows.tolist()]
     assert busy == seen["busy"]
     assert made.end == seen["scores"][order[-1]][-1][0]
+
+
+@pytest.mark.slow
+def test_dot_funnel_on_the_whole_array(rng, tmp_path):
+    """The same with dot interaction, two queries: as the cycle model says."""
+    bench = funnel(rng, dot=list(UNITS), gather_bytes=256)
+    tokens = [bench.token(rng, stage, (4096, 512)[stage]) for stage in (0, 1, 0, 1)]
+    seen = play(bench, tokens, tmp_path)
+
+    programs = dict(enumerate(zip(bench.programs, bench.shapes, strict=True)))
+    model = TokenOrderCycles(bench.hardware.geometry(0), programs, [0, 1])
+    starts = [(started, stage, ends) for stage in (0, 1) for started, ends in seen["seen"][stage]]
+    for started, stage, finished in sorted(starts, key=lambda start: start[0]):
+        model.offer(stage, len(finished), started, finished)
+    while model.step() is not None:
+        pass
+    busy = [cycle for run in model.runs for made in run for cycle in made.rows.tolist()]
+    assert busy == seen["busy"]

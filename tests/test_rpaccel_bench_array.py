@@ -26,6 +26,15 @@ def test_funnel_in_steady_state(report):
     assert 263_776 * 512 / 16_384 <= report["alone"]["cycles"] <= 9_600
 
 
+def test_dot_funnel(report):
+    """All products hide behind the array: what is left is its own tiles, 13,856 rows of items."""
+    dot = report["dot"]
+    assert dot["tile_bound"] == 104 * 64 + 225 * 32
+    assert sum(dot["multipliers"]) <= 1024
+    assert dot["tile_bound"] <= dot["cycles"] <= 1.03 * dot["tile_bound"]
+    assert dot["over_concat"] == dot["cycles"] / report["funnel"][0]["cycles"] <= 1.25
+
+
 def test_work_conserving_dispatch(report):
     """Groups that take any stage's tokens lose next to nothing to the tile bound."""
     (row,) = report["groups"]
@@ -35,7 +44,7 @@ def test_work_conserving_dispatch(report):
 
 def test_shown(report, tmp_path):
     text = table(report)
-    for row in (*report["fixed"], *report["funnel"], *report["groups"]):
+    for row in (*report["fixed"], *report["funnel"], *report["groups"], report["dot"]):
         assert f"{row['cycles']:,.0f}" in text
     draw(report, tmp_path / "array.png")
     assert (tmp_path / "array.png").stat().st_size > 10_000

@@ -19,7 +19,7 @@ from sw_model.generated_rows import GeneratedRows
 from sw_model.quantised import QuantisedLayer
 from sw_model.random_models import random_models, random_query
 from tests.image_interpreter import LoadedImage, StageRun
-from tests.random_machines import random_hardware, random_workload
+from tests.random_machines import random_dots, random_hardware, random_workload
 from tests.workloads import workload
 
 
@@ -80,9 +80,67 @@ def test_shapes(rng, shape, dense):
     check_image(config, models, compile_image(config, models), rng)
 
 
+DOTS = [
+    {"stage": 0, "vectors": 4, "dimension": 3, "macs": 5},
+    {"stage": 1, "vectors": 7, "dimension": 16, "macs": 300},
+]
+
+
+def with_dot(**values):
+    """Both models with dot interaction, of four vectors, or of three without dense inputs."""
+    dense = values.pop("dense", (2, 3))
+    bottom = [5, 3] if sum(dense) else []
+    models = [
+        {"name": "front", "dimensions": 3, "bottom": bottom, "top": [6, 1], "interaction": "dot"},
+        {
+            "name": "back",
+            "dimensions": 9,
+            "bottom": [4, 9] if bottom else [],
+            "top": [13, 10, 1],
+            "interaction": "dot",
+        },
+    ]
+    hardware = {"dot": DOTS} | values.pop("hardware", {})
+    return workload(models=models, dense=dense, hardware=hardware, **values)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dense", [(2, 3), (0, 0)])
+def test_dot(rng, shape, dense):
+    tile, groups = SHAPES[shape]
+    config = with_dot(tile=tile, groups=groups, dense=dense)
+    models = random_models(config, rng)
+    check_image(config, models, compile_image(config, models), rng)
+
+
+@pytest.mark.parametrize(
+    ("dot", "message"),
+    [
+        ([], 'interaction = "dot", but stage 0 has no unit for it: hardware.dot has units for'),
+        ([{**DOTS[0], "vectors": 3}, DOTS[1]], "has vectors = 4 .* takes at most 3"),
+        ([DOTS[0], {**DOTS[1], "dimension": 8}], "has dimension = 9 .* takes at most 8"),
+    ],
+)
+def test_dot_that_does_not_fit(rng, dot, message):
+    config = with_dot(hardware={"dot": dot})
+    with pytest.raises(ConfigError, match=message):
+        compile_image(config, random_models(config, rng))
+
+
+def test_dot_unit_limits_sub_batches(rng):
+    config = with_dot(hardware={"dot": [{**DOTS[0], "items": 16}, DOTS[1]]})
+    image = compile_image(config, random_models(config, rng))
+    assert image.stages[0].max_items == 16
+    text = explain(image)
+    assert "at most 16 items, because of the items of its dot interaction unit" in text
+    assert "dot interaction: 6 products of 4 vectors" in text
+
+
 @pytest.mark.parametrize("number", range(12))
 def test_random_machines(rng, number):
     hardware = random_hardware(rng)
+    if number % 2:
+        hardware = random_dots(rng, hardware)
     config = random_workload(rng, hardware)
     models = random_models(config, rng)
     image = compile_image(config, models, address=4096 * number)

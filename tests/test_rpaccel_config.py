@@ -63,6 +63,24 @@ def test_groups_refused(funnel, groups, message):
         parse(values)
 
 
+@pytest.mark.parametrize(
+    "dot, message",
+    [
+        ([{"stage": 2}], r"dot must name stages 0\.\.1, each at most once, not \[2\]"),
+        ([{"stage": 1}, {"stage": 1}], r"each at most once, not \[1, 1\]"),
+        ([{"macs": 6}], "macs must be at least 7 for vectors = 6, not 6"),
+        ([{"vectors": 1}], r"dot\.0\.vectors: .*greater than or equal to 2"),
+        ([{"dimension": 129}], r"dot\.0\.dimension: .*less than or equal to 128"),
+    ],
+)
+def test_dot_units_refused(dot, message):
+    values = workload().model_dump()
+    unit = {"stage": 0, "vectors": 6, "dimension": 8, "macs": 7}
+    values["hardware"]["dot"] = [unit | changes for changes in dot]
+    with pytest.raises(ConfigError, match=message):
+        parse(values)
+
+
 def test_a_funnel_does_not_end_at_bins():
     values = workload(hardware=BINS).model_dump()
     values["funnel"] |= {"stages": ["front"], "keep": [20]}

@@ -152,6 +152,32 @@ def test_stage_that_the_image_has_not(rng):
     assert abi.COMPLETION.unpack(device.host_read(CQ, 64))["status"] == abi.Status.BAD_IMAGE
 
 
+@pytest.mark.parametrize("units", [[0], [1], [1, 0]])
+def test_segments_of_dot_interaction_units(rng, units):
+    """An image may fill the units that the machine has, and no others."""
+    unit = {"vectors": 4, "dimension": 2, "macs": 9}
+    dot = {"dimensions": 2, "bottom": [2], "top": [1], "interaction": "dot"}
+    plain = {"dimensions": 2, "bottom": [2], "top": [1]}
+    kinds = [dot if stage in units else plain for stage in range(2)]
+    models = [{"name": f"m{stage}", **kind} for stage, kind in enumerate(kinds)]
+    dots = [{"stage": stage, **unit} for stage in units]
+    config = workload(models=models, hardware={"dot": dots})
+    image = compile_image(config, random_models(config, rng))
+    device = GoldenTransport(config, [], image.data)
+    device.write32(R["CONTROL"], LOAD)
+    assert device.read32(R["IMAGE_ID"]) == image.image_id
+
+    data = bytearray(image.data)
+    block = abi.image_block_bytes(config.hardware.memory.line_bytes)
+    targets = [data[n * block] for n in range(1, abi.IMAGE_HEADER.unpack(image.data)["segments"])]
+    number = 1 + targets.index(abi.pairs_target(units[0]))
+    missing = next(stage for stage in (0, 1, 2) if stage not in units)
+    data[number * block] = abi.pairs_target(missing)
+    device.load_memory(0, bytes(data))
+    device.write32(R["CONTROL"], LOAD)
+    assert device.read32(R["ERROR"]) == 1 << DeviceErrorBit.IMAGE_MEMORY
+
+
 def test_host_memory_is_bounded(world):
     device = world[3]
     with pytest.raises(ValueError, match="host memory has 65536 bytes, not 2 at 0xffff"):

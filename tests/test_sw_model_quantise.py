@@ -31,15 +31,7 @@ def float_model(rng, features=FEATURES, config=MODEL) -> FloatModel:
         name: (rng.normal(size=shape) * rng.uniform(0.3, 3) / np.sqrt(shape[-1])).astype("f4")
         for name, shape in tensor_shapes(config, features).items()
     }
-    layers = {
-        part: [
-            FloatLayer(tensors[f"{part}.{i}.weight"], tensors[f"{part}.{i}.bias"])
-            for i in range(len(getattr(config, part)))
-        ]
-        for part in ("bottom", "top")
-    }
-    tables = {t.name: tensors[f"tables.{t.name}"] for t in features.tables}
-    return FloatModel(config.name, tables, layers["bottom"], layers["top"])
+    return FloatModel.of_tensors(tensors, config, features, origin="random")
 
 
 def inputs(rng, count: int, features=FEATURES) -> Inputs:
