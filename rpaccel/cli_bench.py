@@ -69,3 +69,32 @@ def bench_schedule(
 
     report = figures(load(config))
     show(report, table(report), as_json)
+
+
+@bench.command()
+def pipeline(
+    machine: Annotated[
+        Path | None, typer.Option(metavar="CONFIG", help="By default a preset, Table 3.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="CONFIG", help="By default a preset of that size.")
+    ] = None,
+    queries: Annotated[
+        tuple[int, int], typer.Option(min=2, help="Back to back on each; half are measured.")
+    ] = (16, 6),
+    as_json: AsJson = False,
+) -> None:
+    """The whole machine against the baseline, in RTL with everything live; half an hour."""
+    from rpaccel.bench_pipeline import bench as figures
+    from rpaccel.bench_pipeline import table
+    from rpaccel.progress import progress_bar
+
+    with progress_bar() as bar:
+        task = bar.add_task("pipeline", total=None)
+        report = figures(
+            machine,
+            baseline,
+            queries=queries,
+            say=lambda text: bar.update(task, description=text),
+        )
+    show(report, table(report), as_json)

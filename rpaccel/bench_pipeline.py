@@ -1,0 +1,254 @@
+"""The whole machine against the baseline: RTL of both, everything live, cycles counted.
+
+Both run in Verilator, gateware with compiled models of device memory, link and host memory. Every
+ranking is compared with the golden model's. Queries are Criteo-like at full cardinality
+(:mod:`sw_model.criteo_like`); the static region is filled by a trace that ends before they begin.
+Models are random: no cycle depends on what their weights are, survivors on nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rpaccel.compiler import compile_image
+from rpaccel.config import Config, load
+from rpaccel.driver import Device
+from rpaccel.errors import ConfigError
+from rpaccel.report import grid
+from rpaccel.verify import compare
+from rpaccel.workflow import measurements, open_transport
+from sw_model.criteo_like import TABLES, trace
+from sw_model.funnel import rank
+from sw_model.query import Query
+from sw_model.random_models import random_models
+from sw_model.topk import filters_of
+
+__all__ = ["PRESETS", "bench", "table"]
+
+CLOCK_HZ = 250e6
+HOST_SECONDS = 40e-6
+"""Each way between host and device in the paper's measurements, beside the transfers."""
+TRAINING_QUERIES = 32
+SORTS = 200
+SERVED = 64
+
+PRESETS = {"rpaccel": "table3.toml", "baseline": "baseline.toml"}
+"""Configurations that come with the package (``rpaccel/presets``)."""
+
+Say = Callable[[str], None]
+
+
+def preset(name: str) -> Path:
+    """Where a configuration of :data:`PRESETS` is."""
+    return Path(str(files("rpaccel") / "presets" / PRESETS[name]))
+
+
+def criteo_like_queries(config: Config, first: int, count: int) -> list[Query]:
+    """Queries of consecutive Criteo-like impressions, as many items as the funnel has.
+
+    Parameters
+    ----------
+    config : Config
+        Its tables are the first of Criteo's, one lookup each, with as many rows or fewer; ids
+        beyond are wrapped around.
+    first : int
+        Number of the first query of the trace.
+    count : int
+
+    Raises
+    ------
+    ConfigError
+        The features are others.
+    """
+    features, items = config.features, config.funnel.items
+    if (
+        len(features.tables) > len(TABLES)
+        or any(t.lookups > 1 or t.scope == "query" for t in features.tables)
+        or features.dense_query
+    ):
+        raise ConfigError(
+            f"features must be at most {len(TABLES)} tables of items with one lookup each, "
+            f"and dense inputs of items"
+        )
+    seed = config.data.seed
+    rng = np.random.default_rng([seed, 2, first])
+    rows = np.array([t.rows for t in features.tables])
+    queries = []
+    start, length = first * items, count * items
+    for ranks in trace(length, seed=seed, start=start, block=items):
+        indices = ranks[:, : len(rows)] % rows
+        dense = rng.integers(-128, 128, (items, features.dense_item), dtype=np.int8)
+        queries.append(
+            Query(
+                items=items,
+                dense_query=np.zeros(0, np.int8),
+                dense_item=dense,
+                indices={t.name: indices[:, [n]] for n, t in enumerate(features.tables)},
+            )
+        )
+    return queries
+
+
+def _hotness(config: Config) -> list[dict[str, NDArray[np.int64]]]:
+    """Accesses to the rows of each table in the training trace, for each stage alike."""
+    counts: dict[str, NDArray[np.int64]] = {}
+    for query in criteo_like_queries(config, 0, TRAINING_QUERIES):
+        for name, ids in query.indices.items():
+            more = np.bincount(ids[:, 0])
+            before = counts.get(name, more[:0])
+            total = np.zeros(max(len(more), len(before)), np.int64)
+            total[: len(before)] += before
+            total[: len(more)] += more
+            counts[name] = total
+    return [counts] * len(config.funnel.stages)
+
+
+def _run(config: Config, queries: int, say: Say) -> dict[str, Any]:
+    """Run one query alone, then others back to back; compare all with the golden model."""
+    slots = config.hardware.query_slots
+    rng = np.random.default_rng(config.data.seed)
+    models = random_models(config, rng)
+    image = compile_image(config, models, hotness=_hotness(config))
+    every = criteo_like_queries(config, TRAINING_QUERIES, 2 + queries + slots)
+    seconds = {"build": -time.perf_counter()}
+    transport = open_transport("verilator", config, models, image)
+    seconds["build"] += time.perf_counter()
+    ends: list[tuple[int, int, dict[str, int]]] = []
+    with Device(transport, config, image) as device:
+        seconds["run"] = -time.perf_counter()
+        say("two queries alone")
+        handles = device.run(every[:2], outstanding=1)
+        started = device.counters()["device.cycles"]
+
+        def ended(done: int, _: int) -> None:
+            counters = device.counters()
+            ends.append((done, counters["device.cycles"], counters))
+            say(f"{done} of {queries + slots} queries, {ends[-1][1] - started} cycles")
+
+        handles += device.run(every[2:], outstanding=slots, progress=ended)
+        seconds["run"] += time.perf_counter()
+    say("comparing with the golden model")
+    for number, (query, handle) in enumerate(zip(every, handles, strict=True)):
+        golden = rank(
+            models,
+            config.features,
+            query,
+            keep=config.funnel.keep,
+            sub_batch=config.funnel.sub_batch_items,
+            filters=filters_of(config),
+            global_release=config.funnel.global_release,
+        )
+        compare(number, golden, handle.result())
+    # While the last ones run fewer than can are in flight: they are not looked at.
+    first, last = (next(e for e in ends if e[0] >= n) for n in (queries // 2, queries))
+    counts = {name: last[2][name] - first[2][name] for name in last[2]}
+    spent = last[1] - first[1]
+    return {
+        "name": config.name,
+        "compared": sum(len(handle.result().positions) for handle in handles),
+        "window": [first[0], last[0]],
+        "cycles_per_query": spent / (last[0] - first[0]),
+        "ends": [cycles - started for _, cycles, _ in ends],
+        "alone": {"cold": handles[0].cycles, "warm": handles[1].cycles},
+        "measured": measurements(
+            config, counts, [h.cycles for h in handles[2:][first[0] : last[0]]]
+        )
+        | {"window_cycles": spent},
+        "utilisation": sum(v for n, v in counts.items() if n.endswith(".macs"))
+        / (config.hardware.macs * spent),
+        "seconds": seconds,
+    }
+
+
+def _sorting(items: int) -> float:
+    """Seconds in which this computer finds the best of a query's scores (median)."""
+    rng = np.random.default_rng(1)
+    taken = []
+    for _ in range(SORTS):
+        scores = rng.integers(-32768, 32768, items)
+        before = time.perf_counter()
+        best = np.argpartition(-scores, min(SERVED, items - 1))[:SERVED]
+        best[np.argsort(-scores[best], kind="stable")]
+        taken.append(time.perf_counter() - before)
+    return float(np.median(taken))
+
+
+def bench(
+    machine: Path | None = None,
+    baseline: Path | None = None,
+    *,
+    queries: Sequence[int] = (16, 6),
+    say: Say = lambda text: None,
+) -> dict[str, Any]:
+    """Run both machines in RTL.
+
+    Parameters
+    ----------
+    machine, baseline : path, optional
+        Configurations, by default those of :data:`PRESETS`.
+    queries : two ints
+        Back to back on each; the second half is measured.
+    say : function
+        Told what is going on.
+
+    Returns
+    -------
+    dict
+        ``rpaccel`` and ``baseline``: cycles a query in steady state and of one that comes alone,
+        and counters; ``ratios`` of the two.
+    """
+    report: dict[str, Any] = {}
+    given = {"rpaccel": machine, "baseline": baseline}
+    for (name, path), count in zip(given.items(), queries, strict=True):
+        config = load(path or preset(name))
+        report[name] = _run(config, count, lambda text, name=name: say(f"{name}: {text}"))  # type: ignore[misc]
+        items = config.funnel.items
+    sort = _sorting(items)
+    ours, theirs = report["rpaccel"], report["baseline"]
+    for run, host in (ours, 0.0), (theirs, sort):
+        run["alone"]["seconds"] = 2 * HOST_SECONDS + run["alone"]["warm"] / CLOCK_HZ + host
+    report["host_sort_seconds"] = sort
+    report["ratios"] = {
+        "throughput": theirs["cycles_per_query"] / ours["cycles_per_query"],
+        "cycles_alone": theirs["alone"]["warm"] / ours["alone"]["warm"],
+        "latency_alone": theirs["alone"]["seconds"] / ours["alone"]["seconds"],
+    }
+    return report
+
+
+def table(report: dict[str, Any]) -> str:
+    """Lay the report out as text."""
+    ours, theirs, ratios = report["rpaccel"], report["baseline"], report["ratios"]
+
+    def bytes_of(kind: str) -> Callable[[dict[str, Any]], float]:
+        return lambda run: run["measured"]["bytes_per_query"][kind]
+
+    lines: list[tuple[str, Callable[[dict[str, Any]], float], str, str]] = [
+        ("cycles a query, back to back", lambda r: r["cycles_per_query"], ",.0f", "throughput"),
+        ("queries a second at 250 MHz", lambda r: CLOCK_HZ / r["cycles_per_query"], ",.0f", ""),
+        ("cycles of a query alone", lambda r: r["alone"]["warm"], ",d", "cycles_alone"),
+        ("the same, with empty caches", lambda r: r["alone"]["cold"], ",d", ""),
+        ("us alone, 40 each way", lambda r: 1e6 * r["alone"]["seconds"], ",.0f", "latency_alone"),
+        ("array utilisation", lambda r: r["utilisation"], ".1%", ""),
+        ("bytes a query from host", bytes_of("host_read"), ",.0f", ""),
+        ("bytes a query to host", bytes_of("host_write"), ",.0f", ""),
+        ("bytes a query from memory", bytes_of("memory_read"), ",.0f", ""),
+        ("results equal to the golden model's", lambda r: r["compared"], ",d", ""),
+    ]
+    rows = [
+        [name, *(format(get(run), form) for run in (theirs, ours))]
+        + [f"{ratios[ratio]:.2f}" if ratio else ""]
+        for name, get, form, ratio in lines
+    ]
+    title = (
+        f"RPAccel against the baseline, RTL; the host ranks the baseline's scores in "
+        f"{1e6 * report['host_sort_seconds']:.0f} us (measured, in its latency)"
+    )
+    return grid(title, ["", theirs["name"], ours["name"], "ratio"], rows)
