@@ -150,6 +150,7 @@ def _run(config: Config, queries: int, say: Say) -> dict[str, Any]:
     first, last = (next(e for e in ends if e[0] >= n) for n in (queries // 2, queries))
     counts = {name: last[2][name] - first[2][name] for name in last[2]}
     spent = last[1] - first[1]
+    latencies = [handle.cycles for handle in handles[2:][first[0] : last[0]]]
     return {
         "name": config.name,
         "compared": sum(len(handle.result().positions) for handle in handles),
