@@ -68,6 +68,13 @@ class DeviceKind(StrEnum):
     icarus = "icarus"
 
 
+def _device(value: str) -> str:
+    """Refuse what is neither a DeviceKind nor serial:PORT."""
+    if value in set(DeviceKind) or (value.startswith("serial:") and value != "serial:"):
+        return value
+    raise typer.BadParameter(f"{value!r} is not one of {', '.join(DeviceKind)}, serial:PORT")
+
+
 class SimulatorKind(StrEnum):
     """Which simulator runs the RTL."""
 
@@ -250,7 +257,13 @@ def quality(
 @app.command()
 def run(
     config: ConfigPath,
-    device: Annotated[DeviceKind, typer.Option(help="What runs it.")] = DeviceKind.verilator,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="What runs it: golden, verilator, icarus, or a board: serial:/dev/ttyUSB0.",
+            callback=_device,
+        ),
+    ] = DeviceKind.verilator.value,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="For report.json, report.png.")
     ] = Path("build/run"),
@@ -266,7 +279,7 @@ def run(
 
     work = Workflow(load(config))
     make_folder(output)
-    report = work.run(device=device.value, waves=waves)
+    report = work.run(device=device, waves=waves)
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     written = ["report.json"]
     if draw(report, output / "report.png"):

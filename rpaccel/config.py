@@ -24,6 +24,7 @@ from rpaccel.section import (
 )
 
 __all__ = [
+    "BoardConfig",
     "Calibration",
     "Config",
     "DataConfig",
@@ -275,6 +276,32 @@ class HostConfig(Section):
         return self
 
 
+class BoardConfig(Section):
+    """An FPGA board: its clock, its serial line, and the memories on chip.
+
+    ``host_bytes`` is what rings, features and results lie in, ``memory_bytes`` what the image does.
+    """
+
+    clock_hz: Annotated[int, Field(ge=1_000_000, le=500_000_000)] = 25_000_000
+    baud: Annotated[int, Field(ge=1200)] = 1_000_000
+    host_bytes: Annotated[int, Field(ge=1024, le=2**20, multiple_of=64)] = 16384
+    memory_bytes: Annotated[int, Field(ge=1024, le=2**24, multiple_of=128)] = 131072
+
+    @model_validator(mode="after")
+    def _divides(self) -> BoardConfig:
+        if self.divisor < 4 or abs(self.clock_hz / self.divisor / self.baud - 1) > 0.02:
+            raise ValueError(
+                f"baud = {self.baud} cannot be made of clock_hz = {self.clock_hz}: it must be the "
+                f"clock divided by a whole number of at least 4, to 2 %"
+            )
+        return self
+
+    @property
+    def divisor(self) -> int:
+        """Clock cycles in a bit of the serial line."""
+        return round(self.clock_hz / self.baud)
+
+
 class SimulationConfig(Section):
     """Memory and host behaviour in simulation: cycles of the device clock, percentages."""
 
@@ -296,6 +323,7 @@ class Config(Section):
     funnel: FunnelConfig
     hardware: HardwareConfig
     host: HostConfig = HostConfig()
+    board: BoardConfig = BoardConfig()
     simulation: SimulationConfig = SimulationConfig()
 
     @model_validator(mode="after")
