@@ -112,6 +112,27 @@ def generate(config: ConfigPath, output: OutputDir) -> None:
 
 
 @app.command()
+def build(
+    config: ConfigPath,
+    board: Annotated[
+        str, typer.Option(metavar="NAME", help="An ECP5 board of amaranth-boards: ulx3s_85f, ...")
+    ],
+    output: OutputDir,
+    as_json: AsJson = False,
+) -> None:
+    """Build a machine's bitstream for a board (needs the extra ``board``); tell size and clock."""
+    from rpaccel.board_build import build_board, check_timing, text
+    from rpaccel.config import load
+    from rpaccel.workflow import Workflow
+
+    work = Workflow(load(config))
+    make_folder(output)
+    report = build_board(work.config, work.image, board, output)
+    show(report, text(report), as_json)
+    check_timing(report)
+
+
+@app.command()
 def train(
     config: ConfigPath,
     output: OutputDir,

@@ -2,11 +2,12 @@
 
 from amaranth.hdl import Module
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rpaccel.config import Config
 from rtl_gen.block_memory import BlockMemory
 from rtl_gen.host import ADDRESS_BITS, ID_BITS
+from rtl_gen.sdram import Sdram, sdram_pins
 from rtl_gen.serial_bridge import SerialBridge
 from rtl_gen.top import HOST, MEMORY, REGISTERS, RPAccel
 
@@ -14,7 +15,9 @@ __all__ = ["SerialMachine"]
 
 
 class SerialMachine(wiring.Component):
-    """The machine of a configuration, host memory and device memory on chip, and a serial bridge.
+    """The machine of a configuration, its memories, and a serial bridge.
+
+    Host memory is on chip; so is device memory, unless ``board.memory`` is an SDRAM.
 
     Parameters
     ----------
@@ -27,12 +30,17 @@ class SerialMachine(wiring.Component):
     -------
     rx, tx : In(1, init=1), Out(1, init=1)
         The serial line.
+    sdram : Out(sdram_pins())
+        If there is one.
     """
 
     def __init__(self, config: Config, *, divisor: int | None = None):
         self.config = config
         self.divisor = config.board.divisor if divisor is None else divisor
-        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1)})
+        ports = {"rx": In(1, init=1), "tx": Out(1, init=1)}
+        if config.board.memory == "sdram":
+            ports["sdram"] = Out(sdram_pins())
+        super().__init__(ports)
 
     def elaborate(self, platform):
         m = Module()
@@ -51,13 +59,18 @@ class SerialMachine(wiring.Component):
             id_bits=ID_BITS,
             writable=True,
         )
-        m.submodules.device_memory = memory = BlockMemory(
-            size=board.memory_bytes,
-            data_bytes=hardware.memory.bus_bytes,
-            address_bits=hardware.memory.address_bits,
-            id_bits=len(machine.m_axi_mem0_arid),
-            writable=False,
-        )
+        shape = {
+            "size": board.memory_bytes,
+            "data_bytes": hardware.memory.bus_bytes,
+            "address_bits": hardware.memory.address_bits,
+            "id_bits": len(machine.m_axi_mem0_arid),
+        }
+        if board.memory == "sdram":
+            memory = Sdram(clock_hz=board.clock_hz, fifo=2 * hardware.memory.beats, **shape)
+            connect(m, memory.pins, flipped(self.sdram))
+        else:
+            memory = BlockMemory(writable=False, **shape)
+        m.submodules.device_memory = memory
         connect(m, bridge.host, host.bytes)
         connect(m, bridge.memory, memory.bytes)
         for prefix, bus in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import tempfile
+from importlib.resources import files
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,26 @@ from sim.generated import generated_serial
 from sim.transport import accept
 
 __all__ = ["SimulatedLine"]
+
+
+BENCH = """module serial_bench(input wire clk, rst, rx, output wire tx);
+    wire [2:0] command;
+    wire [1:0] bank, mask;
+    wire [12:0] address;
+    wire [15:0] data, read;
+    wire drive;
+    {top} board (
+        .clk(clk), .rst(rst), .rx(rx), .tx(tx), .sdram__command(command), .sdram__bank(bank),
+        .sdram__address(address), .sdram__mask(mask), .sdram__data(data), .sdram__drive(drive),
+        .sdram__read(read)
+    );
+    sdram #(.COLUMN_BITS({columns}), .PERIOD_PS({period})) chip (
+        .clk(!clk), .command(command), .bank(bank), .address(address), .mask(mask), .data(data),
+        .drive(drive), .read(read)
+    );
+endmodule
+"""
+"""A machine and the SDRAM at its pins."""
 
 
 class SimulatedLine:
@@ -39,8 +60,16 @@ class SimulatedLine:
     def __init__(
         self, config: Config, *, divisor: int = 4, sources: dict[str, str] | None = None
     ) -> None:
-        text = dict(sources or generated_serial(config, divisor))
-        simulator = build(text, SERIAL_TOP)
+        text, top = dict(sources or generated_serial(config, divisor)), SERIAL_TOP
+        if config.board.memory == "sdram":
+            text["bench.v"] = BENCH.format(
+                top=SERIAL_TOP,
+                columns=config.board.memory_bytes.bit_length() - 17,
+                period=10**12 // config.board.clock_hz,
+            )
+            text["sdram.v"] = files("sim").joinpath("sdram.v").read_text(encoding="utf-8")
+            top = "serial_bench"
+        simulator = build(text, top)
         self.slack = 200e-6
         self.baud = config.board.clock_hz // divisor
         self._time = 0.0

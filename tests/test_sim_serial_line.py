@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rpaccel.compiler import compile_image
-from rpaccel.config import load
+from rpaccel.config import load, parse
 from rpaccel.driver import Device
 from rpaccel.serial import SerialTransport
 from sim.noisy_line import NoisyLine
@@ -19,10 +19,12 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rate", [0.0, 0.0005])
-def test_queries_over_serial_pins(rng, rate):
+@pytest.mark.parametrize(("memory", "rate"), [("chip", 0.0), ("chip", 0.0005), ("sdram", 0.0)])
+def test_queries_over_serial_pins(rng, memory, rate):
     """The gateware behind a good line and behind a bad one gives the golden model's bits."""
-    config = load(HERE / "tiny.toml")
+    values = load(HERE / "tiny.toml").model_dump(mode="json")
+    board = {"memory": memory, "memory_bytes": 1 << 25 if memory == "sdram" else 16384}
+    config = parse(values | {"board": board})
     models = random_models(config, np.random.default_rng(3))
     image = compile_image(config, models)
     queries = [random_query(config.features, 24, rng) for _ in range(3)]
