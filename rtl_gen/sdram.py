@@ -130,7 +130,7 @@ class Sdram(wiring.Component):
         self._running = Signal()  # the SDRAM is initialised
         self._word = Signal(ceil_log2(self.size) - 1)  # address of the next word
         self._left = Signal(range(self.fifo * self.data_bytes // DATA_BYTES + 1))
-        self._byte = Signal()  # the access is a byte's
+        self._byte, self._write = Signal(), Signal()  # the access is a byte's; and writes it
         # Set where a command is given; the registers of the pins follow.
         self._command = Signal(Command)
         self._address = Signal(ROW_BITS)
@@ -246,7 +246,8 @@ class Sdram(wiring.Component):
             with m.Elif(self._coming.any()):
                 pass  # words of the access before, which are for whom it says
             with m.Elif(byte.valid):
-                m.d.sync += [self._word.eq(byte.address >> 1), self._left.eq(1), self._byte.eq(1)]
+                m.d.sync += [self._word.eq(byte.address >> 1), self._left.eq(1)]
+                m.d.sync += [self._byte.eq(1), self._write.eq(byte.write)]
                 m.next = "OPEN"
             with m.Elif(bus.arvalid & room):
                 m.d.comb += bus.arready.eq(1)
@@ -254,6 +255,7 @@ class Sdram(wiring.Component):
                     self._word.eq(bus.araddr >> 1),
                     self._left.eq((bus.arlen + 1) << ceil_log2(self.data_bytes // DATA_BYTES)),
                     self._byte.eq(0),
+                    self._write.eq(0),
                     self._id.eq(bus.arid),
                     self._error.eq(bus.araddr >= self.size),
                 ]
@@ -271,7 +273,7 @@ class Sdram(wiring.Component):
         with m.State("ACCESS"):
             with m.If(free):
                 m.d.sync += self._left.eq(self._left - 1)
-                with m.If(self._byte & self.bytes.write):
+                with m.If(self._write):
                     self._give(m, Command.WRITE, column)
                     m.d.comb += self._drive.eq(1)
                     m.d.sync += self._wait.eq(self.cycles["wr"] - 1)
@@ -287,6 +289,7 @@ class Sdram(wiring.Component):
             with m.If(free & (self._open >= self.cycles["ras"])):
                 self._give(m, Command.PRECHARGE)
                 m.d.sync += self._wait.eq(self.cycles["rp"] - 1)
-                m.d.comb += written.eq(self._byte & self.bytes.write)
+                # A byte that was read was answered before; what is asked for by now is another.
+                m.d.comb += written.eq(self._write)
                 m.next = "IDLE"
         m.d.comb += self.bytes.ready.eq(written | (self._byte & self._coming[-2]))

@@ -1,20 +1,25 @@
 """The host's side of the serial protocol, against the golden bridge over lines of every kind."""
 
+import json
 import random
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from rpaccel import serial, serial_protocol
+from rpaccel import abi, serial, serial_protocol
+from rpaccel.cli import app
 from rpaccel.compiler import compile_image
 from rpaccel.config import load
 from rpaccel.driver import Device
 from rpaccel.errors import DeviceError
 from rpaccel.serial import Frames, SerialTransport, frame, open_port
 from rpaccel.serial_protocol import HELLO, REPLY, REQUEST, Operation, ReplyStatus
+from rpaccel.workflow import Workflow
 from sim.noisy_line import NoisyLine
 from sw_model.device import GoldenTransport
 from sw_model.funnel import rank
@@ -287,43 +292,64 @@ def test_a_port_of_pyserial():
     port.close()
 
 
-def test_queries_through_the_driver_under_fire():
-    """The real driver on a golden device behind a bridge behind a bad line."""
-    config = load(HERE / "tiny.toml")
-    rng = np.random.default_rng(3)
-    models = random_models(config, rng)
-    image = compile_image(config, models)
+def golden_board(config, models):
+    """A line to a board with a golden device in it, which has no counters: ours count reads."""
     golden = GoldenTransport(config, models, host_bytes=1 << 16)
+    reads = count()
+
+    def read32(at):
+        if at < abi.COUNTER_BASE:
+            return golden.read32(at)
+        return 0 if at & 4 else next(reads)
+
     line = BoardLine(
-        read32=golden.read32,
+        read32=read32,
         write32=golden.write32,
         irq=lambda: golden.wait(10),
         host_bytes=golden.host_bytes,
         memory_bytes=1 << 20,
     )
     # The bridge's memories are those that the device works with.
-    line.board.host, line.board.memory = golden._host, golden._memory = (
-        line.board.host,
-        line.board.memory,
-    )
+    golden._host, golden._memory = line.board.host, line.board.memory
+    return line
+
+
+def test_queries_through_the_driver_under_fire():
+    """The real driver on a golden device behind a bridge behind a bad line."""
+    config = load(HERE / "tiny.toml")
+    rng = np.random.default_rng(3)
+    models = random_models(config, rng)
+    image = compile_image(config, models)
+    line = golden_board(config, models)
     noisy = NoisyLine(line, random.Random(5), 0.0005)
     transport = SerialTransport(noisy)
     with Device(transport, config, image) as device:
         queries = [random_query(config.features, 24, rng) for _ in range(3)]
         handles = device.run(queries)
         for query, handle in zip(queries, handles, strict=True):
-            expected = rank(
-                models,
-                config.features,
-                query,
-                keep=[10, 4],
-                sub_batch=config.funnel.sub_batch_items,
-            )
+            expected = rank(models, config.features, query, keep=[10, 4], sub_batch=8)
             assert (handle.result().positions == expected.positions).all()
             assert (handle.result().scores == expected.scores).all()
     assert transport.repeated > 5
     assert noisy.damages > 10
     assert bytes(line.board.memory[: len(image.data)]) == image.data
+
+
+def test_the_command_runs_queries_on_a_board(tmp_path, monkeypatch):
+    opened = []
+
+    def open_golden(name, baud):
+        opened.append((name, baud))
+        return golden_board(work.config, work.quantised)
+
+    work = Workflow(load(HERE / "tiny.toml"))
+    monkeypatch.setattr(serial, "open_port", open_golden)
+    arguments = ["run", str(HERE / "tiny.toml"), "--device", "serial:/dev/ttyUSB7", "--json"]
+    result = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path)])
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert (report["device"], report["compared"]) == ("serial:/dev/ttyUSB7", 12)
+    assert opened == [("/dev/ttyUSB7", 1_000_000)]
 
 
 def test_the_document_has_every_number():
