@@ -68,6 +68,13 @@ class DeviceKind(StrEnum):
     icarus = "icarus"
 
 
+def _device(value: str) -> str:
+    """Refuse what is neither a DeviceKind nor serial:PORT."""
+    if value in set(DeviceKind) or (value.startswith("serial:") and value != "serial:"):
+        return value
+    raise typer.BadParameter(f"{value!r} is not one of {', '.join(DeviceKind)}, serial:PORT")
+
+
 class SimulatorKind(StrEnum):
     """Which simulator runs the RTL."""
 
@@ -102,6 +109,27 @@ def generate(config: ConfigPath, output: OutputDir) -> None:
 
     for path in write(load(config), output):
         print(path)
+
+
+@app.command()
+def build(
+    config: ConfigPath,
+    board: Annotated[
+        str, typer.Option(metavar="NAME", help="An ECP5 board of amaranth-boards: ulx3s_85f, ...")
+    ],
+    output: OutputDir,
+    as_json: AsJson = False,
+) -> None:
+    """Build a machine's bitstream for a board (needs the extra ``board``); tell size and clock."""
+    from rpaccel.board_build import build_board, check_timing, text
+    from rpaccel.config import load
+    from rpaccel.workflow import Workflow
+
+    work = Workflow(load(config))
+    make_folder(output)
+    report = build_board(work.config, work.image, board, output)
+    show(report, text(report), as_json)
+    check_timing(report)
 
 
 @app.command()
@@ -250,7 +278,13 @@ def quality(
 @app.command()
 def run(
     config: ConfigPath,
-    device: Annotated[DeviceKind, typer.Option(help="What runs it.")] = DeviceKind.verilator,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="What runs it: golden, verilator, icarus, or a board: serial:/dev/ttyUSB0.",
+            callback=_device,
+        ),
+    ] = DeviceKind.verilator.value,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="For report.json, report.png.")
     ] = Path("build/run"),
@@ -266,7 +300,7 @@ def run(
 
     work = Workflow(load(config))
     make_folder(output)
-    report = work.run(device=device.value, waves=waves)
+    report = work.run(device=device, waves=waves)
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     written = ["report.json"]
     if draw(report, output / "report.png"):

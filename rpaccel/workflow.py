@@ -54,8 +54,9 @@ def open_transport(
 
     Parameters
     ----------
-    kind : {"golden", "verilator", "icarus"}
-        The functional golden device, or the RTL in a simulator.
+    kind : {"golden", "verilator", "icarus", "serial:PORT"}
+        The functional golden device, the RTL in a simulator, or a board on a serial port
+        (:func:`rpaccel.serial.open_port`).
     config : Config
     models : sequence of QuantisedModel
         What the golden device computes with.
@@ -67,14 +68,19 @@ def open_transport(
     Raises
     ------
     ConfigError
-        A waveform of the golden device is wanted.
+        A waveform is wanted of what is no simulator.
     """
+    if waves is not None and kind not in ("verilator", "icarus"):
+        what = "a board" if kind != "golden" else "the golden device"
+        raise ConfigError(
+            f"waves = {waves}: {what} has no waveform; "
+            "give a simulator as the device (verilator, icarus)"
+        )
+    if kind.startswith("serial:"):
+        from rpaccel.serial import SerialTransport, open_port
+
+        return SerialTransport(open_port(kind.removeprefix("serial:"), config.board.baud))
     if kind == "golden":
-        if waves is not None:
-            raise ConfigError(
-                f"waves = {waves}: the golden device has no waveform; "
-                "give a simulator as the device (verilator, icarus)"
-            )
         from sw_model.device import GoldenTransport
 
         return GoldenTransport(config, models)
@@ -294,7 +300,7 @@ class Workflow:
 
         Parameters
         ----------
-        device : {"golden", "verilator", "icarus"}
+        device : {"golden", "verilator", "icarus", "serial:PORT"}
         waves : path, optional
 
         Returns

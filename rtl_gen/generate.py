@@ -13,12 +13,15 @@ from rpaccel import abi
 from rpaccel.config import Config, HardwareConfig
 from rpaccel.errors import ConfigError
 from rtl_gen.emit import emit
+from rtl_gen.serial_machine import SerialMachine
 from rtl_gen.top import RPAccel
 
-__all__ = ["TOP", "description", "verilog", "write"]
+__all__ = ["SERIAL_TOP", "TOP", "description", "serial_verilog", "verilog", "write"]
 
 TOP = "rpaccel"
 """Name of the top module, and of the files."""
+SERIAL_TOP = "rpaccel_serial"
+"""The same of a machine behind a serial line."""
 
 LAYOUTS = (
     *(abi.DESCRIPTOR, abi.COMPLETION, abi.RESULT),
@@ -55,6 +58,24 @@ def _texts(hardware: str) -> Mapping[str, str]:
     """Verilog of a machine given as JSON: a machine is often simulated several times in a row."""
     files, _ = emit(RPAccel(HardwareConfig.model_validate_json(hardware)), TOP)
     return files
+
+
+def serial_verilog(config: Config, divisor: int) -> dict[str, str]:
+    """Write a machine with its memories and a serial bridge in Verilog.
+
+    Parameters
+    ----------
+    config : Config
+    divisor : int
+        Clock cycles in a bit of the serial line.
+
+    Returns
+    -------
+    dict of str
+        Text by file name: ``rpaccel_serial.v`` with a module of that name, ``rpaccel_sram.v``.
+    """
+    files, _ = emit(SerialMachine(config, divisor=divisor), SERIAL_TOP)
+    return dict(files)
 
 
 def description(config: Config) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from amaranth.build import Platform
 from amaranth.hdl import ClockSignal, Instance, Module
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
@@ -28,7 +29,8 @@ class Ram(wiring.Component):
     holds until the next such edge. Reading the word that is being written returns its old contents.
     One read and one write a cycle. Contents start at zero. Addresses of ``depth`` or more are
     undefined. Above ``macro_bits`` bits the component is an instance of ``rpaccel_sram``, which
-    Amaranth's own simulator cannot run.
+    Amaranth's own simulator cannot run; on an FPGA board it never is, so that the tools infer
+    block RAM.
 
     Parameters
     ----------
@@ -93,7 +95,7 @@ class Ram(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        if self.macro:
+        if self.macro and not isinstance(platform, Platform):
             m.submodules.sram = Instance(
                 MACRO_NAME,
                 p_WIDTH=self.width,

@@ -7,17 +7,18 @@ and Python. A change of any of them makes another entry, so what is found is nev
 
 import hashlib
 import sys
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import rpaccel
 import rtl_gen
-from rpaccel.config import HardwareConfig
-from rtl_gen.generate import verilog
+from rpaccel.config import Config, HardwareConfig
+from rtl_gen.generate import serial_verilog, verilog
 from sim.toolchain import cache_root, locked
 
-__all__ = ["generated"]
+__all__ = ["generated", "generated_serial"]
 
 
 def generated(hardware: HardwareConfig) -> dict[str, str]:
@@ -32,13 +33,35 @@ def generated(hardware: HardwareConfig) -> dict[str, str]:
     dict of str
         Text by file name.
     """
-    key = f"{_generator()}\0{hardware.model_dump_json()}".encode()
+    return _kept(hardware.model_dump_json(), lambda: verilog(hardware))
+
+
+def generated_serial(config: Config, divisor: int) -> dict[str, str]:
+    """Verilog as :func:`rtl_gen.generate.serial_verilog` writes it, from the cache if there.
+
+    Parameters
+    ----------
+    config : Config
+    divisor : int
+        Clock cycles in a bit of the serial line.
+
+    Returns
+    -------
+    dict of str
+        Text by file name.
+    """
+    machine = f"{config.hardware.model_dump_json()}\0{config.board.model_dump_json()}\0{divisor}"
+    return _kept(machine, lambda: serial_verilog(config, divisor))
+
+
+def _kept(machine: str, write: Callable[[], Mapping[str, str]]) -> dict[str, str]:
+    key = f"{_generator()}\0{machine}".encode()
     entry = cache_root() / "verilog" / hashlib.sha256(key).hexdigest()[:16]
     with locked(entry.with_name(f"{entry.name}.lock")):
         if not entry.is_dir():
             fresh = entry.with_name(f"{entry.name}.new")
             fresh.mkdir(exist_ok=True)  # an interrupted process may have left one
-            for name, text in verilog(hardware).items():
+            for name, text in write().items():
                 (fresh / name).write_text(text, encoding="utf-8")
             fresh.rename(entry)
         return {file.name: file.read_text(encoding="utf-8") for file in sorted(entry.iterdir())}

@@ -26,7 +26,7 @@ from sim.testbench import (
     testbench,
 )
 
-__all__ = ["SimulatedTransport"]
+__all__ = ["SimulatedTransport", "accept"]
 
 HOST_BYTES = 1 << 24
 START_SECONDS = 60.0
@@ -132,7 +132,7 @@ class SimulatedTransport:
                 waves=waves,
             )
             try:
-                self._connection = _accept(server, self._simulation)
+                self._connection = accept(server, self._simulation)
             except BaseException:
                 self._simulation.kill()
                 self._folder.cleanup()
@@ -218,7 +218,7 @@ class SimulatedTransport:
             self.close()
 
 
-def _accept(server: socket.socket, simulation: Simulation) -> Connection:
+def accept(server: socket.socket, simulation: Simulation) -> Connection:
     """Take the simulator's connection, or fail when it ends or does not come."""
     server.settimeout(0.2)
     for _ in range(int(START_SECONDS / 0.2)):

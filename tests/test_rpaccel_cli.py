@@ -115,6 +115,24 @@ def test_the_golden_device_has_no_waveform(tmp_path: Path) -> None:
     assert "the golden device has no waveform; give a simulator" in error
 
 
+@pytest.mark.parametrize(
+    ("device", "expected", "message"),
+    [
+        ("fpga", 2, "'fpga' is not one of golden, verilator, icarus, serial:PORT"),
+        ("serial:", 2, "'serial:' is not one of"),
+        ("serial:/dev/no-such-port", 5, "serial:/dev/no-such-port: cannot be opened"),
+        ("serial:/dev/no-such-port@9k", 5, "'9k' is no number of bits a second"),
+    ],
+)
+def test_devices_that_are_none(
+    tmp_path: Path, device: str, expected: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, _, error = call("run", RANDOM, "--device", device, "-o", tmp_path)
+    assert code == expected
+    assert message in error
+
+
 @pytest.mark.parametrize("command", ["run", "quality", "quantise", "compile"])
 def test_a_folder_that_cannot_be_made(tmp_path: Path, command: str) -> None:
     (tmp_path / "file").touch()

