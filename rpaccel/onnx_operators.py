@@ -268,8 +268,8 @@ def _matmul(label: str, attributes: dict[str, Any], arguments: list[Value]) -> S
     x, weight = arguments
     if not isinstance(weight, np.ndarray) and not isinstance(x, np.ndarray):
         raise Unmapped(
-            "multiplies activations by activations, a dot interaction, "
-            'where models have interaction = "concat"'
+            "multiplies activations by activations, as a dot interaction does, "
+            "which is read from PyTorch checkpoints (.pt), not from graphs"
         )
     return [_layer(label, _vector(x), weight, transposed=False)]
 

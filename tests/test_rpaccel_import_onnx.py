@@ -208,7 +208,7 @@ def test_every_node_without_counterpart_is_named(rng, tmp_path):
         "tanh1 (Tanh) has no counterpart",
         "relu3 (Relu) takes rows of a bag that are not pooled by a sum",
         "reshape7 (Reshape) changes more of a shape than an axis of a single lookup",
-        "matmul8 (MatMul) multiplies activations by activations, a dot interaction",
+        "matmul8 (MatMul) multiplies activations by activations, as a dot interaction does",
         "text (input) must be indices (int32 or int64, n or n x lookups) or dense inputs "
         "(float32, n x width), not STRING of shape ['?']",
     ):
