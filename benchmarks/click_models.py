@@ -4,8 +4,9 @@
 
 For each model in float: share of impressions on the wrong side of a CTR of one half (the error that
 RecPipe gives), log loss, AUC and NDCG of the served list when it ranks all items alone; means over
-queries with 95 % bootstrap intervals, and the differences of each model to the next, query by
-query. Nothing is trained: weights are read from ``data.weights``.
+queries with 95 % bootstrap intervals. Besides, query by query, the differences of every two models
+with the same interaction, and of every two that differ in nothing else. Nothing is trained:
+weights are read from ``data.weights``. Queries are drawn or read as they are measured.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from itertools import pairwise
+from itertools import combinations
 
 import numpy as np
 
 from rpaccel.config import load
 from rpaccel.errors import ConfigError, RPAccelError
+from rpaccel.progress import progress_bar
 from sw_model.bootstrap import bootstrap, bootstrap_difference
 from sw_model.click_log import ClickLog
 from sw_model.datasets import open_dataset
@@ -36,25 +38,48 @@ def measure(config):
         raise ConfigError(f"data.source = {config.data.source!r} is no click log")
     if config.data.weights is None:
         raise ConfigError("data.weights must name the folder of the models' weights")
-    queries = data.candidates(Split.TEST, items=config.funnel.items)
-    relevant = np.array([query.relevant for query in queries])
-    values = {}
-    for shape in config.models:
-        path = f"{config.data.weights}/{shape.name}.safetensors"
-        model = FloatModel.load(path, shape, config.features)
-        logits = np.array([model(query.inputs) for query in queries])
-        best = served(logits, relevant, config.funnel.keep[-1])
-        values[shape.name] = {
-            "error": ((logits > 0) != relevant).mean(axis=1),
-            "log_loss": log_loss(logits, relevant),
-            "auc": auc(logits, relevant),
-            "ndcg": ndcg(best, relevant.sum(axis=1)),
-        }
-    return values
+    models = {
+        shape.name: FloatModel.load(
+            f"{config.data.weights}/{shape.name}.safetensors", shape, config.features
+        )
+        for shape in config.models
+    }
+    items, k = config.funnel.items, config.funnel.keep[-1]
+    values = {name: {metric: [] for metric in METRICS} for name in models}
+    with progress_bar() as bar:
+        queries = data.stream(Split.TEST, items=items)
+        total = config.data.periods.test // items
+        for query in bar.track(queries, total=total, description="test queries"):
+            for name, model in models.items():
+                for metric, value in _metrics(model(query.inputs), query.relevant, k).items():
+                    values[name][metric].append(value)
+    if not values[config.models[0].name]["auc"]:
+        raise ConfigError(f"data.periods.test gives no query of {items} items with a click")
+    return {n: {m: np.array(each[m]) for m in METRICS} for n, each in values.items()}
 
 
-def summarise(values):
-    """Means and differences with their intervals."""
+def _metrics(logits, relevant, k):
+    best = served(logits[None], relevant[None], k)
+    return {
+        "error": ((logits > 0) != relevant).mean(),
+        "log_loss": log_loss(logits, relevant),
+        "auc": auc(logits, relevant),
+        "ndcg": ndcg(best, relevant.sum(keepdims=True))[0],
+    }
+
+
+def pairs(models):
+    """Names of every two models with one interaction, or that are the same but for it."""
+    found = []
+    for first, second in combinations(models, 2):
+        same = first.model_copy(update={"name": second.name, "interaction": second.interaction})
+        if first.interaction == second.interaction or same == second:
+            found.append((first.name, second.name))
+    return found
+
+
+def summarise(values, compared):
+    """Means, and differences of pairs of models, with their intervals."""
     names = list(values)
     return {
         "queries": len(next(iter(values[names[0]].values()))),
@@ -65,7 +90,7 @@ def summarise(values):
                 m: bootstrap_difference(values[of][m], values[against][m])._asdict()
                 for m in METRICS
             }
-            for against, of in pairwise(names)
+            for against, of in compared
         ],
     }
 
@@ -76,10 +101,10 @@ def table(report):
             "{:{sign}.4f} ({:{sign}.4f} .. {:{sign}.4f})".format(*each[m].values(), sign=sign)
             for m in METRICS
         )
-        return f"{name:16}" + "  ".join(f"{cell:30}" for cell in cells).rstrip()
+        return f"{name:22}" + "  ".join(f"{cell:30}" for cell in cells).rstrip()
 
     lines = [f"{report['queries']} queries, means and 95 % intervals"]
-    lines.append(" " * 16 + "  ".join(f"{m:30}" for m in METRICS).rstrip())
+    lines.append(" " * 22 + "  ".join(f"{m:30}" for m in METRICS).rstrip())
     lines += [line(name, each, "") for name, each in report["models"].items()]
     lines += [line(f"{d['of']} - {d['against']}", d, "+") for d in report["differences"]]
     return "\n".join(lines)
@@ -91,7 +116,8 @@ def main(arguments=None):
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
     try:
-        report = summarise(measure(load(options.config)))
+        config = load(options.config)
+        report = summarise(measure(config), pairs(config.models))
     except RPAccelError as error:
         print(f"click_models: error: {error}", file=sys.stderr)
         return error.exit_code

@@ -227,18 +227,23 @@ def quality(
         list[int] | None,
         typer.Option(min=1, help="Number of sub-batches; may be repeated (default: 1, 2, 4, 8)."),
     ] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Of each stage, in place of the configuration's."),
+    ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="For quality.json, quality.png.")
     ] = Path("build/quality"),
     as_json: AsJson = False,
 ) -> None:
     """Measure quality over items a stage, filters and sub-batches, in float and int8."""
-    from rpaccel.config import load
+    from rpaccel.config import load, with_stages
     from rpaccel.sweep import SUB_BATCHES
     from rpaccel.sweep_report import draw_sweep, sweep_table
     from rpaccel.workflow import Workflow
 
-    work = Workflow(load(config))
+    read = load(config)
+    work = Workflow(with_stages(read, stage) if stage else read)
     make_folder(output)
     report = work.sweep(sub_batches or SUB_BATCHES)
     (output / "quality.json").write_text(json.dumps(report, indent=2) + "\n")
