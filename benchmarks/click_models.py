@@ -1,12 +1,13 @@
 """Errors of a configuration's models on the test period of its click log.
 
-    python -m benchmarks.click_models [CONFIG] [--json]
+    python -m benchmarks.click_models [CONFIG] [--queries N] [--json]
 
 For each model in float: share of impressions on the wrong side of a CTR of one half (the error that
 RecPipe gives), log loss, AUC and NDCG of the served list when it ranks all items alone; means over
 queries with 95 % bootstrap intervals. Besides, query by query, the differences of every two models
 with the same interaction, and of every two that differ in nothing else. Nothing is trained:
-weights are read from ``data.weights``. Queries are drawn or read as they are measured.
+weights are read from ``data.weights``. Queries are drawn or read as they are measured; N of them
+make a test period of another length than ``data.periods`` says.
 """
 
 from __future__ import annotations
@@ -16,19 +17,14 @@ import json
 import sys
 from itertools import combinations
 
-import numpy as np
-
+from rpaccel import click_quality
+from rpaccel.click_quality import METRICS
 from rpaccel.config import load
 from rpaccel.errors import ConfigError, RPAccelError
-from rpaccel.progress import progress_bar
 from sw_model.bootstrap import bootstrap, bootstrap_difference
 from sw_model.click_log import ClickLog
 from sw_model.datasets import open_dataset
 from sw_model.dlrm import FloatModel
-from sw_model.metrics import auc, log_loss, ndcg, served
-from sw_model.movielens import Split
-
-METRICS = ("error", "log_loss", "auc", "ndcg")
 
 
 def measure(config):
@@ -44,28 +40,7 @@ def measure(config):
         )
         for shape in config.models
     }
-    items, k = config.funnel.items, config.funnel.keep[-1]
-    values = {name: {metric: [] for metric in METRICS} for name in models}
-    with progress_bar() as bar:
-        queries = data.stream(Split.TEST, items=items)
-        total = config.data.periods.test // items
-        for query in bar.track(queries, total=total, description="test queries"):
-            for name, model in models.items():
-                for metric, value in _metrics(model(query.inputs), query.relevant, k).items():
-                    values[name][metric].append(value)
-    if not values[config.models[0].name]["auc"]:
-        raise ConfigError(f"data.periods.test gives no query of {items} items with a click")
-    return {n: {m: np.array(each[m]) for m in METRICS} for n, each in values.items()}
-
-
-def _metrics(logits, relevant, k):
-    best = served(logits[None], relevant[None], k)
-    return {
-        "error": ((logits > 0) != relevant).mean(),
-        "log_loss": log_loss(logits, relevant),
-        "auc": auc(logits, relevant),
-        "ndcg": ndcg(best, relevant.sum(keepdims=True))[0],
-    }
+    return click_quality.measure(config, data, models)
 
 
 def pairs(models):
@@ -113,10 +88,13 @@ def table(report):
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.click_models", description=__doc__)
     parser.add_argument("config", nargs="?", default="examples/criteo-like.toml")
+    parser.add_argument("--queries", type=int, metavar="N", help="test queries")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
     try:
         config = load(options.config)
+        if options.queries is not None:
+            config = click_quality.with_test_queries(config, options.queries)
         report = summarise(measure(config), pairs(config.models))
     except RPAccelError as error:
         print(f"click_models: error: {error}", file=sys.stderr)

@@ -253,6 +253,46 @@ def quality(
 
 
 @app.command()
+def sweep(
+    config: ConfigPath,
+    dimension: Annotated[
+        list[int] | None,
+        typer.Option(help="Embedding dimension; may be repeated (default: 2, 4, 8, 16, 32)."),
+    ] = None,
+    mlp: Annotated[
+        list[str] | None,
+        typer.Option(help="Size of the MLPs; may be repeated (default: small, medium, large)."),
+    ] = None,
+    interaction: Annotated[
+        list[str] | None, typer.Option(help="May be repeated (default: concat, dot).")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Models trained at a time, each by a thread.")
+    ] = 2,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="DIR", help="For results; those there are kept."),
+    ] = Path("build/sweep"),
+    as_json: AsJson = False,
+) -> None:
+    """Train models of many sizes on a click log: error against work (needs the extra ``train``).
+
+    A sweep that was interrupted goes on where it was.
+    """
+    from rpaccel.config import load
+    from rpaccel.model_sweep import DIMENSIONS, INTERACTIONS, MLPS, Grid, sweep_models
+    from rpaccel.model_sweep_report import draw, table
+
+    grid = Grid(dimension or DIMENSIONS, mlp or tuple(MLPS), interaction or INTERACTIONS)
+    read = load(config)
+    make_folder(output)
+    report = sweep_models(read, grid, output, workers=workers)
+    draw(report, output / "sweep.png")
+    show(report, table(report), as_json)
+    logging.getLogger(__name__).info("wrote sweep.png in %s", output)
+
+
+@app.command()
 def run(
     config: ConfigPath,
     device: Annotated[DeviceKind, typer.Option(help="What runs it.")] = DeviceKind.verilator,
