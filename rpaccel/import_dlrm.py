@@ -73,8 +73,14 @@ def _tensors(path: Path) -> dict[str, NDArray]:
             raise DataError(f"{path}: {name} is no dense tensor")
         if value.dtype == torch.bfloat16:
             value = value.float()
+        try:
+            values = value.detach().numpy()
+        except (TypeError, RuntimeError):  # 8-bit floats, quantised tensors, ...
+            raise DataError(
+                f"{path}: {name} holds {value.dtype}, where floats of 16, 32 or 64 bits are read"
+            ) from None
         # wrappers for several devices put "module." somewhere into the name
-        found[str(name).replace("module.", "")] = value.detach().numpy()
+        found[str(name).replace("module.", "")] = values
     return found
 
 

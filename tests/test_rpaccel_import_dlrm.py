@@ -243,6 +243,10 @@ def test_other_types_of_numbers(torch, checkpoint):
     torch.save(state | {"emb_l.0.weight": torch.zeros((50, 4), dtype=torch.int8)}, checkpoint)
     with pytest.raises(DataError, match=r"emb_l.0.weight \(tables.c0\) must hold floats, not int8"):
         import_model(config(), "m", checkpoint)
+    small = state["emb_l.0.weight"].to(torch.float8_e4m3fn)
+    torch.save(state | {"emb_l.0.weight": small}, checkpoint)
+    with pytest.raises(DataError, match=r"m\.pt: emb_l\.0\.weight holds torch\.float8_e4m3fn, wh"):
+        import_model(config(), "m", checkpoint)
 
 
 def test_neumf_is_refused(tmp_path):
