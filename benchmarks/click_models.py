@@ -1,13 +1,13 @@
 """Errors of a configuration's models on the test period of its click log.
 
-    python -m benchmarks.click_models [CONFIG] [--queries N] [--json]
+    python -m benchmarks.click_models [CONFIG] [--model NAME ...] [--queries N] [--json]
 
 For each model in float: share of impressions on the wrong side of a CTR of one half (the error that
 RecPipe gives), log loss, AUC and NDCG of the served list when it ranks all items alone; means over
 queries with 95 % bootstrap intervals. Besides, query by query, the differences of every two models
 with the same interaction, and of every two that differ in nothing else. Nothing is trained:
-weights are read from ``data.weights``. Queries are drawn or read as they are measured; N of them
-make a test period of another length than ``data.periods`` says.
+weights are read from ``data.weights``, of all models or of those named. Queries are drawn or read
+as they are measured; N of them make a test period of another length than ``data.periods`` says.
 """
 
 from __future__ import annotations
@@ -41,6 +41,15 @@ def measure(config):
         for shape in config.models
     }
     return click_quality.measure(config, data, models)
+
+
+def only(models, names):
+    """Models of these names."""
+    found = {model.name: model for model in models}
+    for name in names:
+        if name not in found:
+            raise ConfigError(f"there is no model {name!r}; there are {list(found)}")
+    return [found[name] for name in names]
 
 
 def pairs(models):
@@ -88,11 +97,14 @@ def table(report):
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.click_models", description=__doc__)
     parser.add_argument("config", nargs="?", default="examples/criteo-like.toml")
+    parser.add_argument("--model", action="append", metavar="NAME", help="measure only these")
     parser.add_argument("--queries", type=int, metavar="N", help="test queries")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
     try:
         config = load(options.config)
+        if options.model:
+            config = config.model_copy(update={"models": only(config.models, options.model)})
         if options.queries is not None:
             config = click_quality.with_test_queries(config, options.queries)
         report = summarise(measure(config), pairs(config.models))

@@ -101,6 +101,10 @@ def test_quality_of_a_dot_interaction(tmp_path, rng):
 def test_bad_arguments(tmp_path, capsys):
     assert main(["examples/demo.toml"]) == 2
     assert "'movielens-latest-small' is no click log" in capsys.readouterr().err
+    assert main(["--model", "huge"]) == 2
+    assert "there is no model 'huge'; there are ['small', 'med'" in capsys.readouterr().err
+    assert main(["--queries", "0"]) == 2
+    assert "test queries must be 1 or more, not 0" in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"data.weights must name the folder"):
         measure(config(tmp_path, weights=None))
 
