@@ -158,10 +158,7 @@ def _run(config: Config, queries: int, say: Say) -> dict[str, Any]:
         "cycles_per_query": spent / (last[0] - first[0]),
         "ends": [cycles - started for _, cycles, _ in ends],
         "alone": {"cold": handles[0].cycles, "warm": handles[1].cycles},
-        "measured": measurements(
-            config, counts, [h.cycles for h in handles[2:][first[0] : last[0]]]
-        )
-        | {"window_cycles": spent},
+        "measured": measurements(config, counts, latencies) | {"window_cycles": spent},
         "utilisation": sum(v for n, v in counts.items() if n.endswith(".macs"))
         / (config.hardware.macs * spent),
         "seconds": seconds,

@@ -255,24 +255,69 @@ def quality(
         list[int] | None,
         typer.Option(min=1, help="Number of sub-batches; may be repeated (default: 1, 2, 4, 8)."),
     ] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Of each stage, in place of the configuration's."),
+    ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="For quality.json, quality.png.")
     ] = Path("build/quality"),
     as_json: AsJson = False,
 ) -> None:
     """Measure quality over items a stage, filters and sub-batches, in float and int8."""
-    from rpaccel.config import load
+    from rpaccel.config import load, with_stages
     from rpaccel.sweep import SUB_BATCHES
     from rpaccel.sweep_report import draw_sweep, sweep_table
     from rpaccel.workflow import Workflow
 
-    work = Workflow(load(config))
+    read = load(config)
+    work = Workflow(with_stages(read, stage) if stage else read)
     make_folder(output)
     report = work.sweep(sub_batches or SUB_BATCHES)
     (output / "quality.json").write_text(json.dumps(report, indent=2) + "\n")
     draw_sweep(report, output / "quality.png")
     show(report, sweep_table(report), as_json)
     logging.getLogger(__name__).info("wrote quality.json and quality.png in %s", output)
+
+
+@app.command()
+def sweep(
+    config: ConfigPath,
+    dimension: Annotated[
+        list[int] | None,
+        typer.Option(help="Embedding dimension; may be repeated (default: 2, 4, 8, 16, 32)."),
+    ] = None,
+    mlp: Annotated[
+        list[str] | None,
+        typer.Option(help="Size of the MLPs; may be repeated (default: small, medium, large)."),
+    ] = None,
+    interaction: Annotated[
+        list[str] | None, typer.Option(help="May be repeated (default: concat, dot).")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Models trained at a time, each by a thread.")
+    ] = 2,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="DIR", help="For results; those there are kept."),
+    ] = Path("build/sweep"),
+    as_json: AsJson = False,
+) -> None:
+    """Train models of many sizes on a click log: error against work (needs the extra ``train``).
+
+    A sweep that was interrupted goes on where it was.
+    """
+    from rpaccel.config import load
+    from rpaccel.model_sweep import DIMENSIONS, INTERACTIONS, MLPS, Grid, sweep_models
+    from rpaccel.model_sweep_report import draw, table
+
+    grid = Grid(dimension or DIMENSIONS, mlp or tuple(MLPS), interaction or INTERACTIONS)
+    read = load(config)
+    make_folder(output)
+    report = sweep_models(read, grid, output, workers=workers)
+    draw(report, output / "sweep.png")
+    show(report, table(report), as_json)
+    logging.getLogger(__name__).info("wrote sweep.png in %s", output)
 
 
 @app.command()

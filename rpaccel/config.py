@@ -45,6 +45,7 @@ __all__ = [
     "TableConfig",
     "load",
     "validate",
+    "with_stages",
 ]
 
 S = TypeVar("S", bound=Section)
@@ -190,6 +191,12 @@ class ModelConfig(Section):
         """Pairs of vectors that the dot interaction multiplies; none in a concatenation."""
         vectors = len(features.tables) + bool(self.bottom)
         return vectors * (vectors - 1) // 2 if self.interaction == "dot" else 0
+
+    def macs(self, features: FeaturesConfig) -> int:
+        """Multiply-accumulates of an item: the layers' and those of dot products and product."""
+        layers = sum(out * width for out, width in self.layers(features).values())
+        vector = self.dimension(features.tables[0].name)
+        return layers + self.pairs(features) * vector + self.factors
 
     def layers(self, features: FeaturesConfig) -> dict[str, tuple[int, int]]:
         """Outputs and inputs of each layer, by its name: ``bottom.0``, ..., ``top.0``, ..."""
@@ -503,6 +510,19 @@ def parse(values: dict[str, Any], *, origin: str = "configuration") -> Config:
         Naming every field that is wrong, its value, and what is accepted.
     """
     return validate(Config, values, origin=origin)
+
+
+def with_stages(config: Config, stages: list[str]) -> Config:
+    """Make a configuration whose funnel has other models, one a stage.
+
+    Raises
+    ------
+    ConfigError
+        There is no such model, or there are not as many as stages.
+    """
+    values = config.model_dump()
+    values["funnel"]["stages"] = stages
+    return parse(values, origin=config.name)
 
 
 def validate(schema: type[S], values: object, *, origin: str) -> S:

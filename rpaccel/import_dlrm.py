@@ -2,7 +2,8 @@
 
 ``emb_l.T.weight`` is table T in the configuration's order; ``bot_l.0``, ``bot_l.2``, ... and
 ``top_l.0``, ``top_l.2``, ... are the layers (odd numbers are activation functions, which have no
-parameters). Nothing in the file is executed: only tensors and plain values are read.
+parameters). The bottom MLP's output comes first among the top MLP's inputs, and among the vectors
+of a dot interaction. Nothing in the file is executed: only tensors and plain values are read.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def read(path: Path, model: ModelConfig, features: FeaturesConfig) -> FloatModel
         )
     tensors = _tensors(path)
     sources = _sources(model, features)
-    _refuse_dot(path, tensors, sources, model, features)
+    _check_interaction(path, tensors, model, features)
     return map_tensors(path, tensors, sources, model, features, reasons=_reason)
 
 
@@ -72,8 +73,14 @@ def _tensors(path: Path) -> dict[str, NDArray]:
             raise DataError(f"{path}: {name} is no dense tensor")
         if value.dtype == torch.bfloat16:
             value = value.float()
+        try:
+            values = value.detach().numpy()
+        except (TypeError, RuntimeError):  # 8-bit floats, quantised tensors, ...
+            raise DataError(
+                f"{path}: {name} holds {value.dtype}, where floats of 16, 32 or 64 bits are read"
+            ) from None
         # wrappers for several devices put "module." somewhere into the name
-        found[str(name).replace("module.", "")] = value.detach().numpy()
+        found[str(name).replace("module.", "")] = values
     return found
 
 
@@ -91,36 +98,55 @@ def _sources(model: ModelConfig, features: FeaturesConfig) -> dict[str, Source]:
         f"tables.{t.name}": Source(f"emb_l.{i}.weight", (t.rows, model.dimension(t.name)))
         for i, t in enumerate(features.tables)
     }
-    dense = model.bottom[-1] if model.bottom else 0
     for name, (out, width) in model.layers(features).items():
         part, number = name.split(".")
         theirs = f"{'bot' if part == 'bottom' else 'top'}_l.{2 * int(number)}"
-        # theirs: the bottom MLP's output, then the tables; ours: the other way round
-        turn = -dense if name == "top.0" else 0
+        columns = _columns(model, features) if name == "top.0" else np.arange(width)
         sources[f"{name}.weight"] = Source(
-            f"{theirs}.weight", (out, width), partial(np.roll, shift=turn, axis=1)
+            f"{theirs}.weight", (out, width), partial(np.take, indices=columns, axis=1)
         )
         sources[f"{name}.bias"] = Source(f"{theirs}.bias", (out,))
     return sources
 
 
-def _refuse_dot(
-    path: Path,
-    tensors: dict[str, NDArray],
-    sources: dict[str, Source],
-    model: ModelConfig,
-    features: FeaturesConfig,
-) -> None:
-    """Tell dot interaction, the default of the training script, from a wrong configuration."""
-    wanted, found = sources["top.0.weight"], tensors.get("top_l.0.weight")
-    vectors = len(features.tables) + bool(model.bottom)
+def _columns(model: ModelConfig, features: FeaturesConfig) -> NDArray[np.int64]:
+    """For each of our inputs of the first top layer, which of theirs it is."""
     dense = model.bottom[-1] if model.bottom else 0
-    dot = dense + vectors * (vectors - 1) // 2
-    if found is not None and found.shape != wanted.shape and found.shape[1:] == (dot,):
+    if model.interaction == "concat":
+        return np.roll(np.arange(model.layers(features)["top.0"][1]), -dense)
+    # theirs by ours: the bottom MLP's output is the first of the vectors, not the last
+    place = np.roll(np.arange(len(features.tables) + bool(dense)), -bool(dense))
+    later, earlier = np.tril_indices(len(place), -1)
+    high = np.maximum(place[later], place[earlier])
+    low = np.minimum(place[later], place[earlier])
+    return np.concatenate([dense + high * (high - 1) // 2 + low, np.arange(dense)])
+
+
+def _check_interaction(
+    path: Path, tensors: dict[str, NDArray], model: ModelConfig, features: FeaturesConfig
+) -> None:
+    """Tell another interaction (dot is the training script's default) from other wrong shapes."""
+    name = "top_l.0.weight"
+    wanted, found = model.layers(features)["top.0"][1], tensors.get(name, np.zeros(())).shape[1:]
+    dense = model.bottom[-1] if model.bottom else 0
+    vectors = len(features.tables) + bool(model.bottom)
+    widths = {
+        "concat": dense + sum(model.dimension(t.name) for t in features.tables),
+        "dot": dense + vectors * (vectors - 1) // 2,
+    }
+    if found == (wanted,):
+        return
+    for kind, width in widths.items():
+        if found == (width,):
+            raise DataError(
+                f"{path}: {name} has {width} inputs, those of a {kind} interaction of {vectors} "
+                f"vectors; model {model.name!r} has interaction = {model.interaction!r}, with "
+                f"{wanted} inputs"
+            )
+    if found == (widths["dot"] + vectors,):
         raise DataError(
-            f"{path}: top_l.0.weight has {dot} inputs, those of a dot interaction of {vectors} "
-            f"vectors; model {model.name!r} has interaction = {model.interaction!r}, with "
-            f"{wanted.shape[1]} inputs, and 'dot' is not supported yet"
+            f"{path}: {name} has {found[0]} inputs, those of a dot interaction of {vectors} "
+            f"vectors in which each is multiplied by itself too, which has no counterpart"
         )
 
 

@@ -3,7 +3,9 @@
 Indices are integer inputs, n or n x lookups, and belong to the configuration's tables by their
 names, or else, by the order of the graph's inputs and of the columns taken from them, in the order
 of the configuration. Dense inputs are float inputs, in the order of the graph's inputs. A bag is a
-``Gather`` and a ``ReduceSum``. What a graph computes is taken from its nodes, not from its names.
+``Gather`` and a ``ReduceSum``. A dot interaction is a ``MatMul`` of stacked vectors and the same
+transposed, of which a ``Gather`` picks each pair once, as PyTorch's exporter writes it. What a
+graph computes is taken from its nodes, not from its names.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from rpaccel.config import FeaturesConfig, ModelConfig
 from rpaccel.errors import DataError
 from rpaccel.importer import Source, map_tensors
 from rpaccel.onnx_graph import Graph, read_graph
-from rpaccel.onnx_operators import Ids, Layer, Output, Part, Product, Real, Rows
+from rpaccel.onnx_values import Dot, Ids, Layer, Output, Part, Product, Real, Rows
 from sw_model.dlrm import FloatModel
 
 __all__ = ["read"]
@@ -57,7 +59,9 @@ class _Mapping:
         joined = [p for layer in self.top for p in layer.inputs.parts]
         ends = [p for p in self.top[0].inputs.parts if isinstance(p, Output)]
         self.bottom = self._chain(ends[0], None) if ends else []
-        rows = [p for p in joined if isinstance(p, Rows)]
+        self.dot = self._dot(ends)
+        vectors = self.dot.vectors if self.dot else ()
+        rows = [p for p in [*joined, *vectors] if isinstance(p, Rows)]
         factors = [f for p in joined if isinstance(p, Product) for f in p.factors]
         self.tables = self._tables([*rows, *factors])
         self.parts = {name: p for p in rows for name in [self.tables[p.ids]]}
@@ -79,6 +83,27 @@ class _Mapping:
                 break
             layers.insert(0, parts[0].layer)
         return layers
+
+    def _dot(self, ends: list[Output]) -> Dot | None:
+        """The first top layer's dot interaction, where each pair of vectors is picked once."""
+        found = [p for p in self.top[0].inputs.parts if isinstance(p, Dot)]
+        if (self.config.interaction == "dot") != bool(found):
+            has = "a" if found else "no"
+            self.refuse(f"has {has} dot interaction, but interaction = {self.config.interaction!r}")
+        if not found:
+            return None
+        (dot, *others) = found
+        every = sorted(tuple(sorted(pair)) for pair in dot.pairs)
+        count = len(dot.vectors)
+        if others or every != [(i, j) for i in range(count) for j in range(i + 1, count)]:
+            self.refuse(f"{dot.label} must give the product of each pair of {count} vectors once")
+        beside = [p for p in self.top[0].inputs.parts if not isinstance(p, Dot)]
+        if [p for p in dot.vectors if not isinstance(p, Rows)] != ends or beside != ends:
+            self.refuse(
+                f"{dot.label} must multiply tables and the bottom MLP's output, which alone is "
+                f"beside the products"
+            )
+        return dot
 
     def _tables(self, rows: list[Rows]) -> dict[Ids, str]:
         """The table that indices belong to."""
@@ -156,13 +181,26 @@ class _Mapping:
         if any(isinstance(p, Real) for p in parts) and len(hidden) < len(parts):
             if not all(isinstance(p, Real) for p in parts):
                 self.refuse(f"{layer.label} joins dense inputs with others, without a bottom MLP")
+        if any(isinstance(p, Dot) for p in parts) and layer is not self.top[0]:
+            self.refuse(f"{layer.label} takes a dot interaction, as only the first top layer may")
         starts = np.cumsum([0, *(p.width for p in parts)])
         order = sorted(range(len(parts)), key=lambda i: self._rank(parts[i]))
-        return np.concatenate([np.arange(starts[i], starts[i + 1]) for i in order])
+        return np.concatenate([starts[i] + self._within(parts[i]) for i in order])
+
+    def _within(self, part: Part) -> NDArray[np.int64]:
+        """For each of our elements of a part, which of the graph's it is."""
+        if not isinstance(part, Dot):
+            return np.arange(part.width)
+        ranks = [self._rank(vector) for vector in part.vectors]
+        ours = [sorted(ranks).index(rank) for rank in ranks]
+        place = {}
+        for at, (i, j) in enumerate(part.pairs):
+            place[max(ours[i], ours[j]), min(ours[i], ours[j])] = at
+        return np.array([place[pair] for pair in sorted(place)])
 
     def _rank(self, part: Part) -> tuple[int, int]:
-        """Place among the inputs of a layer: the product, tables, outputs of a layer."""
-        if isinstance(part, Product):
+        """Place among the inputs of a layer: products, tables, outputs of a layer."""
+        if isinstance(part, Product | Dot):
             return 0, 0
         if isinstance(part, Rows):
             names = [t.name for t in self.features.tables]

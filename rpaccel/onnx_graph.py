@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rpaccel.errors import DataError, ToolError
-from rpaccel.onnx_operators import OPERATORS, Ids, Real, Unmapped, Value, Vector
+from rpaccel.onnx_operators import OPERATORS
+from rpaccel.onnx_values import Ids, Real, Unmapped, Value, Vector
 
 __all__ = ["Graph", "read_graph"]
 

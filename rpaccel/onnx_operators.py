@@ -1,4 +1,4 @@
-"""Meanings of ONNX operators for a DLRM: table lookups, layers, concatenations, products.
+"""Meanings of ONNX operators for a DLRM: table lookups, layers, interactions, products.
 
 Each operator has a function that makes the meaning of a node's outputs of that of its inputs, or
 raises :class:`Unmapped` with the reason why it has none.
@@ -7,113 +7,29 @@ raises :class:`Unmapped` with the reason why it has none.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "OPERATORS", "Ids", "Layer", "Output", "Product", "Real", "Rows", "Unmapped", "Value", "Vector",
-]  # fmt: skip
+from rpaccel.onnx_values import (
+    BATCH,
+    Dot,
+    Ids,
+    Layer,
+    Output,
+    Part,
+    Product,
+    Products,
+    Rows,
+    Stack,
+    Unmapped,
+    Value,
+    Vector,
+)
 
-
-@dataclass(frozen=True)
-class Ids:
-    """Columns of an integer graph input; of ``rank`` 1 it is one column without its axis."""
-
-    name: str
-    first: int
-    count: int
-    rank: int
-
-
-@dataclass(frozen=True)
-class Real:
-    """A real-valued graph input of ``width`` columns."""
-
-    name: str
-    width: int
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Rows of a table by ids: (n, lookups, width) at ``rank`` 3, pooled at rank 2.
-
-    ``lookups`` is 1 behind a sum with ``keepdims``.
-    """
-
-    label: str
-    table: NDArray
-    ids: Ids
-    lookups: int
-    rank: int
-
-    @property
-    def width(self) -> int:
-        """Elements of a row."""
-        return int(self.table.shape[1])
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """``x @ weight.T + bias`` of a vector; a bias of None is not there (yet)."""
-
-    label: str
-    weight: NDArray
-    bias: NDArray | None
-    inputs: Vector
-
-
-@dataclass(frozen=True, eq=False)
-class Output:
-    """What a layer gives, behind a ReLU or not."""
-
-    layer: Layer
-    relu: bool = False
-
-    @property
-    def width(self) -> int:
-        """Outputs of the layer."""
-        return int(self.layer.weight.shape[0])
-
-
-@dataclass(frozen=True, eq=False)
-class Product:
-    """Elementwise product of two tables' rows."""
-
-    label: str
-    factors: tuple[Rows, Rows]
-
-    @property
-    def width(self) -> int:
-        """Elements of either factor."""
-        return self.factors[0].width
-
-
-Part = Real | Rows | Output | Product
-
-
-@dataclass(frozen=True, eq=False)
-class Vector:
-    """Parts beside each other: (n, width), or (n,) at ``rank`` 1; ``score`` behind a sigmoid."""
-
-    parts: tuple[Part, ...]
-    rank: int = 2
-    score: bool = False
-
-    @property
-    def width(self) -> int:
-        """Elements of all parts."""
-        return sum(part.width for part in self.parts)
-
-
-Value = NDArray | Ids | Rows | Vector | None
-"""None: not known, because a node before has no counterpart."""
-
-
-class Unmapped(Exception):
-    """A node has no counterpart; the message says why."""
+__all__ = ["OPERATORS"]
 
 
 def _constant(_: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequence[Value]:
@@ -131,9 +47,24 @@ def _pass(_: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequenc
     return arguments[:1]
 
 
+def _shape(_: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequence[Value]:
+    (value,) = arguments
+    if isinstance(value, np.ndarray):
+        return [np.array(value.shape, np.int64)]
+    if isinstance(value, Vector) and value.rank == 2:
+        return [np.array([BATCH, value.width])]
+    if isinstance(value, Products) and value.axes == "nij":
+        return [np.array([BATCH, len(value.vectors), len(value.vectors)])]
+    raise Unmapped(f"asks for the shape of {_described(value)}")
+
+
 def _gather(label: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequence[Value]:
     data, ids = arguments
     axis = attributes.get("axis", 0)
+    if isinstance(data, Products) and isinstance(ids, np.ndarray):
+        return [_pick(data, axis, ids)]
+    if isinstance(data, np.ndarray) and data.ndim == 1 and isinstance(ids, np.ndarray):
+        return [np.asarray(np.take(data, ids))]
     if isinstance(data, Ids) and data.rank == 2 and isinstance(ids, np.ndarray) and axis == 1:
         if ids.ndim == 0:
             return [Ids(data.name, data.first + int(ids) % data.count, 1, 1)]
@@ -141,6 +72,19 @@ def _gather(label: str, attributes: dict[str, Any], arguments: list[Value]) -> S
     if not isinstance(data, np.ndarray) or not isinstance(ids, Ids) or data.ndim != 2 or axis:
         raise Unmapped("is neither rows of a constant table by index inputs, nor their columns")
     return [Rows(label, data, replace(ids, rank=2), ids.count, ids.rank + 1)]
+
+
+def _pick(products: Products, axis: int, ids: NDArray) -> Value:
+    """Some pairs of vectors of all, a column or a row each."""
+    count = len(products.vectors)
+    if (products.axes, axis) not in (("np", 1), ("np", -1), ("pn", 0)) or ids.ndim != 1:
+        raise Unmapped("picks products other than by a list of pairs")
+    if ((ids < 0) | (ids >= count * count)).any():
+        raise Unmapped(f"picks pairs that {count} vectors do not have")
+    pairs = tuple((p // count, p % count) for p in ids.tolist())
+    turned = products.axes == "pn"
+    dot = Dot(products.label, products.vectors, pairs, turned)
+    return dot if turned else Vector((dot,))
 
 
 def _columns(data: Ids, at: NDArray) -> Ids:
@@ -181,7 +125,17 @@ def _reduce_sum(_: str, attributes: dict[str, Any], arguments: list[Value]) -> S
 
 def _keeps(shape: list[int], width: int) -> bool:
     """Whether a shape to reshape to is that of n vectors of a width."""
-    return len(shape) == 2 and shape[0] in (0, -1) and shape[1] in (-1, width) and shape != [-1, -1]
+    items = (0, -1, BATCH)
+    return len(shape) == 2 and shape[0] in items and shape[1] in (-1, width) and shape != [-1, -1]
+
+
+def _stacks(vector: Vector, shape: list[int]) -> bool:
+    """Whether a shape to reshape to puts a vector's parts above each other."""
+    if len(shape) != 3 or {part.width for part in vector.parts} != {shape[2]}:
+        return False
+    return (
+        shape[0] in (0, -1, BATCH) and shape[1] in (-1, len(vector.parts)) and shape[:2] != [-1, -1]
+    )
 
 
 def _reshape(_: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequence[Value]:
@@ -193,6 +147,13 @@ def _reshape(_: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequ
         return [replace(value, rank=2)]
     if isinstance(value, Vector) and _keeps(shape, value.width):
         return [replace(value, rank=2)]
+    if isinstance(value, Vector) and value.rank == 2 and _stacks(value, shape):
+        return [Stack(value.parts)]
+    if isinstance(value, Products) and value.axes == "nij":
+        if _keeps(shape, len(value.vectors) ** 2):
+            return [replace(value, axes="np")]
+    if isinstance(value, Dot) and shape in ([-1, BATCH], [value.width, BATCH], [value.width, -1]):
+        return [value]
     if isinstance(value, Vector) and value.width == 1 and shape == [-1]:
         return [replace(value, rank=1)]
     raise Unmapped("changes more of a shape than an axis of a single lookup or logit")
@@ -200,6 +161,9 @@ def _reshape(_: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequ
 
 def _flatten(_: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequence[Value]:
     (value,) = arguments
+    flat = {("nij", 1): "np", ("ijn", 2): "pn"}
+    if isinstance(value, Products) and (value.axes, attributes.get("axis", 1)) in flat:
+        return [replace(value, axes=flat[value.axes, attributes.get("axis", 1)])]
     if attributes.get("axis", 1) == 1:
         if isinstance(value, Rows) and value.lookups == 1:
             return [replace(value, rank=2)]
@@ -227,6 +191,10 @@ def _squeeze(_: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequ
 
 def _unsqueeze(_: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequence[Value]:
     value = arguments[0]
+    if isinstance(value, np.ndarray):
+        return [np.expand_dims(value, tuple(_axes(attributes, arguments)))]
+    if not isinstance(value, Ids) and _axes(attributes, arguments) in ([1], [-2]):
+        return [Stack((_single(value),))]
     if isinstance(value, Ids) and value.rank == 1 and _axes(attributes, arguments) in ([1], [-1]):
         return [replace(value, rank=2)]
     raise Unmapped("adds an axis to something other than a column of indices")
@@ -248,29 +216,62 @@ def _described(value: Value) -> str:
         return "indices"
     if isinstance(value, Rows):
         return "rows of a bag that are not pooled by a sum"
+    if isinstance(value, Stack | Products | Dot):
+        return "vectors or products of a dot interaction"
     return "a CTR" if isinstance(value, Vector) and value.score else "a vector without its axis"
 
 
 def _concat(_: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequence[Value]:
-    if attributes["axis"] not in (1, -1):
+    axis = attributes["axis"]
+    constants = [value for value in arguments if isinstance(value, np.ndarray)]
+    if len(constants) == len(arguments):
+        return [np.concatenate(constants, axis=axis)]
+    if axis in (1, -2) and any(isinstance(value, Stack) for value in arguments):
+        return [Stack(tuple(part for value in arguments for part in _stacked(value)))]
+    if axis not in (1, -1):
         raise Unmapped("joins along another axis than the elements")
     return [Vector(tuple(part for value in arguments for part in _vector(value).parts))]
+
+
+def _single(value: Value) -> Part:
+    """The one part of a value (n, width)."""
+    parts = _vector(value).parts
+    if len(parts) != 1:
+        raise Unmapped("adds an axis to several vectors beside each other")
+    return parts[0]
+
+
+def _stacked(value: Value) -> tuple[Part, ...]:
+    """The vectors of a value (n, vectors, width)."""
+    if isinstance(value, Stack) and not value.turned:
+        return value.vectors
+    if isinstance(value, Rows) and value.rank == 3 and value.lookups == 1:
+        return (replace(value, rank=2),)
+    raise Unmapped(f"puts {_described(value)} above vectors")
 
 
 def _transpose(_: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequence[Value]:
     (value,) = arguments
     if isinstance(value, np.ndarray):
         return [value.transpose(attributes.get("perm"))]
-    raise Unmapped("exchanges axes of activations (as a dot interaction does)")
+    order = list(attributes.get("perm", ()))
+    if isinstance(value, Stack) and order == [0, 2, 1]:
+        return [replace(value, turned=not value.turned)]
+    if isinstance(value, Products) and value.axes == "nij" and order == [1, 2, 0]:
+        return [replace(value, axes="ijn")]
+    if isinstance(value, Dot) and order in ([1, 0], []):
+        return [Vector((replace(value, turned=False),))]
+    raise Unmapped(f"exchanges axes of {_described(value)}")
 
 
 def _matmul(label: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequence[Value]:
     x, weight = arguments
+    if isinstance(x, Stack) and isinstance(weight, Stack):
+        if x.vectors == weight.vectors and (x.turned, weight.turned) == (False, True):
+            return [Products(label, x.vectors)]
+        raise Unmapped("multiplies vectors by others than the same, turned")
     if not isinstance(weight, np.ndarray) and not isinstance(x, np.ndarray):
-        raise Unmapped(
-            "multiplies activations by activations, a dot interaction, "
-            'where models have interaction = "concat"'
-        )
+        raise Unmapped("multiplies activations by activations that are no vectors of a dot")
     return [_layer(label, _vector(x), weight, transposed=False)]
 
 
@@ -293,6 +294,8 @@ def _layer(label: str, x: Vector, weight: Value, *, transposed: bool) -> Vector:
 
 def _add(_: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequence[Value]:
     first, second = arguments
+    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+        return [first + second]
     if isinstance(first, np.ndarray):
         first, second = second, first
     return [_biased(_vector(first), second)]
@@ -324,7 +327,10 @@ def _sigmoid(_: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequ
 
 
 def _mul(label: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequence[Value]:
-    first, second = (_vector(value).parts for value in arguments)
+    x, y = arguments
+    if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+        return [x * y]
+    first, second = _vector(x).parts, _vector(y).parts
     if len(first) != 1 or len(second) != 1:
         raise Unmapped("multiplies several tables' rows at once")
     pair = first[0], second[0]
@@ -352,6 +358,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceSum": _reduce_sum,
     "Relu": _relu,
     "Reshape": _reshape,
+    "Shape": _shape,
     "Sigmoid": _sigmoid,
     "Slice": _slice,
     "Split": _split,

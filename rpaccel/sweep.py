@@ -184,9 +184,8 @@ def sweep(
 
 
 def _macs(config: Config, setting: Setting) -> int:
-    """Multiply-accumulates of a query: all layers of each stage, for the items it ranks."""
+    """Multiply-accumulates of a query: those of each stage, for the items it ranks."""
     total = 0
     for stage, items in zip(setting.stages, (setting.items, *setting.keep), strict=False):
-        layers = config.model(stage).layers(config.features).values()
-        total += items * sum(out * width for out, width in layers)
+        total += items * config.model(stage).macs(config.features)
     return total

@@ -80,6 +80,8 @@ class Network:
             for layer in self.bottom:
                 x = torch.relu(layer(x))
             parts.append(x)
+        if self.model.interaction == "dot":
+            parts = [self._pair_products(parts), *parts[len(self.features.tables) :]]
         x = torch.cat(parts, dim=1)
         for layer in self.top[:-1]:
             x = torch.relu(layer(x))
@@ -95,6 +97,13 @@ class Network:
         excess = self.torch.relu(logits.abs() - limit)
         entropy = self.torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
         return entropy + penalty * excess.square().mean()
+
+    def _pair_products(self, vectors: list[torch.Tensor]) -> torch.Tensor:
+        """Dot products of the pairs (1, 0), (2, 0), (2, 1), ... of vectors: (n, pairs)."""
+        stacked = self.torch.stack(vectors, dim=1)
+        later, earlier = np.tril_indices(len(vectors), -1)
+        at = self.torch.from_numpy(later * len(vectors) + earlier)
+        return self.torch.bmm(stacked, stacked.transpose(1, 2)).flatten(1).index_select(1, at)
 
     def _split(self, table: str, rows: Any) -> tuple[Any, Any]:
         """The product's part of rows or pooled vectors of a table, and the rest."""
@@ -119,4 +128,5 @@ class Network:
             layers(self.bottom),
             layers(self.top),
             {name: split[name][0] for name in self.model.product},
+            self.model.interaction == "dot",
         )

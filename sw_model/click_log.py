@@ -106,7 +106,7 @@ class ClickLog:
     def candidates(
         self, split: Split, *, items: int, count: int | None = None, seed: int = 0
     ) -> list[Impressions]:
-        """Cut a period into queries; those without a click, which have no quality, are left out.
+        """The queries of :meth:`stream`, at least one.
 
         Parameters
         ----------
@@ -124,26 +124,35 @@ class ClickLog:
         ConfigError
             The period has not enough rows for a query, or no query has a click.
         """
-        name = "calibration" if split == Split.CALIBRATION else "test"
-        period = getattr(self.periods, name)
-        queries = len(period) // items
-        if count is not None:
-            queries = min(queries, count)
-        used = range(period.start, period.start + queries * items)
-        blocks = list(self._rows(used)) if queries else []
-        found = []
-        if blocks:
-            labels, dense, ranks = (np.concatenate(part) for part in zip(*blocks, strict=True))
-            for at in range(0, len(labels), items):
-                part = slice(at, at + items)
-                if labels[part].any():
-                    inputs = self._inputs(dense[part], ranks[part])
-                    found.append(Impressions(inputs, labels[part].astype(bool)))
+        found = list(self.stream(split, items=items, count=count))
         if not found:
+            name, period = self._period(split)
             raise ConfigError(
                 f"data.periods.{name} = {len(period)} gives no query of {items} items with a click"
             )
         return found
+
+    def stream(
+        self, split: Split, *, items: int, count: int | None = None
+    ) -> Iterator[Impressions]:
+        """Cut a period into queries; those without a click, which have no quality, are left out.
+
+        Parameters are those of :meth:`candidates`. Holds a block of the log at a time.
+        """
+        _, period = self._period(split)
+        queries = len(period) // items
+        if count is not None:
+            queries = min(queries, count)
+        used = range(period.start, period.start + queries * items)
+        waiting: Rows | None = None
+        for block in self._rows(used) if queries else ():
+            rows = block if waiting is None else _joined(waiting, block)
+            whole = len(rows[0]) // items * items
+            for at in range(0, whole, items):
+                labels, dense, ranks = _part(rows, at, at + items)
+                if labels.any():
+                    yield Impressions(self._inputs(dense, ranks), labels.astype(bool))
+            waiting = _part(rows, whole, len(rows[0]))
 
     def candidate_inputs(self, candidates: Impressions) -> Inputs:
         """Real model inputs of a query's candidates."""
@@ -158,6 +167,10 @@ class ClickLog:
             indices=inputs.indices,
             items=len(inputs),
         )
+
+    def _period(self, split: Split) -> tuple[str, range]:
+        name = "calibration" if split == Split.CALIBRATION else "test"
+        return name, getattr(self.periods, name)
 
     def _inputs(self, dense: NDArray, ranks: NDArray) -> Inputs:
         scaled = np.clip((dense - self._mean) / self._spread, -DENSE_RANGE, DENSE_RANGE)
@@ -205,6 +218,16 @@ class ClickLog:
                 raise ConfigError(
                     f"features.tables: rows of {table.name!r} must be {most}, not {table.rows}"
                 )
+
+
+def _part(rows: Rows, first: int, end: int) -> Rows:
+    labels, dense, ranks = rows
+    return labels[first:end], dense[first:end], ranks[first:end]
+
+
+def _joined(first: Rows, then: Rows) -> Rows:
+    labels, dense, ranks = (np.concatenate(pair) for pair in zip(first, then, strict=True))
+    return labels, dense, ranks
 
 
 def _cut(blocks: Iterator, period: range) -> Iterator:

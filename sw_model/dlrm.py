@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from rpaccel.config import FeaturesConfig, ModelConfig
 from rpaccel.errors import DataError
 
 __all__ = ["FloatLayer", "FloatModel", "Inputs"]
+
+FLOATS = ("F16", "F32", "F64")
+"""Types of a weight file's tensors, by safetensors' names."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +146,18 @@ class FloatModel:
         ------
         DataError
             The file is missing or damaged, or a tensor is missing, is not wanted, has another
-            shape, or has a value that is no finite number: names file and tensor.
+            shape or type, or has a value that is no finite number: names file and tensor.
         """
+        tensors = {}
         try:
-            tensors = load_file(path)
+            with safe_open(path, framework="numpy") as file:
+                for name in file.keys():  # noqa: SIM118 - it is no mapping
+                    kind = file.get_slice(name).get_dtype()
+                    if kind not in FLOATS:
+                        raise DataError(
+                            f"{path}: tensor {name} must hold {', '.join(FLOATS)}, not {kind}"
+                        )
+                    tensors[name] = file.get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise DataError(f"{path}: cannot be read: {error}") from None
         return cls.of_tensors(tensors, model, features, origin=str(path))

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from sim import generated
+
 ROOT = Path(__file__).parents[1]
 OURS = {"rpaccel", "rtl_gen", "sim", "sw_model", "tests"}
-CONTRACT = {
-    f"rpaccel.{name}"
-    for name in ("abi", "config", "errors", "geometry", "hardware", "section", "serial_protocol")
-}
+CONTRACT = {f"rpaccel.{name}" for name in generated.CONTRACT}
 GATEWARE_TOOLS = {"amaranth", "amaranth_boards", "cocotb", "cocotb_tools", "cocotbext"}
 COMMAND_LINE = {f"rpaccel.{name}" for name in ("cli", "cli_bench", "cli_output")}
 

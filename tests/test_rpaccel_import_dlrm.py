@@ -47,8 +47,10 @@ def build(torch, *, interaction="cat"):
             super().__init__()
             vectors = len(ROWS) + 1
             joined = vectors * DIMENSION
-            if interaction == "dot":
+            if interaction != "cat":
                 joined = DIMENSION + vectors * (vectors - 1) // 2
+            if interaction == "dot, itself":
+                joined += vectors
             self.emb_l = nn.ModuleList(
                 nn.EmbeddingBag(rows, DIMENSION, mode="sum") for rows in ROWS
             )
@@ -58,6 +60,11 @@ def build(torch, *, interaction="cat"):
         def forward(self, dense, bags):
             x = self.bot_l(dense)
             parts = [x] + [table(bag) for table, bag in zip(self.emb_l, bags, strict=True)]
+            if interaction == "dot":
+                stacked = torch.stack(parts, dim=1)
+                products = torch.bmm(stacked, stacked.transpose(1, 2))
+                pairs = [(i, j) for i in range(len(parts)) for j in range(i)]
+                parts = [x, *(products[:, i, j, None] for i, j in pairs)]
             return self.top_l(torch.cat(parts, dim=1))[:, 0]
 
     torch.manual_seed(1)
@@ -137,10 +144,45 @@ def test_everything_wrong_is_named(torch, tmp_path):
         assert text in str(error.value)
 
 
-def test_dot_interaction_is_recognised(torch, tmp_path):
-    torch.save(build(torch, interaction="dot").state_dict(), tmp_path / "m.pt")
-    with pytest.raises(DataError, match="10 inputs, those of a dot interaction of 4 vectors"):
-        import_model(config(), "m", tmp_path / "m.pt")
+def test_dot_interaction(rng, torch, tmp_path):
+    """Pairs in another order than ours; products that matter beside the bottom MLP's output."""
+    reference = build(torch, interaction="dot")
+    torch.save(reference.state_dict(), tmp_path / "m.pt")
+    dense = rng.normal(size=(4096, DENSE)).astype(np.float32)
+    indices = {
+        f"c{i}": rng.integers(rows, size=(4096, 1 + 2 * (i == 1))) for i, rows in enumerate(ROWS)
+    }
+    bags = [torch.from_numpy(v) for v in indices.values()]
+    expected = reference(torch.from_numpy(dense), bags).detach().numpy()
+    model = import_model(config(interaction="dot"), "m", tmp_path / "m.pt")
+    logits = model(Inputs(dense, indices))
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), expected, rtol=1e-5)
+    products = dict(model.activations(Inputs(dense, indices)))["dot"]
+    assert (products.std(axis=0) > 0.05).all()
+    swapped = model.top[0].weight.copy()
+    swapped[:, [0, 1]] = swapped[:, [1, 0]]
+    model.top[0].weight[:] = swapped
+    wrong = model(Inputs(dense, indices))
+    assert np.abs(wrong - logits).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "built, model, text",
+    [
+        (
+            "dot",
+            "concat",
+            "10 inputs, those of a dot interaction of 4 vectors; model 'm' has inter",
+        ),
+        ("cat", "dot", "16 inputs, those of a concat interaction of 4 vectors; model 'm' has .*10"),
+        ("dot, itself", "dot", "14 inputs, .* in which each is multiplied by itself too"),
+        ("dot, itself", "concat", "14 inputs, .* in which each is multiplied by itself too"),
+    ],
+)
+def test_another_interaction(torch, tmp_path, built, model, text):
+    torch.save(build(torch, interaction=built).state_dict(), tmp_path / "m.pt")
+    with pytest.raises(DataError, match=f"top_l.0.weight has {text}"):
+        import_model(config(interaction=model), "m", tmp_path / "m.pt")
 
 
 class Touch:
@@ -200,6 +242,10 @@ def test_other_types_of_numbers(torch, checkpoint):
         np.testing.assert_allclose(model.tables["c0"], state["emb_l.0.weight"], atol=0.02)
     torch.save(state | {"emb_l.0.weight": torch.zeros((50, 4), dtype=torch.int8)}, checkpoint)
     with pytest.raises(DataError, match=r"emb_l.0.weight \(tables.c0\) must hold floats, not int8"):
+        import_model(config(), "m", checkpoint)
+    small = state["emb_l.0.weight"].to(torch.float8_e4m3fn)
+    torch.save(state | {"emb_l.0.weight": small}, checkpoint)
+    with pytest.raises(DataError, match=r"m\.pt: emb_l\.0\.weight holds torch\.float8_e4m3fn, wh"):
         import_model(config(), "m", checkpoint)
 
 

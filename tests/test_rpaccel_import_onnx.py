@@ -1,6 +1,7 @@
 """ONNX graphs of DLRM and NeuMF, against onnx's own evaluator."""
 
 import sys
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -111,6 +112,42 @@ def dlrm(rng, path, *, how="gemm", order=("c2", "bottom", "c0", "c1"), change=No
     return b.save(path, change(b, x) if change else b.node("Sigmoid", x))
 
 
+DOT = {"dimensions": 3, "interaction": "dot"}
+
+
+def dot_dlrm(rng, path, *, how="stack", change=None):
+    """A DLRM with dot interaction, the bottom MLP's output first; ``change`` alters its pairs."""
+    b = Builder(rng)
+    x = b.input("dense", DENSE, kind=TensorProto.FLOAT)
+    for inputs, outputs in pairwise([DENSE, *DLRM["bottom"]]):
+        x = b.layer(x, inputs, outputs)
+    vectors = [x]
+    for name in ("c1", "c2", "c0"):
+        table = b.normal(ROWS[name], 3)
+        vectors.append(b.bag(table, b.input(name, LOOKUPS[name]), LOOKUPS[name]))
+    pairs = [(i, j) for i in range(4) for j in range(i)]
+    pairs = change(pairs) if change else pairs
+    flat = b.constant(np.array([4 * i + j for i, j in pairs]))
+    if how == "reshape":  # of vectors beside each other, the batch's size from the graph
+        size = b.node("Gather", b.node("Shape", x), b.constant(0), axis=0)
+        size = b.node("Unsqueeze", size, b.constant([0]))
+        shape = b.node("Concat", size, b.constant([-1]), b.constant([3]), axis=0)
+        stack = b.node("Reshape", b.node("Concat", *vectors, axis=1), shape)
+    else:
+        stack = [b.node("Unsqueeze", v, b.constant([1])) for v in vectors]
+        stack = b.node("Concat", *stack, axis=1)
+    every = b.node("MatMul", stack, b.node("Transpose", stack, perm=[0, 2, 1]))
+    if how == "reshape":
+        turned = b.node("Flatten", b.node("Transpose", every, perm=[1, 2, 0]), axis=2)
+        dots = b.node("Transpose", b.node("Gather", turned, flat, axis=0), perm=[1, 0])
+    else:
+        dots = b.node("Gather", b.node("Flatten", every, axis=1), flat, axis=1)
+    x = b.node("Concat", x, dots, axis=1)
+    for i, (inputs, outputs) in enumerate(pairwise([3 + len(pairs), *DLRM["top"]])):
+        x = b.layer(x, inputs, outputs, relu=i + 1 < len(DLRM["top"]))
+    return b.save(path, b.node("Sigmoid", x))
+
+
 def inputs_of(rng, config: Config) -> Inputs:
     indices = {t.name: rng.integers(0, t.rows, (ITEMS, t.lookups)) for t in config.features.tables}
     dense = rng.normal(size=(ITEMS, config.features.dense)).astype(np.float32)
@@ -132,6 +169,86 @@ def test_dlrm(rng, tmp_path, how):
     model = import_model(config(), "m", path)
     inputs = inputs_of(rng, config())
     check(path, model, inputs, {"dense": inputs.dense, **inputs.indices})
+
+
+@pytest.mark.parametrize("how", ["stack", "reshape"])
+@pytest.mark.parametrize("order", ["rows", "any"])
+def test_dot_interaction(rng, tmp_path, how, order):
+    def shuffled(pairs):
+        return [pairs[p][:: rng.choice([1, -1])] for p in rng.permutation(len(pairs))]
+
+    change = shuffled if order == "any" else None
+    path = dot_dlrm(rng, tmp_path / "m.onnx", how=how, change=change)
+    model = import_model(config(**DOT), "m", path)
+    inputs = inputs_of(rng, config())
+    check(path, model, inputs, {"dense": inputs.dense, **inputs.indices})
+
+
+@pytest.mark.parametrize(
+    ("model", "change", "text"),
+    [
+        ({"dimensions": 3}, None, "has a dot interaction, but interaction = 'concat'"),
+        (
+            DOT,
+            lambda p: [*p, (2, 2)],
+            r"\(MatMul\) must give the product of each pair of 4 vectors",
+        ),
+        (
+            DOT,
+            lambda p: [*p, (0, 1)],
+            r"\(MatMul\) must give the product of each pair of 4 vectors",
+        ),
+        (DOT, lambda p: p[:-1], r"\(MatMul\) must give the product of each pair of 4 vectors once"),
+        (DOT, lambda p: [*p, (4, 0)], r"\(Gather\) picks pairs that 4 vectors do not have"),
+    ],
+)
+def test_other_pairs(rng, tmp_path, model, change, text):
+    path = dot_dlrm(rng, tmp_path / "m.onnx", change=change)
+    with pytest.raises(DataError, match=text):
+        import_model(config(**model), "m", path)
+
+
+def test_no_dot_interaction(rng, tmp_path):
+    path = dlrm(rng, tmp_path / "m.onnx")
+    with pytest.raises(DataError, match="has no dot interaction, but interaction = 'dot'"):
+        import_model(config(**DOT), "m", path)
+
+
+def test_what_pytorch_exports(rng, tmp_path):
+    """The training script's formula, through PyTorch's exporter."""
+    torch = pytest.importorskip("torch", reason="an export needs the extra 'train'")
+    nn = torch.nn
+    torch.manual_seed(2)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tables = nn.ModuleList(nn.Embedding(rows, 3) for rows in (50, 40))
+            self.bottom = nn.Sequential(nn.Linear(DENSE, 3), nn.ReLU())
+            self.top = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 1), nn.Sigmoid())
+
+        def forward(self, dense, ids):
+            x = self.bottom(dense)
+            rows = [table(ids[:, i]) for i, table in enumerate(self.tables)]
+            stacked = torch.cat([x, *rows], dim=1).view((x.size(0), -1, 3))
+            every = torch.bmm(stacked, torch.transpose(stacked, 1, 2))
+            later, earlier = torch.tensor([1, 2, 2]), torch.tensor([0, 0, 1])
+            return self.top(torch.cat([x, every[:, later, earlier]], dim=1))
+
+    tables = [{"name": "a", "rows": 50}, {"name": "b", "rows": 40}]
+    model = DOT | {"name": "m", "bottom": [3], "top": [5, 1]}
+    settings = workload(models=[model], tables=tables, dense=(0, DENSE), keep=[8])
+    inputs = inputs_of(rng, settings)
+    ids = np.concatenate([inputs.indices["a"], inputs.indices["b"]], axis=1)
+    path = tmp_path / "m.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter is old, and says so
+        torch.onnx.export(
+            Model().eval(), (torch.from_numpy(inputs.dense), torch.from_numpy(ids)), str(path),
+            dynamo=False, input_names=["dense", "ids"], opset_version=17,
+            dynamic_axes={"dense": {0: "n"}, "ids": {0: "n"}},
+        )  # fmt: skip
+    check(path, import_model(settings, "m", path), inputs, {"dense": inputs.dense, "ids": ids})
 
 
 def test_columns_of_one_input(rng, tmp_path):
@@ -196,7 +313,7 @@ def test_every_node_without_counterpart_is_named(rng, tmp_path):
     bag = b.input("c2", 2)
     unpooled = b.node("Relu", b.node("Gather", b.normal(40, 4), bag))
     x = b.layer(b.node("Gather", b.normal(9, 4), ids[1]), 4, 4)
-    stacked = b.node("Reshape", x, b.constant([-1, 1, 4]))
+    stacked = b.node("Reshape", x, b.constant([-1, 2, 2]))
     b.input("text", kind=TensorProto.STRING)
     self_product = b.node("MatMul", x, x)
     x = b.node("Concat", mean, unpooled, stacked, self_product, "text", axis=1)
@@ -208,7 +325,7 @@ def test_every_node_without_counterpart_is_named(rng, tmp_path):
         "tanh1 (Tanh) has no counterpart",
         "relu3 (Relu) takes rows of a bag that are not pooled by a sum",
         "reshape7 (Reshape) changes more of a shape than an axis of a single lookup",
-        "matmul8 (MatMul) multiplies activations by activations, a dot interaction",
+        "matmul8 (MatMul) multiplies activations by activations that are no vectors of a dot",
         "text (input) must be indices (int32 or int64, n or n x lookups) or dense inputs "
         "(float32, n x width), not STRING of shape ['?']",
     ):

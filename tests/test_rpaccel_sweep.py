@@ -180,6 +180,21 @@ def test_random_data_have_no_quality(tmp_path):
     assert "data.source = 'random' has no labels" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "stages, text",
+    [
+        (["front"], "keep must give a number for each of the 1 stages"),
+        (["front", "rear"], "funnel stage 'rear' names no model; there are ['front', 'back']"),
+    ],
+)
+def test_other_stages_are_checked(tmp_path, stages, text):
+    options = [word for stage in stages for word in ("--stage", stage)]
+    call = ["quality", str(ROOT / "tests" / "tiny.toml"), "-o", str(tmp_path), *options]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == 2
+    assert text in result.stderr
+
+
 @pytest.mark.slow
 def test_command(tmp_path):
     call = [

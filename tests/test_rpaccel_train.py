@@ -9,6 +9,7 @@ from rpaccel.errors import ConfigError, ToolError
 from rpaccel.train import Recipe, train
 from sw_model.dataset import Dataset
 from sw_model.dlrm import FloatModel
+from sw_model.metrics import auc
 from sw_model.movielens import MovieLens
 from tests.interrupt import interrupt_at
 
@@ -17,6 +18,9 @@ USERS, MOVIES = 40, 120
 
 MODELS = {
     "dlrm": {"name": "m", "dimensions": 4, "bottom": [6], "top": [8, 1]},
+    "dot": {
+        "name": "m", "interaction": "dot", "dimensions": 4, "bottom": [6, 4], "top": [8, 1],
+    },
     "neumf": {
         "name": "m", "kind": "neumf", "factors": 3, "product": ["movie", "user"],
         "dimensions": {"user": 4, "genres": 2, "movie": 0}, "bottom": [6], "top": [8, 1],
@@ -95,8 +99,8 @@ def test_training(dataset, tmp_path, kind):
     model = FloatModel.load(paths[0], settings.models[0], settings.features)
     users, movies = (a.ravel() for a in np.meshgrid(np.arange(USERS), np.arange(MOVIES)))
     logits = model(dataset.inputs(users, movies))
-    even = movies % 2 == 0
-    assert logits[even].mean() > logits[~even].mean() + 1
+    # products of small vectors are very small at first, and learn late
+    assert auc(logits, movies % 2 == 0) > (0.65 if kind == "dot" else 0.8)
 
 
 def test_interrupted_and_resumed(dataset, tmp_path, monkeypatch):

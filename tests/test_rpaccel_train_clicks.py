@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from benchmarks.click_models import main, measure, summarise, table
-from rpaccel.config import load
+from benchmarks.click_models import main, measure, pairs, summarise, table
+from rpaccel.config import load, parse, with_stages
 from rpaccel.errors import ConfigError
+from rpaccel.quality import KINDS
 from rpaccel.train import train
 from rpaccel.train_clicks import ClickRecipe, ClickTrainer
+from rpaccel.workflow import Workflow
 from sw_model.datasets import open_dataset
 from sw_model.dlrm import FloatModel, tensor_shapes
 from sw_model.metrics import auc
@@ -66,7 +68,7 @@ def test_errors_of_models(tmp_path, rng, capsys):
     model = FloatModel.load(tmp_path / "back.safetensors", settings.models[1], settings.features)
     wrong = [np.mean((model(q.inputs) > 0) != q.relevant) for q in queries]
     np.testing.assert_allclose(values["back"]["error"], wrong)
-    report = summarise(values)
+    report = summarise(values, pairs(settings.models))
     assert report["queries"] == len(queries) == 20
     (gap,) = report["differences"]
     assert (gap["of"], gap["against"]) == ("back", "front")
@@ -75,17 +77,49 @@ def test_errors_of_models(tmp_path, rng, capsys):
     assert f"{means[0]:.4f} (" in table(report).splitlines()[3]
 
 
+def test_quality_of_a_dot_interaction(tmp_path, rng):
+    """No machine is needed for the quality of a funnel; its back end may be any model."""
+    settings = config(tmp_path)
+    values = settings.model_dump()
+    values["models"].append(
+        {"name": "dot", "interaction": "dot", "dimensions": 4, "bottom": [9, 4], "top": [8, 1]}
+    )
+    settings = with_stages(parse(values), ["front", "dot"])
+    random_weights(settings, tmp_path, rng)
+    found = Workflow(settings).quality()
+    assert list(found["quality"]) == [
+        f"{name}, {kind}" for name in ("dot alone", "front alone", "funnel") for kind in KINDS
+    ]
+    for gap in found["quality_differences"]:
+        if gap["against"] == "dot alone, float" and "int8" in gap["of"]:
+            assert abs(gap["mean"]) < 0.02
+            break
+    else:
+        raise AssertionError(found["quality_differences"])
+
+
 def test_bad_arguments(tmp_path, capsys):
     assert main(["examples/demo.toml"]) == 2
     assert "'movielens-latest-small' is no click log" in capsys.readouterr().err
+    assert main(["--model", "huge"]) == 2
+    assert "there is no model 'huge'; there are ['small', 'med'" in capsys.readouterr().err
+    assert main(["--queries", "0"]) == 2
+    assert "test queries must be 1 or more, not 0" in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"data.weights must name the folder"):
         measure(config(tmp_path, weights=None))
 
 
 def test_example_is_the_papers_models():
     example = load(EXAMPLE)
-    macs = {
-        model.name: sum(a * b for a, b in model.layers(example.features).values())
-        for model in example.models
-    }
-    assert macs == {"small": 8064, "med": 29_568, "large": 263_776}
+    macs = {model.name: model.macs(example.features) for model in example.models}
+    assert macs == {
+        "small": 8064, "med": 29_568, "large": 263_776,
+        "small-dot": 25_276, "med-dot": 31_024, "large-dot": 228_832,
+    }  # fmt: skip
+    inputs = [m.layers(example.features)["top.0"][1] for m in example.models]
+    assert inputs == [108, 432, 864, 355, 367, 383]
+    assert pairs(example.models) == [
+        ("small", "med"), ("small", "large"), ("small", "small-dot"), ("med", "large"),
+        ("med", "med-dot"), ("large", "large-dot"), ("small-dot", "med-dot"),
+        ("small-dot", "large-dot"), ("med-dot", "large-dot"),
+    ]  # fmt: skip

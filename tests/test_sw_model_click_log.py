@@ -61,6 +61,26 @@ def test_criteo_like_queries():
     assert len(data.candidates(Split.CALIBRATION, items=100, count=3)) == 3
 
 
+@pytest.mark.parametrize("block", [37, 100, 250])
+def test_queries_across_blocks(monkeypatch, block):
+    """Where a log's blocks end makes no difference."""
+    data = open_dataset(config())
+    expected = data.candidates(Split.TEST, items=100)
+    whole = data._rows
+
+    def cut(period):
+        for rows in whole(period):
+            for at in range(0, len(rows[0]), block):
+                yield tuple(part[at : at + block] for part in rows)
+
+    monkeypatch.setattr(data, "_rows", cut)
+    streamed = list(data.stream(Split.TEST, items=100))
+    assert len(streamed) == len(expected) == 9
+    assert list(rows_of(streamed)) == list(rows_of(expected))
+    for got, wanted in zip(streamed, expected, strict=True):
+        np.testing.assert_array_equal(got.relevant, wanted.relevant)
+
+
 def test_periods_are_disjoint():
     data = open_dataset(config())
     blocks = list(data.training())

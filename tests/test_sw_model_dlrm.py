@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -113,6 +115,26 @@ def test_wrong_weights(weights, change, text):
     change(tensors)
     save_file(tensors, weights)
     with pytest.raises(DataError, match=f"m.safetensors: {text}"):
+        FloatModel.load(weights, MODEL, FEATURES)
+
+
+@pytest.mark.parametrize("kind, size", [("BF16", 2), ("F8_E4M3", 1), ("I8", 1), ("C64", 8)])
+def test_other_types(weights, kind, size):
+    """What NumPy has no type for, and what are no real numbers."""
+    tensors = load_file(weights)
+    name = "top.1.bias"
+    header, data, at = {}, b"", 0
+    for key, values in tensors.items():
+        chosen = key == name
+        piece = b"\0" * size * values.size if chosen else values.tobytes()
+        end = at + len(piece)
+        header[key] = {
+            "dtype": kind if chosen else "F32", "shape": values.shape, "data_offsets": [at, end],
+        }  # fmt: skip
+        data, at = data + piece, end
+    text = json.dumps(header).encode()
+    weights.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    with pytest.raises(DataError, match=f"{name} must hold F16, F32, F64, not {kind}"):
         FloatModel.load(weights, MODEL, FEATURES)
 
 

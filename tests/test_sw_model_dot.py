@@ -250,7 +250,7 @@ def test_a_product_that_is_hardly_seen(rng):
     model = float_model(rng, features, config)
     for name, half in ("tags", 0), ("item", 1):
         model.tables[name][:, half::2] = 0
-    model.tables["item"][:, 0] = 1e-9
+    model.tables["item"][:, 1] = 1e-9
     x = inputs(rng, 500, features)
     quantised = quantise(model, x, dense_scale=DENSE_SCALE)
     assert 0 < quantised.dot.mantissa[0] / 2.0 ** quantised.dot.shift[0] <= 1

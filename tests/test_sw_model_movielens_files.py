@@ -58,6 +58,7 @@ def test_reads_an_archive(tmp_path, edition, packed):
     [
         ("ratings.csv", "3,9,2,90", "3,9,2", "ratings.csv, line 3: must be user,movie,rating,time"),
         ("ratings.csv", "3,9,2,90", "", "ratings.csv, line 3: must be user,movie,rating,time"),
+        ("ratings.csv", "3,9,2,90", "3,9,2,90,1", "ratings.csv, line 3: must be user,movie,rating"),
         ("ratings.csv", "0.5,", "0,", "line 4: must be .* 0.5 to 5 in halves, not '1,9,0,"),
         ("ratings.csv", "4.5", "5.5", "line 2: must be"),
         ("ratings.csv", "4.5", "nan", "line 2: must be"),
@@ -66,6 +67,7 @@ def test_reads_an_archive(tmp_path, edition, packed):
         ("ratings.csv", "userId", "user", "ratings.csv, line 1: the columns must be userId,"),
         ("movies.csv", "title", "name", "movies.csv, line 1: the columns must be movieId,title"),
         ("movies.csv", ",Drama", "", "movies.csv, line 3: 3 columns expected, not 2"),
+        ("movies.csv", ",Drama", ",Drama,1", "movies.csv, line 3: 3 columns expected, not 4"),
         ("movies.csv", "8,", "7,", "movies.csv, line 3: movie 7 is described again"),
         ("movies.csv", "8,", "x,", "movies.csv, line 3: invalid literal"),
         ("movies.csv", "Western", "Comedy", "movies.csv, line 2: genres must be distinct"),

@@ -77,6 +77,7 @@ class ArrayBackend(Backend):
         self._models = {
             each.name: random_model(each, features, np.random.default_rng(0))
             for each in config.models
+            if each.interaction == "concat"  # cycles of a dot interaction are not modelled
         }
         self._cycles = cache(self._measure)
 
