@@ -30,7 +30,7 @@ from sw_model.query import Query
 from sw_model.random_models import random_models
 from sw_model.topk import filters_of
 
-__all__ = ["PRESETS", "bench", "table"]
+__all__ = ["PRESETS", "bench", "criteo_like_queries", "hotness", "preset", "sorting", "table"]
 
 CLOCK_HZ = 250e6
 HOST_SECONDS = 40e-6
@@ -39,7 +39,7 @@ TRAINING_QUERIES = 32
 SORTS = 200
 SERVED = 64
 
-PRESETS = {"rpaccel": "table3.toml", "baseline": "baseline.toml"}
+PRESETS = {"rpaccel": "table3.toml", "baseline": "baseline.toml", "scaled": "scaled.toml"}
 """Configurations that come with the package (``rpaccel/presets``)."""
 
 Say = Callable[[str], None]
@@ -96,7 +96,7 @@ def criteo_like_queries(config: Config, first: int, count: int) -> list[Query]:
     return queries
 
 
-def _hotness(config: Config) -> list[dict[str, NDArray[np.int64]]]:
+def hotness(config: Config) -> list[dict[str, NDArray[np.int64]]]:
     """Accesses to the rows of each table in the training trace, for each stage alike."""
     counts: dict[str, NDArray[np.int64]] = {}
     for query in criteo_like_queries(config, 0, TRAINING_QUERIES):
@@ -115,7 +115,7 @@ def _run(config: Config, queries: int, say: Say) -> dict[str, Any]:
     slots = config.hardware.query_slots
     rng = np.random.default_rng(config.data.seed)
     models = random_models(config, rng)
-    image = compile_image(config, models, hotness=_hotness(config))
+    image = compile_image(config, models, hotness=hotness(config))
     every = criteo_like_queries(config, TRAINING_QUERIES, 2 + queries + slots)
     seconds = {"build": -time.perf_counter()}
     transport = open_transport("verilator", config, models, image)
@@ -125,7 +125,7 @@ def _run(config: Config, queries: int, say: Say) -> dict[str, Any]:
         seconds["run"] = -time.perf_counter()
         say("two queries alone")
         handles = device.run(every[:2], outstanding=1)
-        started = device.counters()["device.cycles"]
+        started = device.cycles()
 
         def ended(done: int, _: int) -> None:
             counters = device.counters()
@@ -165,14 +165,14 @@ def _run(config: Config, queries: int, say: Say) -> dict[str, Any]:
     }
 
 
-def _sorting(items: int) -> float:
+def sorting(items: int, served: int) -> float:
     """Seconds in which this computer finds the best of a query's scores (median)."""
     rng = np.random.default_rng(1)
     taken = []
     for _ in range(SORTS):
         scores = rng.integers(-32768, 32768, items)
         before = time.perf_counter()
-        best = np.argpartition(-scores, min(SERVED, items - 1))[:SERVED]
+        best = np.argpartition(-scores, min(served, items - 1))[:served]
         best[np.argsort(-scores[best], kind="stable")]
         taken.append(time.perf_counter() - before)
     return float(np.median(taken))
@@ -208,7 +208,7 @@ def bench(
         config = load(path or preset(name))
         report[name] = _run(config, count, lambda text, name=name: say(f"{name}: {text}"))  # type: ignore[misc]
         items = config.funnel.items
-    sort = _sorting(items)
+    sort = sorting(items, SERVED)
     ours, theirs = report["rpaccel"], report["baseline"]
     for run, host in (ours, 0.0), (theirs, sort):
         run["alone"]["seconds"] = 2 * HOST_SECONDS + run["alone"]["warm"] / CLOCK_HZ + host

@@ -98,3 +98,24 @@ def pipeline(
             say=lambda text: bar.update(task, description=text),
         )
     show(report, table(report), as_json)
+
+
+@bench.command()
+def ablation(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="With all features; by default small.")
+    ] = None,
+    queries: Annotated[int, typer.Option(min=4, help="Back to back; half are measured.")] = 12,
+    as_json: AsJson = False,
+) -> None:
+    """What each feature of RPAccel is worth, alone and on top of others, in RTL; minutes."""
+    from rpaccel.bench_ablation import bench as figures
+    from rpaccel.bench_ablation import table
+    from rpaccel.progress import progress_bar
+
+    with progress_bar() as bar:
+        task = bar.add_task("ablation", total=None)
+        report = figures(
+            config, queries=queries, say=lambda text: bar.update(task, description=text)
+        )
+    show(report, table(report), as_json)

@@ -165,6 +165,11 @@ class Device:
         places = abi.counters(self.config.hardware)
         return {name: self._link.counter(place) for name, place in places.items()}
 
+    def cycles(self) -> int:
+        """Device cycles since its reset."""
+        self._opened()
+        return self._link.counter(abi.counters(self.config.hardware)["device.cycles"])
+
     def capabilities(self) -> dict[str, int]:
         """Read the capability words, by name."""
         self._opened()
