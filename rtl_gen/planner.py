@@ -10,10 +10,16 @@ from rtl_gen.divider import divider_client_signature
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import plan_layout, slot_bits, token_layout
 
-__all__ = ["QUEUE_DEPTH", "Planner", "job_layout"]
+__all__ = ["Planner", "job_layout", "queue_depth"]
 
-QUEUE_DEPTH = 4
-"""Tokens and release plans that may wait in front of a stage."""
+
+def queue_depth(hardware: HardwareConfig) -> int:
+    """Entries of a stage's queues: eight sub-batches of each query in flight.
+
+    A release plan stays in its queue until its sub-batch has been scored by the last stage, and no
+    more is planned meanwhile, so this bounds the sub-batches in flight.
+    """
+    return 8 * hardware.query_slots
 
 
 def job_layout(hardware: HardwareConfig) -> data.StructLayout:
@@ -48,7 +54,7 @@ class Planner(wiring.Component):
         Queries that passed validation.
     token : Out(stream.Signature(token_layout(hardware))).array(stages)
     plan : Out(stream.Signature(plan_layout(hardware))).array(stages)
-        Queues of ``QUEUE_DEPTH`` entries a stage.
+        Queues of ``queue_depth`` entries a stage.
     divider : Out(divider_client_signature())
     busy : Out(1)
         A query is being planned. What is in the queues does not count.
@@ -69,8 +75,9 @@ class Planner(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         stages = self.hardware.stages
-        tokens = [Queue(token_layout(self.hardware), depth=QUEUE_DEPTH) for _ in range(stages)]
-        plans = [Queue(plan_layout(self.hardware), depth=QUEUE_DEPTH) for _ in range(stages)]
+        depth = queue_depth(self.hardware)
+        tokens = [Queue(token_layout(self.hardware), depth=depth) for _ in range(stages)]
+        plans = [Queue(plan_layout(self.hardware), depth=depth) for _ in range(stages)]
         for s in range(stages):
             m.submodules[f"token{s}"] = tokens[s]
             m.submodules[f"plan{s}"] = plans[s]
