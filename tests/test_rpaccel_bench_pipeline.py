@@ -1,0 +1,112 @@
+"""The presets, their queries, and what the benches of whole machines print."""
+
+import numpy as np
+import pytest
+
+from rpaccel.bench_ablation import FEATURES, Variant, machine, variants
+from rpaccel.bench_ablation import bench as ablation
+from rpaccel.bench_ablation import table as ablation_table
+from rpaccel.bench_pipeline import PRESETS, TRAINING_QUERIES, criteo_like_queries, preset, table
+from rpaccel.compiler import compile_image
+from rpaccel.config import load, parse
+from rpaccel.errors import ConfigError
+from sw_model.random_models import random_models
+
+
+def compiled(config):
+    return compile_image(config, random_models(config, np.random.default_rng(1)))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_hold_their_funnels(name):
+    config = load(preset(name))
+    image = compiled(config)
+    for stage, bound in zip(image.stages, (1, 1 / 8), strict=False):
+        assert stage.max_items >= config.funnel.sub_batch_items * bound
+
+
+def test_both_machines_have_the_same_resources():
+    ours, theirs = (load(preset(name)) for name in ("rpaccel", "baseline"))
+    assert ours.hardware.macs == theirs.hardware.macs == 128 * 128
+    assert ours.features == theirs.features
+    assert ours.features.item_bytes == 73
+    assert ours.simulation == theirs.simulation
+    assert ours.hardware.memory == theirs.hardware.memory
+    sizes = []
+    for config in ours, theirs:
+        lines = sum(g.lanes * (g.static_lines + g.cache_lines) for g in config.hardware.gather)
+        sizes.append(lines * config.hardware.memory.line_bytes)
+    assert sizes[0] <= sizes[1] <= 16 * 2**20
+
+
+def test_queries_follow_each_other_and_not_the_training_trace():
+    config = load(preset("scaled"))
+    first, second = criteo_like_queries(config, TRAINING_QUERIES, 2)
+    (again,) = criteo_like_queries(config, TRAINING_QUERIES + 1, 1)
+    for name, rows in second.indices.items():
+        assert rows.shape == (config.funnel.items, 1)
+        assert (rows == again.indices[name]).all()
+    assert any((first.indices[n] != second.indices[n]).any() for n in first.indices)
+    trained = criteo_like_queries(config, 0, TRAINING_QUERIES)
+    assert len(trained) == TRAINING_QUERIES
+    large = max(config.features.tables, key=lambda t: t.rows).name
+    assert all((q.indices[large] != first.indices[large]).any() for q in trained)
+
+
+def test_other_features_are_refused():
+    values = load(preset("scaled")).model_dump()
+    values["features"]["tables"][2]["lookups"] = 3
+    with pytest.raises(ConfigError, match="at most 26 tables of items with one lookup each"):
+        criteo_like_queries(parse(values), 0, 1)
+
+
+def test_features_come_out_of_a_configuration():
+    config = load(preset("scaled"))
+    names = [variant.name for variant in variants()]
+    assert names[:6] == ["none", *FEATURES]
+    assert names[-1] == "O.1, O.2, O.3, O.4, O.5"
+    assert machine(config, variants()[-1]) == config
+    base = machine(config, variants()[0])
+    assert len(base.funnel.stages) == base.funnel.sub_batches == 1
+    assert base.hardware.tile_rows == 32
+    assert base.hardware.macs == config.hardware.macs
+    assert {machine(config, v).hardware.gather[0].lookahead for v in variants()} == {2, 64}
+    for variant in variants():
+        compiled(machine(config, variant))
+
+
+def row(cycles, alone, **more):
+    measured = {"bytes_per_query": {"host_read": 9.0, "host_write": 8.0, "memory_read": 7.0}}
+    return {
+        "name": "m",
+        "cycles_per_query": cycles,
+        "alone": {"cold": alone + 1, "warm": alone, "seconds": 1e-4},
+        "utilisation": 0.5,
+        "measured": measured,
+        "compared": 3,
+        **more,
+    }
+
+
+def test_table():
+    report = {
+        "rpaccel": row(10.0, 100),
+        "baseline": row(80.0, 700),
+        "ratios": {"throughput": 8.0, "cycles_alone": 7.0, "latency_alone": 3.5},
+        "host_sort_seconds": 2e-5,
+    }
+    text = table(report)
+    assert "ranks the baseline's scores in 20 us" in text
+    line = next(line for line in text.splitlines() if "back to back" in line)
+    assert line.split()[-3:] == ["80", "10", "8.00"]
+
+
+@pytest.mark.slow
+def test_what_the_features_are_worth(monkeypatch):
+    """Without any and with all of them, in RTL: equal to the golden model, and several times."""
+    both = [Variant(frozenset()), Variant(frozenset(FEATURES))]
+    monkeypatch.setattr("rpaccel.bench_ablation.variants", lambda: both)
+    report = ablation(queries=8)
+    assert report["variants"][1]["gain_cycles_per_query"] > 3
+    assert report["variants"][1]["gain_cycles_alone"] > 2
+    assert "O.1, O.2, O.3, O.4, O.5" in ablation_table(report)
