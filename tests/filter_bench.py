@@ -11,6 +11,9 @@ from sw_model.topk import releases as golden_releases
 __all__ = ["Token", "check", "count_candidates", "pace", "random_tokens", "run"]
 
 
+STATES = abi.states(abi.TOPK_COUNTERS)
+
+
 @dataclass
 class Token:
     positions: np.ndarray
@@ -121,6 +124,7 @@ def run(dut, tokens, rng, stall, *, plan_stall=None, output_stall=None):
 
     async def monitor(ctx):
         async for *_, step, event in ctx.tick().sample(dut.counters, dut.saturation):
+            assert sum(step[name] for name in STATES) == 1
             for name in counts:
                 counts[name] += step[name]
             saturations[event.slot] += event.valid
