@@ -19,7 +19,6 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from benchmarks.ecp5 import luts, yosys
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rtl_gen.cell import Cell
@@ -31,6 +30,7 @@ from rtl_gen.ram import MACRO_MODEL
 from rtl_gen.sequencer import pass_layout
 from rtl_gen.signatures import slot_bits
 from rtl_gen.subarray import LANE, SubArray, sum_bits
+from sim.ecp5 import luts, yosys
 
 SIZE = 32
 ARRAYS = {

@@ -47,13 +47,31 @@ PROSE = {
         Words of the STAGES, ENTRIES, STEPS, FIELDS, PROGRAM and PARAMS targets, and a word's PAIR
         structures; the others are in architecture.md.
         """,
+    "Performance counters": f"""
+        48 bits each, 8 bytes apart from {abi.COUNTER_BASE:#05x} on, low word first. Reading the low
+        word of `device.cycles`, the first of all, copies all counters, and all reads give the
+        copies: so what is read after it is of one moment. First the device's, then those of the
+        units in the order of the tables, for each stage all of its units. A stage that one group
+        serves has no dispatcher. Counters in cycles, but the device's, are the *states* of their
+        unit: in each cycle exactly one of them advances, so that they add up to `device.cycles`. A
+        state is `busy`, `starved` (nothing to do) or a cause of stalling; architecture.md says
+        which of several counts. The golden device has no time: its states stay zero.
+        """,
 }
-COUNTERS = (
-    ("device", abi.DEVICE_COUNTERS),
-    ("gather unit", abi.GATHER_COUNTERS),
-    ("group", abi.GROUP_COUNTERS),
-    ("top-k unit", abi.TOPK_COUNTERS),
-)
+COUNTERS = {
+    "`device`": abi.DEVICE_COUNTERS,
+    "`host_read`": abi.HOST_READ_COUNTERS,
+    "`host_write`": abi.HOST_WRITE_COUNTERS,
+    "`fetcher`": abi.FETCHER_COUNTERS,
+    "`admission`": abi.ADMISSION_COUNTERS,
+    "`planner`": abi.PLANNER_COUNTERS,
+    "`completer`": abi.COMPLETER_COUNTERS,
+    "`memory0` ..., a channel": abi.MEMORY_COUNTERS,
+    "`gather0` ..., a stage": abi.GATHER_COUNTERS,
+    "`topk0` ..., a stage": abi.TOPK_COUNTERS,
+    "`dispatcher0` ..., a stage": abi.DISPATCHER_COUNTERS,
+    "`group0` ..., a group": abi.GROUP_COUNTERS,
+}
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
@@ -126,13 +144,10 @@ def _counters() -> list[str]:
     lines = [
         "## Performance counters",
         "",
-        "48 bits each, 8 bytes apart from "
-        f"{abi.COUNTER_BASE:#05x} on: the low word, then the high one, which is latched",
-        "when a low word is read. First the device's, then for each stage those of its gather unit",
-        "and of its top-k unit, then those of each group.",
+        textwrap.fill(_plain(PROSE["Performance counters"]), 100),
         "",
     ]
-    for unit, counters in COUNTERS:
+    for unit, counters in COUNTERS.items():
         rows = [(f"`{name}`", kind, doc) for name, (kind, doc) in counters.items()]
         lines += _table((unit, "counts", "meaning"), rows)
     return lines

@@ -55,6 +55,27 @@ def embedding(
         draw(report, picture)
 
 
+@bench.command()
+def topk(
+    streams: Annotated[
+        int, typer.Option(min=1, help="Adversarial streams for the exact ranking.")
+    ] = 1_000_000,
+    as_json: AsJson = False,
+) -> None:
+    """Filters: cycles of the gateware, the ranking against brute force, area (extra ``area``)."""
+    from rpaccel.bench_topk import CASES, LIMIT, table
+    from rpaccel.bench_topk import bench as figures
+    from rpaccel.progress import progress_bar
+
+    with progress_bar() as bar:
+        tasks = {
+            "cycles": bar.add_task("filters", total=len(CASES) * len(LIMIT)),
+            "streams": bar.add_task("streams", total=streams),
+        }
+        report = figures(streams, progress=lambda what, n: bar.advance(tasks[what], n))
+    show(report, table(report), as_json)
+
+
 @bench.command(name="schedule")
 def bench_schedule(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="With RecPipe's models.")] = Path(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rpaccel.quality import METRICS
+from rpaccel.states import state_rows
 from sw_model.bootstrap import LEVEL
 from sw_model.quantisation_error import TensorError
 
@@ -17,14 +18,18 @@ Report = dict[str, Any]
 CACHE_PARTS = {"static": "static region", "lookahead": "look-ahead cache", "miss": "memory"}
 
 
-def grid(title: str, header: list[str], rows: Iterable[list[str]]) -> str:
-    """Lay out a small table as plain text."""
+def grid(
+    title: str, header: list[str], rows: Iterable[list[str]], *, left: Container[int] = (0,)
+) -> str:
+    """Lay out a small table as plain text; the columns of ``left`` are aligned to the left."""
     lines = [header, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
 
     def show(line: list[str]) -> str:
-        cells = [line[0].ljust(widths[0])]
-        cells += [cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True)]
+        cells = [
+            cell.ljust(width) if number in left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
         return "  " + "  ".join(cells).rstrip()
 
     rule = "  " + "  ".join("-" * w for w in widths)
@@ -117,20 +122,23 @@ def table(report: Report) -> str:
         parts.append(
             grid(
                 "Array",
-                ["group", "MACs", "useful MACs", "utilisation", "busy"],
+                ["group", "MACs", "useful MACs", "utilisation"],
                 [
-                    [
-                        name,
-                        str(g["size"]),
-                        str(g["macs"]),
-                        f"{g['utilisation']:.1%}",
-                        f"{g['busy']:.1%}",
-                    ]
+                    [name, str(g["size"]), str(g["macs"]), f"{g['utilisation']:.1%}"]
                     for name, g in report["groups"].items()
                 ],
             )
         )
-        cycles = report["cycles"]
+        cycles, states = report["cycles"], report["states"]
+        parts.append(
+            grid(
+                f"Units, shares of {states['cycles']} cycles, "
+                f"{cycles['total']} of them with queries in flight",
+                ["unit", "busy", "stalled", "starved", "stalled by"],
+                state_rows(states["units"]),
+                left=(0, 4),
+            )
+        )
         moved = report["bytes_per_query"]
         parts.append(
             f"Cycles: {cycles['per_query']:.0f} a query in steady state, {cycles['latency']:.0f} "

@@ -19,6 +19,7 @@ from rpaccel.errors import ConfigError, MismatchError
 from rpaccel.image import Image
 from rpaccel.progress import progress_bar
 from rpaccel.quality import KINDS, ScoredQueries, differences, measure, summary
+from rpaccel.states import shares
 from rpaccel.sweep import sweep
 from rpaccel.transport import Transport
 from rpaccel.verify import compare
@@ -381,6 +382,7 @@ def measurements(config: Config, counts: Mapping[str, int], cycles: list[int]) -
         },
         "stages": {},
         "groups": {},
+        "states": {"cycles": counts["device.cycles"], "units": shares(hardware, counts)},
         "counters": dict(counts),
     }
     for number, name in enumerate(stages):

@@ -18,6 +18,7 @@ from rtl_gen.signatures import (
     slot_event_layout,
     struct,
 )
+from rtl_gen.states import attribute, step_layout
 
 __all__ = ["Admission", "open_layout", "reject_layout", "stage_table_layout"]
 
@@ -76,6 +77,8 @@ class Admission(wiring.Component):
         Features of a query could not be read; before any reader can see them.
     reject : Out(stream.Signature(reject_layout()))
     busy : Out(1)
+    counters : Out(StructLayout)
+        Increments of ``abi.ADMISSION_COUNTERS``.
     """
 
     def __init__(self, hardware: HardwareConfig):
@@ -99,6 +102,7 @@ class Admission(wiring.Component):
                 "unreadable": Out(slot_event_layout(hardware)),
                 "reject": Out(stream.Signature(reject_layout())),
                 "busy": Out(1),
+                "counters": Out(step_layout(abi.ADMISSION_COUNTERS)),
             }
         )
 
@@ -283,4 +287,13 @@ class Admission(wiring.Component):
                 with m.If(self.reject.ready):
                     m.next = "IDLE"
         m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+        causes = {
+            "starved": ~self.busy & ~self.i.valid,
+            "stall_divider": self.divider.request.valid & ~self.divider.request.ready,
+            "stall_slot": fsm.ongoing("SLOT") & ~self.free.any(),
+            "stall_host": (self.read_request.valid & ~self.read_request.ready)
+            | (self.read_data.ready & ~self.read_data.valid),
+            "stall_completer": self.reject.valid & ~self.reject.ready,
+        }
+        attribute(m, self.counters, abi.ADMISSION_COUNTERS, causes, "busy")
         return m

@@ -36,21 +36,21 @@ class ReconfigurableArray(wiring.Component):
     scores : Out(stream.Signature(score_layout(hardware))).array(stages)
         To the top-k unit of each stage.
     counters : Out(StructLayout)
-        Increments of each group, ``group0`` and so on.
+        Increments of each group and dispatcher, ``group0`` and so on.
     """
 
     def __init__(self, hardware: HardwareConfig):
         self.hardware = hardware
         self.stages = hardware.stages
         layout = counter_layout(hardware)
-        names = [f"group{number}" for number in range(len(hardware.groups))]
+        units = [name for name in layout.members if name.startswith(("group", "dispatcher"))]
         super().__init__(
             {
                 "load": In(load_bus_layout(hardware)),
                 "barred": In(4 << abi.GROUP_BITS),
                 **{f"i_{s}": In(self._port(s)) for s in range(self.stages)},
                 "scores": Out(stream.Signature(score_layout(hardware))).array(self.stages),
-                "counters": Out(data.StructLayout({name: layout[name].shape for name in names})),
+                "counters": Out(data.StructLayout({name: layout[name].shape for name in units})),
             }
         )
 
@@ -77,6 +77,8 @@ class ReconfigurableArray(wiring.Component):
             m.submodules[f"dispatcher{stage}"] = unit
             connect(m, flipped(self.i[stage]), unit.i)
             connect(m, unit.scores, flipped(self.scores[stage]))
+            if unit.groups > 1:
+                m.d.comb += self.counters[f"dispatcher{stage}"].eq(unit.counters)
             for number, index in enumerate(hardware.groups_of(stage)):
                 group = groups[index]
                 place = hardware.groups[index].stages.index(stage)

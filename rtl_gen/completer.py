@@ -11,6 +11,7 @@ from rtl_gen.admission import reject_layout
 from rtl_gen.arbiter import RoundRobin
 from rtl_gen.fetcher import ring_address
 from rtl_gen.signatures import host_client_signature, ranked_layout, struct
+from rtl_gen.states import attribute, step_layout
 
 __all__ = ["Completer", "slot_layout"]
 
@@ -61,6 +62,8 @@ class Completer(wiring.Component):
     write_error : Out(1)
         High for one cycle when results or a completion could not be written.
     busy : Out(1)
+    counters : Out(StructLayout)
+        Increments of ``abi.COMPLETER_COUNTERS``.
     """
 
     def __init__(self, hardware: HardwareConfig):
@@ -86,6 +89,7 @@ class Completer(wiring.Component):
                 "ok": Out(1),
                 "write_error": Out(1),
                 "busy": Out(1),
+                "counters": Out(step_layout(abi.COMPLETER_COUNTERS)),
             }
         )
 
@@ -165,7 +169,23 @@ class Completer(wiring.Component):
                         m.d.sync += query.status.eq(abi.Status.HOST_ERROR)
             self._elaborate_completion(m, query, completions, beat, last_beat)
         m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+        self._states(m, fsm, ranked, waiting)
         return m
+
+    def _states(self, m, fsm, ranked, waiting):
+        """Count what is done."""
+        ports = (self.write_request, self.write_data, self.write_done, ranked)
+        moves = Cat(port.valid & port.ready for port in ports).any()
+        refused = (self.write_request, self.write_data)
+        causes = {
+            "starved": ~self.busy & ~waiting.any(),
+            "stall_ring": fsm.ongoing("SPACE")
+            & ((self.cq_tail - self.cq_head)[:16] >= 1 << self.cq_log2),
+            "stall_host": ~moves
+            & (Cat(port.valid for port in refused).any() | self.write_done.ready),
+            "stall_filter": ~moves & ranked.ready,
+        }
+        attribute(m, self.counters, abi.COMPLETER_COUNTERS, causes, "busy")
 
     def _elaborate_results(self, m, ranked, beat, last_beat, take_slot):
         """Pack results into beats, and zeros up to the end of the block."""

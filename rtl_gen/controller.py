@@ -14,6 +14,7 @@ from rtl_gen.planner import Planner, job_layout
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import (
     arriving_layout,
+    counter_layout,
     fail_layout,
     feature_write_signature,
     host_client_signature,
@@ -23,7 +24,10 @@ from rtl_gen.signatures import (
     token_layout,
 )
 
-__all__ = ["Controller"]
+__all__ = ["PARTS", "Controller"]
+
+PARTS = ("fetcher", "admission", "planner", "completer")
+"""Parts of the controller with counters of their own."""
 
 
 def _sum(bits):
@@ -59,6 +63,8 @@ class Controller(wiring.Component):
         High for one cycle when a completion is in host memory.
     counters : Out(struct of active, queries, failed)
         What these counters advance by in this cycle.
+    parts : Out(StructLayout)
+        Increments of the counters of fetcher, admission, planner and completer.
     stages, image_loaded, image_id : In
         The loaded image; changes only while ``idle``.
     host : Out(host_client_signature(hardware))
@@ -79,6 +85,7 @@ class Controller(wiring.Component):
         self.hardware = hardware
         count = hardware.stages
         event = slot_event_layout(hardware)
+        layout = counter_layout(hardware)
         super().__init__(
             {
                 "enable": In(1),
@@ -95,6 +102,7 @@ class Controller(wiring.Component):
                 "error": Out(len(abi.DeviceErrorBit)),
                 "completion": Out(1),
                 "counters": Out(data.StructLayout({"active": 1, "queries": 1, "failed": 1})),
+                "parts": Out(data.StructLayout({n: layout[n].shape for n in PARTS})),
                 "stages": In(stage_table_layout(hardware)),
                 "image_loaded": In(1),
                 "image_id": In(32),
@@ -170,6 +178,8 @@ class Controller(wiring.Component):
             self.counters.queries.eq(completer.completion & completer.ok),
             self.counters.failed.eq(completer.completion & ~completer.ok),
         ]
+        for name, part in zip(PARTS, (fetcher, admission, planner, completer)):
+            m.d.comb += self.parts[name].eq(part.counters)
         return m
 
     def _elaborate_reads(self, m, fetcher, admission):

@@ -5,10 +5,12 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
+from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rtl_gen.group import LOAD_BITS
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import group_input_signature, score_layout
+from rtl_gen.states import attribute, step_layout
 
 __all__ = ["Dispatcher"]
 
@@ -41,6 +43,8 @@ class Dispatcher(wiring.Component):
         Scores from the groups.
     scores : Out(stream.Signature(score_layout(hardware)))
         To the top-k unit.
+    counters : Out(StructLayout)
+        Increments of ``abi.DISPATCHER_COUNTERS``; none for a stage that one group serves.
     """
 
     def __init__(self, *, hardware: HardwareConfig, stage: int):
@@ -57,6 +61,7 @@ class Dispatcher(wiring.Component):
                 "barred": In(self.groups),
                 "given": In(scores).array(self.groups),
                 "scores": Out(scores),
+                "counters": Out(step_layout(abi.DISPATCHER_COUNTERS)),
             }
         )
 
@@ -140,3 +145,10 @@ class Dispatcher(wiring.Component):
                     given.ready.eq(self.scores.ready),
                     order.o.ready.eq(given.valid & self.scores.ready & given.p.last),
                 ]
+        causes = {
+            "busy": self.scores.valid & self.scores.ready,
+            "stall_filter": self.scores.valid,
+            "stall_order": Cat(given.valid for given in self.given),
+            "stall_groups": order.o.valid,
+        }
+        attribute(m, self.counters, abi.DISPATCHER_COUNTERS, causes, "starved")

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rtl_gen.signatures import host_client_signature, struct
+from rtl_gen.states import attribute, step_layout
 
 __all__ = ["Fetcher", "fetched_layout", "ring_address"]
 
@@ -45,6 +46,8 @@ class Fetcher(wiring.Component):
         A descriptor is being fetched or waits at ``o``.
     read_error : Out(1)
         High for one cycle for each submission that was skipped.
+    counters : Out(StructLayout)
+        Increments of ``abi.FETCHER_COUNTERS``.
     """
 
     def __init__(self, hardware: HardwareConfig):
@@ -63,6 +66,7 @@ class Fetcher(wiring.Component):
                 "o": Out(stream.Signature(fetched_layout())),
                 "busy": Out(1),
                 "read_error": Out(1),
+                "counters": Out(step_layout(abi.FETCHER_COUNTERS)),
             }
         )
 
@@ -78,10 +82,11 @@ class Fetcher(wiring.Component):
             self.o.p.descriptor.as_value().eq(descriptor),
             self.o.p.start.eq(start),
         ]
+        begin = self.enable & ~self.hold & (self.sq_head != self.sq_tail)
         with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.sync += bad.eq(0)
-                with m.If(self.enable & ~self.hold & (self.sq_head != self.sq_tail)):
+                with m.If(begin):
                     m.next = "REQUEST"
             with m.State("REQUEST"):
                 m.d.comb += self.read_request.valid.eq(1)
@@ -105,4 +110,11 @@ class Fetcher(wiring.Component):
                 with m.If(self.o.ready):
                     m.next = "IDLE"
         m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+        causes = {
+            "starved": ~self.busy & ~begin,
+            "stall_host": (self.read_request.valid & ~self.read_request.ready)
+            | (self.read_data.ready & ~self.read_data.valid),
+            "stall_admission": self.o.valid & ~self.o.ready,
+        }
+        attribute(m, self.counters, abi.FETCHER_COUNTERS, causes, "busy")
         return m

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
@@ -13,6 +13,7 @@ from rpaccel.config import HardwareConfig
 from rtl_gen.merge import NUMBER_BITS, MergeSorter
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import plan_layout, ranked_layout, score_layout, slot_event_layout
+from rtl_gen.states import attribute, step_layout
 
 __all__ = ["FilterPorts", "FilterUnit"]
 
@@ -45,7 +46,7 @@ class FilterPorts(wiring.Component):
     saturation : Out(slot_event_layout)
         Each saturated logit, for the query it belongs to.
     counters : Out(StructLayout)
-        Increments of ``abi.TOPK_COUNTERS``, one bit each.
+        Increments of ``abi.TOPK_COUNTERS``.
 
     Raises
     ------
@@ -67,7 +68,7 @@ class FilterPorts(wiring.Component):
                 "survivor": Out(stream.Signature(abi.POSITION_BITS)),
                 "threshold": In(abi.THRESHOLD_BITS),
                 "saturation": Out(slot_event_layout(hardware)),
-                "counters": Out(data.StructLayout({name: 1 for name in abi.TOPK_COUNTERS})),
+                "counters": Out(step_layout(abi.TOPK_COUNTERS, bits=1)),
             }
         )
 
@@ -116,12 +117,23 @@ class FilterUnit(FilterPorts, ABC):
             key_bits=self.key_bits, depth=self.depth, macro_bits=self.hardware.sram_macro_bits
         )
         m.submodules.releases = releases = Queue(plan_layout(self.hardware), depth=RELEASES)
-        self._elaborate_input(m, sorter.i, releases.i)
-        self._elaborate_output(m, sorter, releases.o)
+        held, taken = self._elaborate_input(m, sorter.i, releases.i)
+        left = self._elaborate_output(m, sorter, releases.o)
+        causes = {
+            "busy": taken | (left & ~held),
+            "stall_plan": held & ~self.plan.valid,
+            "stall_output": sorter.o.valid & releases.o.valid & ~left,
+            "stall_sorter": held,
+            "stall_sort": releases.o.valid,
+        }
+        attribute(m, self.counters, abi.TOPK_COUNTERS, causes, "starved")
         return m
 
     def _elaborate_input(self, m, keys, release):
-        """Number candidates so that the last one of an emission has all ones."""
+        """Number candidates so that the last one of an emission has all ones.
+
+        Returns whether there is a score, and whether it is taken.
+        """
         score = Signal(score_layout(self.hardware), reset_less=True)
         held = Signal()
         take = Signal()
@@ -157,9 +169,10 @@ class FilterUnit(FilterPorts, ABC):
                 next_number.eq(keys.p.number + 1),
                 inside.eq(~keys.p.number.all()),
             ]
+        return held, take
 
     def _elaborate_output(self, m, sorter, release):
-        """Release the best, when the plan that says so has been taken."""
+        """Release the best, when the plan that says so has been taken; returns when one leaves."""
         key = sorter.o.p.key
         plan = release.p
         keep = plan.count != 0
@@ -186,3 +199,4 @@ class FilterUnit(FilterPorts, ABC):
             self.counters.below.eq(below),
             self.counters.short.eq(below & sorter.o.p.last),
         ]
+        return leave

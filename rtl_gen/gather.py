@@ -1,7 +1,7 @@
 """The embedding gather unit of a stage."""
 
 from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
@@ -24,6 +24,7 @@ from rtl_gen.signatures import (
     struct,
     token_layout,
 )
+from rtl_gen.states import attribute, step_layout
 
 __all__ = ["GatherUnit"]
 
@@ -78,7 +79,6 @@ class GatherUnit(wiring.Component):
         self.hardware = hardware
         self.stage = stage
         self.shape = GatherShape(hardware, stage)
-        self.counter_names = tuple(abi.GATHER_COUNTERS)
         bits = (self.shape.lanes + 1).bit_length()
         super().__init__(
             {
@@ -93,7 +93,7 @@ class GatherUnit(wiring.Component):
                 "bad_index": Out(slot_event_layout(hardware)),
                 "flush": In(1),
                 "busy": Out(1),
-                "counters": Out(data.StructLayout(dict.fromkeys(self.counter_names, bits))),
+                "counters": Out(step_layout(abi.GATHER_COUNTERS, bits=bits)),
             }
         )
 
@@ -127,13 +127,27 @@ class GatherUnit(wiring.Component):
         counters = self.counters
         for name in EVENTS:
             m.d.comb += counters[name].eq(sum(lane.events[name] for lane in lanes))
-        waiting = Cat(lane.waiting for lane in lanes).any()
-        m.d.comb += [
-            counters.items.eq(self.group.item_valid),
-            counters.stall_memory.eq(packer.starved & waiting),
-            counters.stall_group.eq(packer.stalled),
-        ]
+        m.d.comb += counters.items.eq(self.group.item_valid)
+        self._states(m, walker, lanes, packer)
         return m
+
+    def _states(self, m, walker, lanes, packer):
+        """Count what the unit does, seen from where bytes leave it: the way back to the cause."""
+        start, write = self.group.start, self.group.write
+        waiting, reads = (Cat(getattr(x, n) for x in lanes) for n in ("waiting", "reads"))
+        works = (packer.missing & reads).any()
+        causes = {
+            "busy": (start.valid & start.ready) | (write.valid & write.ready),
+            "stall_start": start.valid,
+            "stall_write": write.valid,
+            "stall_fail": packer.failed,
+            "stall_flush": self.busy & ~self.inside,
+            "starved": ~self.inside,
+            "stall_memory": packer.missing & waiting,
+            "stall_features": ~works & walker.waits_features,
+            "stall_positions": ~works & walker.waits_position,
+        }
+        attribute(m, self.counters, abi.GATHER_COUNTERS, causes, "stall_lanes")
 
     def _fill(self, m, walker, lanes, dense):
         """Let the image fill the memories: a lane's words begin at a power of two."""
@@ -181,6 +195,7 @@ class GatherUnit(wiring.Component):
         """Count the tokens inside; flush between tokens."""
         tokens = Signal(TOKENS_BITS)
         wanted, flush, sweeping = Signal(), Signal(), Signal()
+        self.inside = tokens != 0
         m.d.sync += tokens.eq(tokens + (self.token.valid & self.token.ready) - packer.token_done)
         m.d.comb += [
             sweeping.eq(Cat(lane.sweeping for lane in lanes).any()),

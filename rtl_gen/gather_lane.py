@@ -44,6 +44,8 @@ class GatherLane(wiring.Component):
     sweeping : Out(1)
     waiting : Out(1)
         The segment to be read next waits for memory.
+    reads : Out(1)
+        A word of a row is read.
     events : Out(structure of 1 bit each)
         Increments of counters.
     """
@@ -64,6 +66,7 @@ class GatherLane(wiring.Component):
                 "flush": In(1),
                 "sweeping": Out(1),
                 "waiting": Out(1),
+                "reads": Out(1),
                 "events": Out(data.StructLayout(dict.fromkeys(EVENTS, 1))),
             }
         )
@@ -99,6 +102,7 @@ class GatherLane(wiring.Component):
             cache.flush.eq(self.flush),
             self.sweeping.eq(cache.sweeping),
             self.waiting.eq(cache.waiting & reader.ready),
+            self.reads.eq(cache.o.valid & reader.ready),
             self.events.lookups.eq(resolver.lookup),
             self.events.static_hits.eq(resolver.static_hit),
             self.events.lookahead_hits.eq(cache.hit),

@@ -114,10 +114,10 @@ class Packer(wiring.Component):
     group : Out(group_input_signature)
         ``item_valid`` pulses in the cycle after the item's last write was taken, always before the
         next token's start is offered.
-    starved : Out(1)
-        Waits for a lane.
-    stalled : Out(1)
-        The group does not take what it is offered.
+    missing : Out(lanes)
+        Lanes whose bytes, or whose start, are waited for.
+    failed : Out(1)
+        An item is not finished because of ``failing``.
     token_done : Out(1)
         Pulses when all of a token is with the group.
     """
@@ -132,8 +132,8 @@ class Packer(wiring.Component):
                 "lanes": In(range(shape.lanes + 1)),
                 "failing": In(1),
                 "group": Out(group_input_signature(shape.hardware, group)),
-                "starved": Out(1),
-                "stalled": Out(1),
+                "missing": Out(shape.lanes),
+                "failed": Out(1),
                 "token_done": Out(1),
             }
         )
@@ -200,10 +200,8 @@ class Packer(wiring.Component):
             group.write.p.item.eq(item),
             group.write.p.mask.eq(mask),
             group.write.p.data.eq(content),
-            self.starved.eq(~ready),
-            self.stalled.eq(
-                (group.start.valid & ~group.start.ready) | (group.write.valid & ~group.write.ready)
-            ),
+            self.missing.eq(Cat(n & ~part.valid for part, n in zip(parts[:-1], need))),
+            self.failed.eq((some | (ready & ~starting)) & finishing & self.failing),
             self.token_done.eq(
                 (started & (dense.token.items == 0)) | (written & finishing & (item == items - 1))
             ),

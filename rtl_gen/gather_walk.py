@@ -49,6 +49,8 @@ class Walker(wiring.Component):
     lane : Out(stream of GatherShape.step).array(lanes)
     dense : Out(stream of GatherShape.dense_step)
         At least one piece an item, if need be of no bytes.
+    waits_position, waits_features : Out(1)
+        No lane holds the walker up, but a position is missing, or the feature buffer is taken.
     """
 
     def __init__(self, shape: GatherShape):
@@ -74,6 +76,8 @@ class Walker(wiring.Component):
                 "response": In(stream.Signature(8 * shape.read_bytes)),
                 "lane": Out(stream.Signature(shape.step)).array(shape.lanes),
                 "dense": Out(stream.Signature(shape.dense_step)),
+                "waits_position": Out(1),
+                "waits_features": Out(1),
             }
         )
 
@@ -86,6 +90,7 @@ class Walker(wiring.Component):
         self.event_position = Signal(abi.POSITION_BITS)
         self.event_record = Signal(len(self.request.p.address))
         self.event_done = Signal()
+        self.held_up = Signal()  # by a lane
         self._items(m)
         self._pieces(m, self._steps(m))
         return m
@@ -112,7 +117,10 @@ class Walker(wiring.Component):
         # A token is started at the group when it is sure to get its items: a group that serves the
         # stage before, too, may have to work on that first.
         ready = known | (~started & (token.items == 0))
-        m.d.comb += self.position.ready.eq(have & started & token.listed & move_found)
+        m.d.comb += [
+            self.position.ready.eq(have & started & token.listed & move_found),
+            self.waits_position.eq(have & ~ready & ~self.held_up),
+        ]
         with m.If(move_found):
             m.d.sync += [
                 found.eq(have & ready),
@@ -158,6 +166,7 @@ class Walker(wiring.Component):
                 Mux(head.scope == abi.FieldScope.ITEM, self.event_record, 0) + head.address
             ),
             fire.eq(self.request.valid & self.request.ready),
+            self.waits_features.eq(self.request.valid & ~fire & ~self.held_up),
             reads.i.valid.eq(fire | (self.event_valid & self.event_start)),
             reads.i.p.start.eq(self.event_start),
             reads.i.p.token.eq(self.event_token),
@@ -202,7 +211,10 @@ class Walker(wiring.Component):
                 answer.eq(self.response.p),
             ]
         wanted, given, gives = (Signal(shape.lanes + 1) for _ in range(3))
-        m.d.comb += all_have.eq(valid & ((wanted & ~given & ~gives) == 0))
+        m.d.comb += [
+            all_have.eq(valid & ((wanted & ~given & ~gives) == 0)),
+            self.held_up.eq(valid & ~all_have),
+        ]
         m.d.sync += given.eq(Mux(all_have, 0, given | gives))
         words = data.View(data.ArrayLayout(struct(abi.LANE), shape.lanes + 1), pieces.read.data)
         for number, port in enumerate([*self.lane, self.dense]):

@@ -21,6 +21,7 @@ from rtl_gen.signatures import (
     slot_bits,
     struct,
 )
+from rtl_gen.states import attribute
 from rtl_gen.token_input import TokenInput
 from rtl_gen.token_order import TokenOrder
 
@@ -95,6 +96,7 @@ class Group(wiring.Component):
             *(cells.fill[stage].eq(unit.fill) for stage, unit in enumerate(inputs)),
         ]
         self._finish(m, issuer, walker, cells, inputs)
+        self._states(m, issuer)
         self._load(m, inputs)
         return m
 
@@ -189,20 +191,24 @@ class Group(wiring.Component):
         m.submodules.issuer = issuer = Issuer(self.geometry, work=self.work)
         connect(m, walker.o, passes.i)
         connect(m, passes.o, issuer.i)
+        self.coming = walker.tokens.valid | passes.o.valid
         for unit, arrived in zip(inputs, issuer.arrived):
             m.d.comb += [arrived[b].eq(unit.arrived[b]) for b in range(2)]
         m.d.comb += [
-            self.counters.busy.eq(issuer.busy),
-            self.counters.stall_input.eq(issuer.stall_input),
-            self.counters.stall_write.eq(issuer.stall_write),
-            self.counters.stall_weights.eq(issuer.stall_weights),
             self.counters.passes.eq(issuer.issue.valid & issuer.issue.start),
         ]
-        with m.If(issuer.busy):
+        with m.If(issuer.issue.valid):
             m.d.comb += self.counters.macs.eq(
                 Mux(issuer.issue.end, issuer.o.macs_last, issuer.o.macs)
             )
         return issuer
+
+    def _states(self, m, issuer):
+        """Count what the sequencer does."""
+        causes = {"busy": issuer.issue.valid}
+        causes |= {name: issuer.stalls[name] for name, _ in issuer.stalls.shape()}
+        causes["stall_program"] = self.coming
+        attribute(m, self.counters, abi.GROUP_COUNTERS, causes, "starved")
 
     def _finish(self, m, issuer, walker, cells, inputs):
         """Tell sequencer and inputs what becomes of the rows, and queue scores."""

@@ -8,11 +8,11 @@ from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import (
-    COUNTER_STEP_BITS,
     axi_read_signature,
     axi_write_signature,
     host_client_signature,
 )
+from rtl_gen.states import COUNTER_STEP_BITS, attribute, step_layout
 
 __all__ = ["ADDRESS_BITS", "ID_BITS", "HostPort"]
 
@@ -44,6 +44,8 @@ class HostPort(wiring.Component):
         AXI4, ``host_bus_bytes`` wide, 64-bit addresses.
     read_bytes, written_bytes : Out(COUNTER_STEP_BITS)
         Bytes that went through in this cycle.
+    read_counters, write_counters : Out(StructLayout)
+        Increments of ``abi.HOST_READ_COUNTERS`` and ``abi.HOST_WRITE_COUNTERS``.
     """
 
     def __init__(self, hardware: HardwareConfig):
@@ -58,6 +60,8 @@ class HostPort(wiring.Component):
                 "write": Out(axi_write_signature(**shape)),
                 "read_bytes": Out(COUNTER_STEP_BITS),
                 "written_bytes": Out(COUNTER_STEP_BITS),
+                "read_counters": Out(step_layout(abi.HOST_READ_COUNTERS)),
+                "write_counters": Out(step_layout(abi.HOST_WRITE_COUNTERS)),
             }
         )
 
@@ -109,6 +113,12 @@ class HostPort(wiring.Component):
         ]
         with m.If(bus.rvalid & bus.rready):
             m.d.comb += self.read_bytes.eq(self.bus_bytes)
+        causes = {
+            "busy": bus.rvalid & bus.rready,
+            "stall_device": bus.rvalid,
+            "stall_host": bus.arvalid | in_flight.o.valid,
+        }
+        attribute(m, self.read_counters, abi.HOST_READ_COUNTERS, causes, "starved")
 
     def _elaborate_write(self, m):
         request, source, bus = self.client.write_request, self.client.write_data, self.write
@@ -138,6 +148,12 @@ class HostPort(wiring.Component):
             with m.If(bus.wlast):
                 m.d.sync += [beat.eq(0), bursts.eq(bursts - 1)]
 
+        causes = {
+            "busy": bus.wvalid & bus.wready,
+            "stall_device": (bursts != 0) & ~source.valid,
+            "stall_host": responses != 0,
+        }
+        attribute(m, self.write_counters, abi.HOST_WRITE_COUNTERS, causes, "starved")
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += request.ready.eq(1)

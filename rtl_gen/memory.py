@@ -7,11 +7,13 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rtl_gen.arbiter import RoundRobin
 from rtl_gen.queue import Queue
 from rtl_gen.ram import Ram
 from rtl_gen.signatures import axi_read_signature, memory_client_signature
+from rtl_gen.states import attribute, step_layout
 
 __all__ = ["MemoryPorts"]
 
@@ -49,6 +51,8 @@ class MemoryPorts(wiring.Component):
         IDs are ``{client, tag}``, the tag in the low bits.
     read_bytes : Out
         Bytes that arrived in this cycle, for the counter.
+    counters : Out(StructLayout).array(memory.channels)
+        Increments of ``abi.MEMORY_COUNTERS``.
     """
 
     def __init__(self, hardware: HardwareConfig):
@@ -67,6 +71,7 @@ class MemoryPorts(wiring.Component):
                 "clients": In(memory_client_signature(hardware)).array(clients),
                 "channels": Out(axi).array(memory.channels),
                 "read_bytes": Out(range(memory.channels * memory.bus_bytes + 1)),
+                "counters": Out(step_layout(abi.MEMORY_COUNTERS)).array(memory.channels),
             }
         )
 
@@ -81,7 +86,22 @@ class MemoryPorts(wiring.Component):
             m.d.comb += beat.ready.eq(Cat(take[number] for take in takes).any())
         arrived = [channel.rvalid & channel.rready for channel in self.channels]
         m.d.comb += self.read_bytes.eq(sum(arrived) * self.hardware.memory.bus_bytes)
+        for channel, step in zip(self.channels, self.counters):
+            self._states(m, channel, step)
         return m
+
+    def _states(self, m, channel, step):
+        """Count what a memory channel does."""
+        owed = Signal(range(sum(_tags(self.hardware)) + 1))  # bursts that were asked for
+        arrived = channel.rvalid & channel.rready
+        asked = channel.arvalid & channel.arready
+        m.d.sync += owed.eq(owed + asked - (arrived & channel.rlast))
+        causes = {
+            "busy": arrived,
+            "stall_clients": channel.rvalid,
+            "stall_memory": channel.arvalid | (owed != 0),
+        }
+        attribute(m, step, abi.MEMORY_COUNTERS, causes, "starved")
 
     def _requests(self, m, number):
         """Address channel of a memory channel; returns which client it takes a request of."""

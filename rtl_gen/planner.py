@@ -9,6 +9,7 @@ from rpaccel.config import HardwareConfig
 from rtl_gen.divider import divider_client_signature
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import plan_layout, slot_bits, token_layout
+from rtl_gen.states import attribute, step_layout
 
 __all__ = ["Planner", "job_layout", "queue_depth"]
 
@@ -58,6 +59,8 @@ class Planner(wiring.Component):
     divider : Out(divider_client_signature())
     busy : Out(1)
         A query is being planned. What is in the queues does not count.
+    counters : Out(StructLayout)
+        Increments of ``abi.PLANNER_COUNTERS``.
     """
 
     def __init__(self, hardware: HardwareConfig):
@@ -69,6 +72,7 @@ class Planner(wiring.Component):
                 "plan": Out(stream.Signature(plan_layout(hardware))).array(hardware.stages),
                 "divider": Out(divider_client_signature()),
                 "busy": Out(1),
+                "counters": Out(step_layout(abi.PLANNER_COUNTERS)),
             }
         )
 
@@ -196,4 +200,11 @@ class Planner(wiring.Component):
                     m.d.sync += [begin.eq(stage + 1), base.eq(0), sub_batches.eq(0)]
                     m.next = "SUB-BATCH"
         m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+        causes = {
+            "starved": ~self.busy & ~self.job.valid,
+            "stall_divider": self.divider.request.valid & ~self.divider.request.ready,
+            "stall_tokens": fsm.ongoing("TOKEN") & ~token_ready,
+            "stall_plans": fsm.ongoing("PLAN") & ~plan_ready,
+        }
+        attribute(m, self.counters, abi.PLANNER_COUNTERS, causes, "busy")
         return m

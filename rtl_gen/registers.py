@@ -20,6 +20,8 @@ class Registers(wiring.Component):
     Address and data of a write may come in any order; it takes effect the cycle before its
     response is valid. A read is answered two cycles after its address was taken. One write and one
     read at a time. Unknown addresses read zero, writes to them are ignored; every answer is OKAY.
+    Reading the low word of ``device.cycles`` copies all counters, and all reads give the copies: so
+    what a host reads after it is of one moment.
     The low two address bits are ignored, write strobes are honoured.
 
     Parameters
@@ -192,35 +194,38 @@ class Registers(wiring.Component):
         return by_address
 
     def _counts(self, m):
-        """Performance counters by byte address of their low words."""
+        """Performance counters, now and as copied, by byte address of their low words."""
         counts = {}
         for name, counter in abi.counters(self.hardware).items():
             unit, field = name.split(".")
             step = 1 if name == "device.cycles" else self.counters[unit][field]
             count = Signal(COUNTER_BITS, name=f"count_{unit}_{field}")
+            copy = Signal(COUNTER_BITS, name=f"copy_{unit}_{field}")
             m.d.sync += count.eq(count + step)
-            counts[counter.address] = count
+            counts[counter.address] = count, copy
         return counts
 
     def _elaborate_read(self, m):
         bus = self.bus
         have_address = Signal()
         word = Signal(abi.REGISTER_SPACE_BITS - 2)
-        high = Signal(COUNTER_BITS - WORD_BITS)  # of the counter whose low word was read last
         m.d.comb += bus.arready.eq(~have_address)
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += [have_address.eq(1), word.eq(bus.araddr >> 2)]
         with m.If(bus.rvalid & bus.rready):
             m.d.sync += bus.rvalid.eq(0)
         counts = self._counts(m)
+        clock = abi.counters(self.hardware)["device.cycles"].address
         with m.If(have_address & ~bus.rvalid):
             m.d.sync += [have_address.eq(0), bus.rvalid.eq(1), bus.rdata.eq(0)]
             with m.Switch(word):
                 for address, value in self._read_values().items():
                     with m.Case(address >> 2):
                         m.d.sync += bus.rdata.eq(value)
-                for address, count in counts.items():
+                for address, (now, copy) in counts.items():
                     with m.Case(address >> 2):
-                        m.d.sync += [bus.rdata.eq(count), high.eq(count >> WORD_BITS)]
+                        m.d.sync += bus.rdata.eq(now if address == clock else copy)
                     with m.Case((address >> 2) + 1):
-                        m.d.sync += bus.rdata.eq(high)
+                        m.d.sync += bus.rdata.eq(copy >> WORD_BITS)
+            with m.If(word == clock >> 2):
+                m.d.sync += [copy.eq(now) for now, copy in counts.values()]

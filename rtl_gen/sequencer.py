@@ -20,6 +20,11 @@ __all__ = [
     "token_layout",
 ]
 
+STALLS = (
+    *("stall_gap", "stall_input", "stall_write", "stall_scores"),  # of a pass whose turn it is
+    *("stall_shape", "stall_weights"),
+)
+
 
 def entry_layout(geometry: GroupGeometry) -> data.StructLayout:
     """What a group must know of a stage, of its abi.ENTRY."""
@@ -279,8 +284,8 @@ class Issuer(wiring.Component):
         A row, and with it its pass, was written to the activation memory.
     ended : In(1)
         The last row of a pass has left the array.
-    busy, stall_input, stall_write, stall_weights : Out(1)
-        Counter increments of this cycle.
+    stalls : Out(StructLayout)
+        Why no row enters the array in this cycle, as in ``abi.GROUP_COUNTERS``; the first counts.
     """
 
     def __init__(self, geometry: GroupGeometry, *, work):
@@ -303,10 +308,7 @@ class Issuer(wiring.Component):
                 "written": In(1),
                 "write_end": In(1),
                 "ended": In(1),
-                "busy": Out(1),
-                "stall_input": Out(1),
-                "stall_write": Out(1),
-                "stall_weights": Out(1),
+                "stalls": Out(data.StructLayout(dict.fromkeys(STALLS, 1))),
             }
         )
 
@@ -366,6 +368,7 @@ class Issuer(wiring.Component):
         input_ok, write_ok, room_ok = Signal(), Signal(), Signal()
         arrived = Array(self.arrived[s][b] for s in range(len(self.arrived)) for b in range(2))
         waiting = loaded.o.valid & ~single & self.take
+        waited = Signal()  # the next pass, one cycle before
 
         m.d.comb += [
             self.o.eq(work),
@@ -381,11 +384,14 @@ class Issuer(wiring.Component):
             now.end.eq(row == work.token.rows - 1),
             now.row.eq(row),
             loaded.o.ready.eq(now.valid & now.end),
-            self.busy.eq(now.valid),
-            self.stall_input.eq(waiting & ~input_ok),
-            self.stall_write.eq(waiting & input_ok & ~write_ok),
-            self.stall_weights.eq(~loaded.o.valid & self.i.valid),
+            self.stalls.stall_gap.eq(loaded.o.valid & ~waiting),
+            self.stalls.stall_input.eq(waiting & ~input_ok),
+            self.stalls.stall_write.eq(waiting & ~write_ok),
+            self.stalls.stall_scores.eq(waiting & ~room_ok),
+            self.stalls.stall_shape.eq(self.i.valid & (self.i.p.form != self.shape)),
+            self.stalls.stall_weights.eq(self.i.valid & (~self.i.ready | waited)),
         ]
+        m.d.sync += waited.eq(self.i.valid & ~self.i.ready)
         # An accumulator is read one cycle before it is written.
         m.d.sync += single.eq(now.valid & now.start & now.end)
         with m.If(now.valid):

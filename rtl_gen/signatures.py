@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
+from rtl_gen.states import COUNTER_STEP_BITS, step_layout
 
 __all__ = [
     "arriving_layout",
@@ -191,23 +192,19 @@ def host_client_signature(hardware: HardwareConfig) -> wiring.Signature:
     )
 
 
-COUNTER_STEP_BITS = 16
-"""Width of a counter's increment: what a unit counts in one cycle."""
-
-
 def counter_layout(hardware: HardwareConfig) -> data.StructLayout:
     """Increments of all counters, a structure a unit, named as in :func:`rpaccel.abi.counters`.
 
     ``device.cycles`` is missing: the registers count it themselves.
     """
-    units: dict[str, dict[str, int]] = {}
     wide = max(COUNTER_STEP_BITS, hardware.macs.bit_length())
-    for name in abi.counters(hardware):
-        unit, counter = name.split(".")
-        if name != "device.cycles":
-            bits = wide if counter == "macs" else COUNTER_STEP_BITS
-            units.setdefault(unit, {})[counter] = bits
-    return data.StructLayout({unit: data.StructLayout(fields) for unit, fields in units.items()})
+    units = {}
+    for unit, table in abi.unit_counters(hardware).items():
+        fields = dict(step_layout(table).members)
+        fields |= {"macs": wide} if "macs" in table else {}
+        fields.pop("cycles", None)
+        units[unit] = data.StructLayout(fields)
+    return data.StructLayout(units)
 
 
 def load_bus_layout(hardware: HardwareConfig) -> data.StructLayout:

@@ -10,7 +10,7 @@ from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rtl_gen.array import ReconfigurableArray
 from rtl_gen.bins import Bins
-from rtl_gen.controller import Controller
+from rtl_gen.controller import PARTS, Controller
 from rtl_gen.features import FeatureBuffer
 from rtl_gen.gather import GatherUnit
 from rtl_gen.host import HostPort
@@ -45,7 +45,7 @@ class RPAccel(wiring.Component):
     irq : Out(1)
         Interrupt, active high until it is cleared.
     s_axil_* : axi_lite_signature, slave
-        Registers, 12-bit byte addresses.
+        Registers.
     m_axi_host_* : axi_read_signature and axi_write_signature, master
         Host memory.
     m_axi_mem0_* and so on : axi_read_signature, master
@@ -176,12 +176,14 @@ class RPAccel(wiring.Component):
             counters.device.host_write_bytes.eq(self._host.written_bytes),
             counters.device.memory_read_bytes.eq(self._memory.read_bytes),
         ]
-        for kind, units, table in (
-            ("gather", gathers, abi.GATHER_COUNTERS),
-            ("topk", topks, abi.TOPK_COUNTERS),
-        ):
-            for number, unit in enumerate(units):
-                for name in table:
-                    m.d.comb += counters[f"{kind}{number}"][name].eq(unit.counters[name])
-        for name in array.counters.shape().members:
-            m.d.comb += counters[name].eq(array.counters[name])
+        units = {
+            "host_read": self._host.read_counters,
+            "host_write": self._host.write_counters,
+            **{name: controller.parts[name] for name in PARTS},
+            **{f"memory{n}": step for n, step in enumerate(self._memory.counters)},
+            **{f"gather{n}": unit.counters for n, unit in enumerate(gathers)},
+            **{f"topk{n}": unit.counters for n, unit in enumerate(topks)},
+            **{name: array.counters[name] for name in array.counters.shape().members},
+        }
+        for unit, step in units.items():
+            m.d.comb += [counters[unit][name].eq(step[name]) for name in step.shape().members]

@@ -6,6 +6,7 @@ from amaranth.hdl import Module, Signal
 
 from rpaccel import abi
 from rtl_gen.filter import FilterPorts
+from rtl_gen.states import attribute
 
 __all__ = ["Unfiltered"]
 
@@ -41,6 +42,15 @@ class Unfiltered(FilterPorts):
             self.counters.saturations.eq(self.saturation.valid),
             self.counters.released.eq(self.ranked.valid & self.ranked.ready & self.ranked.p.keep),
         ]
+        leaves = self.ranked.valid & self.ranked.ready
+        causes = {
+            "busy": take | (leaves & ~self.i.valid),
+            "stall_plan": self.i.valid & ~self.plan.valid,
+            "stall_output": self.ranked.valid & ~self.ranked.ready,
+            "stall_sorter": 0,
+            "stall_sort": 0,
+        }
+        attribute(m, self.counters, abi.TOPK_COUNTERS, causes, "starved")
         with m.If(move):
             m.d.sync += [
                 self.ranked.valid.eq(take & (score.keep | nothing)),

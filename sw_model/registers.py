@@ -23,7 +23,8 @@ class Registers:
     Attributes
     ----------
     counts : dict of int
-        Counters by name.
+        Counters by name. States stay zero: a functional device does not know what its units do in a
+        cycle.
     idle : bool
         What STATUS tells.
     """
@@ -39,8 +40,8 @@ class Registers:
         }
         self._capabilities = list(abi.capability_values(hardware).values())
         self._counters = {c.address: c.name for c in abi.counters(hardware).values()}
-        self._latched = 0
         self.counts = dict.fromkeys(self._counters.values(), 0)
+        self._copies = dict(self.counts)
         self.idle = True
 
     def __getitem__(self, name: str) -> int:
@@ -78,7 +79,7 @@ class Registers:
         self.interrupted(abi.Interrupt.ERROR)
 
     def read(self, address: int) -> int:
-        """Read a word; unknown addresses read zero, a counter's low word latches its high one."""
+        """Read a word; unknown addresses read zero, the cycles' low word copies all counters."""
         address &= ~3
         name = _NAMES.get(address)
         if name == "STATUS":
@@ -89,11 +90,14 @@ class Registers:
         number, odd = divmod(address - abi.CAPABILITY_BASE, 4)
         if not odd and 0 <= number < len(self._capabilities):
             return self._capabilities[number]
-        if address in self._counters:
-            value = self.counts[self._counters[address]]
-            self._latched = value >> 32 & _LOW16
-            return value & 0xFFFFFFFF
-        return self._latched if address - 4 in self._counters else 0
+        counter = self._counters.get(address)
+        if counter == "device.cycles":
+            self._copies = dict(self.counts)
+        if counter is not None:
+            return self._copies[counter] & 0xFFFFFFFF
+        if address - 4 in self._counters:
+            return self._copies[self._counters[address - 4]] >> 32 & _LOW16
+        return 0
 
     def write(self, address: int, value: int) -> bool:
         """Write a word; writes to unknown and read-only addresses are ignored.

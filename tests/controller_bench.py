@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import connect
 
 from rpaccel import abi
-from rtl_gen.controller import Controller
+from rtl_gen.controller import PARTS, Controller
 from rtl_gen.features import FeatureBuffer
 from rtl_gen.host import HostPort
 from sim.pysim import idle, simulate, stream_get, stream_put
@@ -111,6 +112,11 @@ class Bench:
         self.now = self.errors = 0
         self.completions: list[dict[str, int]] = []
         self.counted = {"queries": 0, "failed": 0, "active": 0}
+        self.stalls = defaultdict(lambda: stall)  # by port of a stage, where they differ
+        host = self.machine.host
+        steps = {"host_read": host.read_counters, "host_write": host.write_counters}
+        self.steps = steps | {name: self.dut.parts[name] for name in PARTS}
+        self.states: dict[str, Counter] = {name: Counter() for name in self.steps}
 
     def allocate(self, size: int) -> int:
         """Address of a block-aligned piece of host memory."""
@@ -243,14 +249,19 @@ class Bench:
         request = dut.host.read_request
         waiting = None
         while self.memory.running:
-            _, _, pulse, errors, counters, valid, ready, payload = await ctx.tick().sample(
+            _, _, pulse, errors, counters, valid, ready, payload, *steps = await ctx.tick().sample(
                 dut.completion,
                 dut.error,
                 dut.counters,
                 request.valid,
                 request.ready,
                 request.payload,
+                *self.steps.values(),
             )
+            for states, step in zip(self.states.values(), steps, strict=True):
+                now = [name for name, _ in step.shape() if step[name]]
+                assert len(now) == 1
+                states.update(now)
             assert waiting is None or (valid and payload == waiting), "a request was replaced"
             waiting = payload if valid and not ready else None
             self.now += 1
@@ -279,8 +290,8 @@ class Bench:
 
     async def _token(self, ctx, stage, job, step):
         """One token through a stage: compare, use the features, report events, rank."""
-        dut, rng, stall = self.dut, self.rng, self.stall
-        token = await stream_get(ctx, dut.token[stage], rng=rng, stall=stall)
+        dut, rng = self.dut, self.rng
+        token = await stream_get(ctx, dut.token[stage], rng=rng, stall=self.stalls["token"])
         if job.slot is None:
             job.slot = token.slot
             assert job.slot not in self.in_flight, "two queries in one slot"
@@ -299,7 +310,7 @@ class Bench:
                 job.failed.append((self.now, stage, job.fails[stage]))
                 event = {"slot": job.slot, "status": job.fails[stage]}
                 await stream_put(ctx, dut.fail[stage], event)
-        release = await stream_get(ctx, dut.plan[stage], rng=rng, stall=stall)
+        release = await stream_get(ctx, dut.plan[stage], rng=rng, stall=self.stalls["plan"])
         final = stage == job.used[-1]
         assert (release.slot, release.emit, release.final) == (job.slot, step.emit, final)
         assert release.count == step.count
@@ -313,9 +324,8 @@ class Bench:
                 if last:
                     self.in_flight.discard(job.slot)
                 beat = {"position": position, "score": score, "keep": 1, "slot": job.slot}
-                await stream_put(
-                    ctx, dut.ranked[stage], beat | {"last": last}, rng=rng, stall=stall
-                )
+                beat |= {"last": last}
+                await stream_put(ctx, dut.ranked[stage], beat, rng=rng, stall=self.stalls["ranked"])
 
     async def _pulses(self, ctx, port, slot, count):
         for _ in range(count):

@@ -9,7 +9,10 @@ from sim.pysim import simulate, stream_get, stream_put
 from sw_model.topk import Bins
 from sw_model.topk import releases as golden_releases
 
-__all__ = ["Token", "check", "count_candidates", "pace", "random_tokens", "run"]
+__all__ = ["Token", "check", "count_candidates", "random_tokens", "run"]
+
+
+STATES = abi.states(abi.TOPK_COUNTERS)
 
 
 @dataclass
@@ -122,6 +125,7 @@ def run(dut, tokens, rng, stall, *, plan_stall=None, output_stall=None):
 
     async def monitor(ctx):
         async for *_, step, event in ctx.tick().sample(dut.counters, dut.saturation):
+            assert sum(step[name] for name in STATES) == 1
             for name in counts:
                 counts[name] += step[name]
             saturations[event.slot] += event.valid
@@ -175,48 +179,3 @@ def check(tokens, rankings, survivors, counts, saturations, *, bins=None):
     assert counts["short"] == sum(b > 0 for b in below)
     for slot in range(2):
         assert saturations[slot] == sum(t.saturated.sum() for t in tokens if t.slot == slot)
-
-
-def pace(dut, rng, lists, *, spread=9):
-    """Send lists of candidates at full rate: one token each, ``(candidates, count)``.
-
-    Returns
-    -------
-    held : int
-        Cycles in which a score was not taken.
-    delays : list of int
-        Of each list, cycles from its last score to its last candidate (or empty beat).
-    """
-    held, taken, left = [], [], []
-
-    async def scores(ctx):
-        cycle = 0
-        ctx.set(dut.i.valid, 1)
-        for candidates, _ in lists:
-            positions = rng.permutation(candidates).tolist()
-            drawn = rng.integers(-spread, spread, size=candidates).tolist()
-            for n in range(candidates):
-                beat = {"position": positions[n], "score": drawn[n], "keep": 1}
-                ctx.set(dut.i.payload, beat | {"last": n == candidates - 1})
-                while not (await ctx.tick().sample(dut.i.ready))[2]:
-                    held.append(cycle)
-                    cycle += 1
-                cycle += 1
-            taken.append(cycle)
-        ctx.set(dut.i.valid, 0)
-
-    async def plans(ctx):
-        for candidates, count in lists:
-            plan = {"emit": 1, "final": 1, "count": count, "candidates": candidates}
-            await stream_put(ctx, dut.plan, plan)
-
-    async def ranked(ctx):
-        ctx.set(dut.ranked.ready, 1)
-        cycle = 0
-        while len(left) < len(lists):
-            cycle += 1
-            if (await ctx.tick().sample(dut.ranked.valid & dut.ranked.p.last))[2]:
-                left.append(cycle)
-
-    simulate(dut, scores, plans, ranked)
-    return len(held), [end - start for start, end in zip(taken, left, strict=True)]

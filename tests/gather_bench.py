@@ -1,6 +1,6 @@
 """A testbench around a gather unit in Amaranth's simulator."""
 
-from collections import deque
+from collections import defaultdict, deque
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from sw_model.gather import GatherTrace
 from sw_model.lookahead import LookaheadCache
 from tests.line_memory import LineMemory
 
-STALLS = ("stall_memory", "stall_group")
+STATES = abi.states(abi.GATHER_COUNTERS)
 LANE_FIELDS = {f.name for f in abi.FIELD}
 
 
@@ -46,6 +46,7 @@ class Bench:
             )
             for client in (self.dut.memory if dut is None else ())
         ]
+        self.stalls = defaultdict(lambda: stall)  # by port, where they differ
         self.counters = dict.fromkeys(abi.GATHER_COUNTERS, 0)
         self.items = []  # (slot, position, bytes by place)
         self.bad = []
@@ -115,19 +116,21 @@ class Bench:
                 ctx.set(dut.flush, 0)
             token = {"slot": slot, "items": items, "listed": listed is not None, "base": base}
             token |= {"first": number & 1, "last": number >> 1 & 1}
-            await stream_put(ctx, dut.token, token, rng=self.rng, stall=self.stall)
+            await stream_put(ctx, dut.token, token, rng=self.rng, stall=self.stalls["token"])
 
     async def positions(self, ctx):
         """Positions of listed tokens come one by one."""
         for _, listed, _, _ in self.tokens:
             for position in listed or ():
-                await stream_put(ctx, self.dut.position, position, rng=self.rng, stall=self.stall)
+                await stream_put(
+                    ctx, self.dut.position, position, rng=self.rng, stall=self.stalls["position"]
+                )
 
     async def feature_requests(self, ctx):
         """Background: the feature buffer takes reads."""
         while True:
             request = await stream_get(
-                ctx, self.dut.feature.request, rng=self.rng, stall=self.stall
+                ctx, self.dut.feature.request, rng=self.rng, stall=self.stalls["request"]
             )
             raw = self.stage.slots[request.slot][0]
             size = self.stage.hardware.feature_read
@@ -142,7 +145,11 @@ class Bench:
             if self.reads:
                 answer = self.reads.popleft()
                 await stream_put(
-                    ctx, self.dut.feature.response, answer, rng=self.rng, stall=self.stall
+                    ctx,
+                    self.dut.feature.response,
+                    answer,
+                    rng=self.rng,
+                    stall=self.stalls["response"],
                 )
             else:
                 await ctx.tick()
@@ -151,7 +158,7 @@ class Bench:
         """Background: the controller takes failures, each after some cycles."""
         while True:
             await idle(ctx, self.rng, self.hold_fails)
-            fail = await stream_get(ctx, self.dut.fail, rng=self.rng, stall=self.stall)
+            fail = await stream_get(ctx, self.dut.fail, rng=self.rng, stall=self.stalls["fail"])
             self.fails.append((fail.slot, fail.status))
 
     async def group(self, ctx):
@@ -161,8 +168,8 @@ class Bench:
         token, item, written = -1, 0, {}
         expected = len(self.expected_items)
         while token + 1 < len(self.tokens) or len(self.items) < expected:
-            start_ready = self.rng.random() >= self.stall
-            write_ready = self.rng.random() >= self.stall
+            start_ready = self.rng.random() >= self.stalls["start"]
+            write_ready = self.rng.random() >= self.stalls["write"]
             ctx.set(group.start.ready, start_ready)
             ctx.set(group.write.ready, write_ready)
             _, _, starts, start, writes, write, done, position = await ctx.tick().sample(
@@ -207,6 +214,7 @@ class Bench:
             _, _, counters, bad, done = await ctx.tick().sample(
                 dut.counters, dut.bad_index, dut.group.item_valid
             )
+            assert sum(counters[name] for name in STATES) == 1
             for name in self.counters:
                 self.counters[name] += counters[name]
             if bad.valid:
@@ -240,7 +248,7 @@ class Bench:
         for number, (slot, position, written) in enumerate(self.items):
             assert written == stage.expected(slot, position), f"item {number}"
         golden = self.golden()
-        events = {n: v for n, v in self.counters.items() if n not in STALLS}
+        events = {n: v for n, v in self.counters.items() if n not in STATES}
         assert events == golden.counters
         return golden
 

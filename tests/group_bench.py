@@ -20,6 +20,8 @@ from sw_model.quantised import (
     QuantisedTable,
 )
 
+STATES = abi.states(abi.GROUP_COUNTERS)
+
 
 def hardware(tile, size, stages=1, *, shapes=None, **values):
     """A machine with one group of ``size`` tiles that serves all stages."""
@@ -333,6 +335,7 @@ class Bench:
         self.counts = dict.fromkeys(names, 0)
         self.scores = {stage: [] for stage in stages}
         self.cycles = {}
+        self.dispatched = dict.fromkeys(abi.DISPATCHER_COUNTERS, 0)  # states of that of stage 0
         self.starts_seen = {stage: [] for stage in stages}  # token: its start, its items' ends
         self.offers_seen = {stage: [] for stage in stages}  # from when on it waited to be started
         expected = {
@@ -379,8 +382,12 @@ class Bench:
                 )
             ]
             counters = [self._counter(n) for n in names]
+            if len(self.groups) > 1:
+                ports += [self.dut.counters["dispatcher0"][n] for n in self.dispatched]
             offered = {}
             async for values in ctx.tick().sample(*counters, *ports):
+                for name, value in zip(self.dispatched, values[2 + len(names) + 3 * len(stages) :]):
+                    self.dispatched[name] += value
                 for s in stages:
                     offers, started, finished = values[2 + len(names) + 3 * s :][:3]
                     if offers:
@@ -390,6 +397,8 @@ class Bench:
                         self.offers_seen[s].append(offered.pop(s))
                     if finished:
                         self.starts_seen[s][-1][1].append(cycle)
+                each = dict(zip(names, values[2:]))
+                assert sum(each[name] for name in STATES) == len(self.groups)
                 for name, value in zip(names, values[2:]):
                     self.counts[name] += value
                     if value:

@@ -5,7 +5,6 @@ import subprocess
 
 import pytest
 
-from benchmarks import ecp5
 from benchmarks.array_area import (
     ARRAYS,
     FABRIC,
@@ -18,6 +17,7 @@ from benchmarks.array_area import (
     sram,
     table,
 )
+from sim import ecp5
 
 
 def cells(luts, ffs=0, multipliers=0):

@@ -13,6 +13,7 @@ from rpaccel.config import Config, SimulationConfig
 from rpaccel.driver import Device
 from rpaccel.errors import ConfigError, QueryError
 from rpaccel.image import Image
+from rpaccel.states import shares
 from rpaccel.verify import compare
 from sim.transport import SimulatedTransport
 from sw_model.funnel import rank
@@ -95,6 +96,7 @@ def run_work(work: Work, **transport: object) -> None:
                 **how,
             )
             compare(number, golden, device.wait(handle).result())
+        shares(hardware, device.counters())  # which add up to all cycles since reset
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """The host port against a Python memory."""
 
+from collections import Counter
+from functools import partial
+
 import pytest
 
 from rtl_gen.host import HostPort
@@ -8,6 +11,15 @@ from tests.host_memory import HostMemory
 from tests.machines import small_hardware
 
 BLOCK = 64
+
+
+async def count_states(step, states, memory, ctx):
+    """Background: what one direction does, one thing a cycle."""
+    while memory.running:
+        _, _, counted = await ctx.tick().sample(step)
+        now = [name for name, _ in counted.shape() if counted[name]]
+        assert len(now) == 1
+        states.update(now)
 
 
 def random_requests(rng, memory, count, most=5):
@@ -51,7 +63,17 @@ def test_reads(rng, bus_bytes, stall):
             _, _, count = await ctx.tick().sample(dut.read_bytes)
             counted += count
 
-    simulate(dut, producer, consumer, counter, *memory.testbenches)
+    states = Counter()
+    simulate(
+        dut,
+        producer,
+        consumer,
+        counter,
+        partial(count_states, dut.read_counters, states, memory),
+        *memory.testbenches,
+    )
+    assert states["busy"] == counted // bus_bytes
+    assert (states["stall_device"] > 0) == (stall > 0)
     assert counted == sum(r["blocks"] for r in requests) * BLOCK
 
 
@@ -93,7 +115,18 @@ def test_writes(rng, bus_bytes, late_address, stall):
             _, _, count = await ctx.tick().sample(dut.written_bytes)
             counted += count
 
-    simulate(dut, producer, source, consumer, counter, *memory.testbenches)
+    states = Counter()
+    simulate(
+        dut,
+        producer,
+        source,
+        consumer,
+        counter,
+        partial(count_states, dut.write_counters, states, memory),
+        *memory.testbenches,
+    )
+    assert states["busy"] == counted // bus_bytes
+    assert states["stall_host"] > 0
     assert counted == sum(map(len, data))
     assert memory.addresses_taken == memory.bursts_taken == sum(r["blocks"] for r in requests)
 

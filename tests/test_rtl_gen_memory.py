@@ -1,5 +1,7 @@
 """The memory ports between clients and AXI channels modelled here: order, routing, errors."""
 
+from collections import Counter
+
 import pytest
 
 from rtl_gen.memory import MemoryPorts
@@ -123,12 +125,17 @@ def run(dut, rng, stall, lines):
     channels = [Channel(dut, n, rng, stall) for n in range(dut.hardware.memory.channels)]
     clients = [Client(dut, n, own, rng, stall) for n, own in enumerate(lines)]
     total = cycles = 0
+    states = [Counter() for _ in channels]
 
     async def count(ctx):
         nonlocal total, cycles
-        async for *_, step in ctx.tick().sample(dut.read_bytes):
+        async for _, _, step, *counted in ctx.tick().sample(dut.read_bytes, *dut.counters):
             total += step
             cycles += 1
+            for own, values in zip(states, counted, strict=True):
+                now = [name for name, _ in values.shape() if values[name]]
+                assert len(now) == 1
+                own.update(now)
 
     background = [count, *(c.addresses for c in channels), *(c.data for c in channels)]
     background += [c.responses for c in clients]
@@ -140,7 +147,8 @@ def run(dut, rng, stall, lines):
             line % memory.channels == number for own in lines for line in own
         )
         assert not channel.pending
-    return cycles, clients
+        assert states[number]["busy"] == channel.bursts * memory.beats
+    return cycles, clients, states
 
 
 @pytest.mark.parametrize("channels, bus, line", [(1, 8, 64), (1, 16, 16), (2, 8, 16), (4, 16, 128)])
@@ -149,7 +157,7 @@ def test_random_traffic(rng, channels, bus, line):
     top = 2**24 // line * channels
     lines = [rng.integers(top, size=n).tolist() for n in (12, 60, 60)]
     lines[1][:2] = [0, top - 1]
-    _, clients = run(dut, rng, 0.4, lines)
+    _, clients, _ = run(dut, rng, 0.4, lines)
     assert sum(client.errors for client in clients) > 0
 
 
@@ -158,13 +166,18 @@ def test_throughput(rng, channels):
     """Without stalls every channel brings a beat a cycle, for one client each or all for one."""
     dut = MemoryPorts(machine(channels, 16, 64))
     lines = [[], list(range(0, 25 * channels)), []]
-    cycles, _ = run(dut, rng, 0.0, lines)
+    cycles, _, states = run(dut, rng, 0.0, lines)
     # One client takes a beat a cycle, whatever the number of channels.
     assert cycles <= 25 * channels * 4 + 24
+    assert all((own["stall_clients"] > 20) == (channels > 1) for own in states)
     lines = [[], *([n + channels * i for i in range(25)] for n in range(channels))]
     lines += [[]] * (3 - len(lines))
-    cycles, _ = run(dut, rng, 0.0, lines)
+    cycles, _, states = run(dut, rng, 0.0, lines)
     assert cycles <= 25 * 4 + 24
+    if channels == 1:
+        *_, slow = run(dut, rng, 0.8, lines)
+        assert slow[0]["stall_memory"] > states[0]["stall_memory"] + 100
+        assert slow[0]["stall_clients"] == states[0]["stall_clients"] == 0
 
 
 def test_more_bits(rng):

@@ -303,42 +303,59 @@ def test_event_while_clearing(rng):
 
 
 def test_counters(rng):
-    """Each counter counts its own input; the high word is that of the last low word read."""
+    """Each counter counts its own input; all are read as they were when the cycles were read."""
     hardware = small_hardware(2)
     dut = Registers(hardware)
     counters = abi.counters(hardware)
+    clock = counters["device.cycles"].address
     names = [n for n in counters if n != "device.cycles"]
-    steps = {name: int(rng.integers(1, 2**16)) for name in names}
-    cycles = 70
+    steps = {
+        name: 1 if counters[name].unit == "cycles" else int(rng.integers(1, 2**16))
+        for name in names
+    }
 
     async def testbench(ctx, bus):
+        begin = await bus.read(ctx, clock)
         for name in names:
             unit, field = name.split(".")
             ctx.set(dut.counters[unit][field], steps[name])
-        await ctx.tick().repeat(cycles)
-        for name in names:
-            unit, field = name.split(".")
-            ctx.set(dut.counters[unit][field], 0)
+        await ctx.tick().repeat(70)
+        for word in 0, 4:
+            assert await bus.read(ctx, counters[names[-1]].address + word) == 0
+        end = await bus.read(ctx, clock)
+        counted = set()
         for name in names:
             low = await bus.read(ctx, counters[name].address)
             high = await bus.read(ctx, counters[name].address + 4)
-            assert low | high << 32 == steps[name] * cycles, name
+            cycles, rest = divmod(low | high << 32, steps[name])
+            assert rest == 0, name
+            counted.add(cycles)
+        assert len(counted) == 1
+        assert 70 < counted.pop() <= end - begin
         # Two reads of the cycle counter are as far apart as the clock says.
-        first = await bus.read(ctx, counters["device.cycles"].address)
+        first = await bus.read(ctx, clock)
         await ctx.tick().repeat(100)
-        second = await bus.read(ctx, counters["device.cycles"].address)
+        second = await bus.read(ctx, clock)
         assert 100 < second - first < 110
 
     run(dut, rng, testbench)
 
 
+def test_counters_of_the_largest_machine_have_addresses():
+    groups = [{"stages": [0, 1, 2, 3]}] * (1 << abi.GROUP_BITS)
+    hardware = small_hardware(4, groups=groups, memory={"channels": 4})
+    last = max(counter.address for counter in abi.counters(hardware).values())
+    assert last + 8 <= 1 << abi.REGISTER_SPACE_BITS
+
+
 def test_counter_carries(rng):
-    """A counter runs over 32 bits; its high word is latched with the low one."""
+    """A counter runs over 32 bits; both words are copied together."""
     groups = [{"rows": 64, "cols": 64, "stages": [0]}]
     hardware = small_hardware(1, tile_rows=128, tile_cols=128, groups=groups)
     step = hardware.macs
     dut = Registers(hardware)
     where = abi.counters(hardware)["group0.macs"].address
+    clock = abi.counters(hardware)["device.cycles"].address
 
     async def count(ctx, cycles):
         ctx.set(dut.counters.group0.macs, step)
@@ -347,9 +364,12 @@ def test_counter_carries(rng):
 
     async def testbench(ctx, bus):
         await count(ctx, (1 << 32) // step - 1)
+        await bus.read(ctx, clock)
         assert await bus.read(ctx, where) == (1 << 32) - step
         await count(ctx, 2)
+        assert await bus.read(ctx, where) == (1 << 32) - step
         assert await bus.read(ctx, where + 4) == 0
+        await bus.read(ctx, clock)
         assert await bus.read(ctx, where) == step
         assert await bus.read(ctx, where + 4) == 1
 

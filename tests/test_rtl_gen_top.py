@@ -10,6 +10,7 @@ from rpaccel.abi import Control, DeviceErrorBit, DeviceStatus, Interrupt
 from rpaccel.compiler import compile_image
 from rpaccel.config import load, parse
 from rpaccel.driver import Device
+from rpaccel.states import shares
 from rpaccel.verify import compare
 from sim.transport import SimulatedTransport
 from sw_model.funnel import rank
@@ -55,8 +56,9 @@ def test_nothing_is_fetched_before_it_may_be(rng, config):
         return read("STATUS") >> bit & 1
 
     def host_bytes():
-        counter = abi.counters(config.hardware)["device.host_read_bytes"]
-        return transport.read32(counter.address)
+        counters = abi.counters(config.hardware)
+        transport.read32(counters["device.cycles"].address)  # copies them
+        return transport.read32(counters["device.host_read_bytes"].address)
 
     def load_image(address):
         write("IMAGE_ADDRESS_LO", address)
@@ -115,6 +117,49 @@ def test_loading_holds_fetching_back(rng, config):
         assert transport.read32(address["SQ_HEAD"]) == 1
     finally:
         transport.close()
+
+
+SLOW = {
+    # what is slow: units whose named stalls grow
+    "memory": (
+        {"memory_latency": 150},
+        {"memory0": "memory", "gather0": "memory", "gather1": "memory"},
+    ),
+    "memory's data": (
+        {"memory_gap": 30},
+        {"memory0": "memory", "gather0": "memory", "gather1": "memory"},
+    ),
+    "host": (
+        {"host_stall": 80},
+        {"host_read": "host", "host_write": "host", "fetcher": "host", "admission": "host"},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SLOW)
+def test_what_is_slow_is_told(rng, config, what):
+    """States of all units in real runs: they add up, and the slow thing's name is what grows."""
+    models = random_models(config, rng)
+    image = compile_image(config, models)
+    queries = [random_query(config.features, 24, rng) for _ in range(4)]
+    seen = []
+    for slow in {}, SLOW[what][0]:
+        values = config.model_dump() | {"simulation": {"memory_latency": 1} | slow}
+        changed = parse(values)
+        with Device(SimulatedTransport(changed, image.data), changed, image) as device:
+            before = device.counters()
+            device.run(queries)
+            after = device.counters()
+        counts = {name: after[name] - before[name] for name in after}
+        seen.append((counts["device.cycles"], shares(config.hardware, counts)))
+    assert seen[1][0] > 1.2 * seen[0][0]
+    for unit, cause in SLOW[what][1].items():
+        grown = {
+            name: seen[1][1][unit][name] * seen[1][0] - seen[0][1][unit][name] * seen[0][0]
+            for name in seen[0][1][unit]
+            if name.startswith("stall_")
+        }
+        assert max(grown, key=lambda name: grown[name]) == f"stall_{cause}", (unit, grown)
 
 
 def test_results_do_not_depend_on_the_seed(config):

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from rpaccel.bench_topk import pace
 from rtl_gen.merge import NUMBER_BITS
 from rtl_gen.topk import TopK
-from tests.filter_bench import Token, check, pace, random_tokens, run
+from tests.filter_bench import Token, check, random_tokens, run
 from tests.machines import small_hardware
 
 LATENCY = NUMBER_BITS
