@@ -26,10 +26,15 @@ def unit(stage, vectors, dimension, macs):
     return {"stage": stage, "vectors": vectors, "dimension": dimension, "macs": macs}
 
 
-@pytest.mark.parametrize("stall", [0.0, 0.5])
 @pytest.mark.parametrize(
-    ("size", "shapes", "macs"),
-    [((1, 1), None, 5), ((2, 2), [(1, 1), (2, 2)], 20)],
+    ("size", "shapes", "macs", "stall"),
+    [
+        ((1, 1), None, 5, 0.0),
+        ((2, 2), [(1, 1), (2, 2)], 20, 0.5),
+        pytest.param((2, 2), [(1, 1), (2, 2)], 20, 0.0, marks=pytest.mark.slow),
+        pytest.param((2, 3), None, 9, 0.0, marks=pytest.mark.slow),
+        pytest.param((2, 3), [(1, 1)], 40, 0.3, marks=pytest.mark.slow),
+    ],
 )
 def test_to_the_cycle(rng, size, shapes, macs, stall):
     models = [
