@@ -27,6 +27,7 @@ __all__ = ["Frames", "Line", "PortLine", "SerialTransport", "frame", "open_port"
 
 TRIES = 8
 """How often a request is sent before the device is given up."""
+PORT_READ = 0.02
 PORT_SLACK = 0.25
 """Seconds that operating system and USB adapter may take."""
 LONGEST_FRAME = 2 * (REQUEST.bytes + MAX_DATA + CRC_BYTES) + 2
@@ -47,7 +48,7 @@ class Line(Protocol):
         ...
 
     def read(self, seconds: float) -> bytes:
-        """Take what has come; if nothing has, wait for something, at most so long."""
+        """Take what has come; if nothing has, wait for something, at most about so long."""
         ...
 
     def now(self) -> float:
@@ -65,22 +66,21 @@ class PortLine:
     Parameters
     ----------
     port : serial.SerialBase
-        Open. Its time-outs are set here.
+        Open. Its time-outs are set here, once: setting them means to set the port up again.
     """
 
     def __init__(self, port: Any) -> None:
         self._port = port
         self.baud = port.baudrate
         self.slack = PORT_SLACK
-        port.write_timeout = 5.0
+        port.timeout, port.write_timeout = PORT_READ, 5.0
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
         self._port.write(data)
 
     def read(self, seconds: float) -> bytes:
-        """Take what has come, or wait for a byte."""
-        self._port.timeout = max(seconds, 0.0)
+        """Take what has come, or wait for a byte, at most ``PORT_READ`` seconds."""
         return self._port.read(max(1, self._port.in_waiting))
 
     def now(self) -> float:
@@ -118,7 +118,7 @@ def open_port(name: str, baud: int) -> PortLine:
     if at and not (speed.isdigit() and int(speed)):
         raise DeviceError(f"serial:{name}: {speed!r} is no number of bits a second")
     try:
-        return PortLine(serial.serial_for_url(port, baudrate=int(speed or baud)))
+        return PortLine(serial.serial_for_url(port, baudrate=int(speed or baud), exclusive=True))
     except (OSError, ValueError) as error:
         raise DeviceError(f"serial:{name}: cannot be opened: {error}") from None
 

