@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from rpaccel.bench_topk import pace
 from rtl_gen.unfiltered import Unfiltered
 from sw_model.topk import Unfiltered as Golden
-from tests.filter_bench import Token, check, pace, run
+from tests.filter_bench import Token, check, run
 from tests.machines import small_hardware
 
 
