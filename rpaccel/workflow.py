@@ -50,6 +50,7 @@ def open_transport(
     image: Image,
     *,
     waves: str | Path | None = None,
+    trace: str | Path | None = None,
 ) -> Transport:
     """Open a device.
 
@@ -64,24 +65,27 @@ def open_transport(
         What the RTL finds in its memory.
     waves : path, optional
         Where the simulator writes its waveform.
+    trace : path, optional
+        Where it writes what the machine does in each cycle, for :mod:`sim.trace`.
 
     Raises
     ------
     ConfigError
-        A waveform of the golden device is wanted.
+        A waveform or a trace of the golden device is wanted.
     """
     if kind == "golden":
-        if waves is not None:
-            raise ConfigError(
-                f"waves = {waves}: the golden device has no waveform; "
-                "give a simulator as the device (verilator, icarus)"
-            )
+        for option, file, thing in ("waves", waves, "waveform"), ("trace", trace, "time to trace"):
+            if file is not None:
+                raise ConfigError(
+                    f"{option} = {file}: the golden device has no {thing}; "
+                    "give a simulator as the device (verilator, icarus)"
+                )
         from sw_model.device import GoldenTransport
 
         return GoldenTransport(config, models)
     from sim.transport import SimulatedTransport
 
-    return SimulatedTransport(config, image.data, simulator=kind, waves=waves)
+    return SimulatedTransport(config, image.data, simulator=kind, waves=waves, trace=trace)
 
 
 class Workflow:
@@ -288,6 +292,7 @@ class Workflow:
         *,
         device: str = "verilator",
         waves: str | Path | None = None,
+        trace: str | Path | None = None,
     ) -> dict[str, Any]:
         """Rank the queries on a device, compare each with the golden model, and report.
 
@@ -295,6 +300,8 @@ class Workflow:
         ----------
         device : {"golden", "verilator", "icarus"}
         waves : path, optional
+        trace : path, optional
+            Where to write when each token was where, as trace events (see :mod:`sim.trace_events`).
 
         Returns
         -------
@@ -309,9 +316,9 @@ class Workflow:
         """
         config, image = self.config, self.image
         started = time.perf_counter()
-        with Device(
-            open_transport(device, config, self.quantised, image, waves=waves), config, image
-        ) as opened:
+        record = None if trace is None else Path(f"{trace}.record")
+        transport = open_transport(device, config, self.quantised, image, waves=waves, trace=record)
+        with Device(transport, config, image) as opened:
             ready = time.perf_counter()
             before = opened.counters()
             with progress_bar() as bar:
@@ -323,6 +330,11 @@ class Workflow:
                 )
             after = opened.counters()
         seconds = {"prepare": ready - started, "run": time.perf_counter() - ready}
+        if trace is not None and record is not None:
+            from sim.trace_events import write_events
+
+            write_events(config, record, trace)
+            record.unlink()
         compared = 0
         for number, (query, handle) in enumerate(zip(self.queries, handles, strict=True)):
             got = handle.result()

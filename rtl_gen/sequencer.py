@@ -109,6 +109,8 @@ class ProgramWalker(wiring.Component):
     empty : Out(stream.Signature(token))
     idle : In(1)
         All passes that left at ``o`` are over.
+    busy : Out(1)
+        There is a token.
     """
 
     def __init__(self, geometry: GroupGeometry, *, token, work):
@@ -129,6 +131,7 @@ class ProgramWalker(wiring.Component):
                 "o": Out(stream.Signature(work)),
                 "empty": Out(stream.Signature(token)),
                 "idle": In(1),
+                "busy": Out(1),
             }
         )
 
@@ -161,7 +164,7 @@ class ProgramWalker(wiring.Component):
             self.empty.p.eq(self.tokens.p),
             self.memory.addr.eq(counter),
         ]
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.sync += [
                     work.token.eq(self.tokens.p),
@@ -203,6 +206,7 @@ class ProgramWalker(wiring.Component):
                 with m.If(self.empty.valid & self.empty.ready):
                     m.d.comb += self.tokens.ready.eq(1)
                     m.next = "IDLE"
+        m.d.comb += self.busy.eq(self.tokens.valid | ~fsm.ongoing("IDLE"))
         return m
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from rpaccel.config import HardwareConfig, SimulationConfig
 from rpaccel.errors import BuildError
 from rpaccel.image import channel_data
+from rtl_gen.trace import TRACE, trace_layout
 
 __all__ = ["channel_files", "memory_plusargs", "testbench"]
 
@@ -21,7 +22,9 @@ SMALLEST_MEMORY = 1 << 20
 """Memories are at least this large, so that most images of a machine share a simulator."""
 
 
-def testbench(design: str, hardware: HardwareConfig, memory_bytes: int) -> dict[str, str]:
+def testbench(
+    design: str, hardware: HardwareConfig, memory_bytes: int, *, trace: bool
+) -> dict[str, str]:
     """Wrap a design: its other ports stay, its memory ports get the compiled memory model.
 
     Parameters
@@ -31,6 +34,8 @@ def testbench(design: str, hardware: HardwareConfig, memory_bytes: int) -> dict[
     hardware : HardwareConfig
     memory_bytes : int
         Bytes of device memory that must exist, over all channels.
+    trace : bool
+        Watch what the design does: see ``trace_monitor.v``.
 
     Returns
     -------
@@ -61,6 +66,12 @@ def testbench(design: str, hardware: HardwareConfig, memory_bytes: int) -> dict[
             f'.ID_BITS({id_bits}), .SIZE_BYTES({size}), .NAME("mem{channel}"))\n'
             f"    memory{channel} (.clk(clk), .rst(rst), {wired}, .bursts(), .beats());"
         )
+    if trace:
+        bits = trace_layout(hardware).size
+        memories.append(
+            f"  trace_monitor #(.BITS({bits})) monitor (.clk(clk), .rst(rst), "
+            f".watched(dut.{TRACE}));"
+        )
     text = "\n".join(
         [
             f"module {MODULE} (",
@@ -73,8 +84,9 @@ def testbench(design: str, hardware: HardwareConfig, memory_bytes: int) -> dict[
             "",
         ]
     )
-    model = files("sim").joinpath("axi_memory.v").read_text(encoding="utf-8")
-    return {"testbench.v": text, "axi_memory.v": model}
+    models = ["axi_memory.v", *["trace_monitor.v"] * trace]
+    read = {name: files("sim").joinpath(name).read_text(encoding="utf-8") for name in models}
+    return {"testbench.v": text, **read}
 
 
 def _ports(design: str) -> list[tuple[str, int, str]]:

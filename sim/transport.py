@@ -46,6 +46,9 @@ class SimulatedTransport:
         Verilog to simulate instead of the generated one (for tests that break it).
     optimise : str, optional
         C++ optimisation; see :func:`sim.build.build`.
+    trace : path, optional
+        File to write what the design does in each cycle, for :mod:`sim.trace`. Needs the compiled
+        memory model.
 
     Raises
     ------
@@ -66,13 +69,14 @@ class SimulatedTransport:
         memory_error: tuple[int, int] | None = None,
         sources: dict[str, str] | None = None,
         optimise: str | None = None,
+        trace: str | Path | None = None,
     ) -> None:
         hardware = config.hardware
         compiled = memory_model == "compiled"
         text = dict(sources or generated(hardware))
         toplevel = "rpaccel"
         if compiled:
-            text |= testbench(text["rpaccel.v"], hardware, len(memory))
+            text |= testbench(text["rpaccel.v"], hardware, len(memory), trace=trace is not None)
             toplevel = "testbench"
         simulator_build = build(
             text, toplevel, simulator=simulator, waves=waves is not None, optimise=optimise
@@ -81,6 +85,8 @@ class SimulatedTransport:
         folder = Path(self._folder.name)
         files = channel_files(hardware, memory, folder)
         plusargs = memory_plusargs(files, config.simulation, memory_error) if compiled else {}
+        if trace is not None:
+            plusargs["trace"] = Path(trace).absolute()
         address = str(folder / "socket")
         environment = {
             "RPACCEL_SOCKET": address,
