@@ -336,6 +336,14 @@ def run(
     waves: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the waveform (VCD) here.")
     ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write when each sub-batch was in which unit, and what units did (JSON trace "
+            "events, for ui.perfetto.dev or chrome://tracing).",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank the data set's queries on a device, compare with the golden model, and report."""
@@ -345,7 +353,9 @@ def run(
 
     work = Workflow(load(config))
     make_folder(output)
-    report = work.run(device=device, waves=waves)
+    if trace is not None:
+        make_folder(trace.absolute().parent)
+    report = work.run(device=device, waves=waves, trace=trace)
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     written = ["report.json"]
     if draw(report, output / "report.png"):

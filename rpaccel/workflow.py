@@ -50,6 +50,7 @@ def open_transport(
     image: Image,
     *,
     waves: str | Path | None = None,
+    trace: str | Path | None = None,
 ) -> Transport:
     """Open a device.
 
@@ -65,18 +66,22 @@ def open_transport(
         What the RTL finds in its memory.
     waves : path, optional
         Where the simulator writes its waveform.
+    trace : path, optional
+        Where it writes what the machine does in each cycle, for :mod:`sim.trace`.
 
     Raises
     ------
     ConfigError
-        A waveform is wanted of what is no simulator.
+        A waveform or a trace is wanted of what is no simulator.
     """
-    if waves is not None and kind not in ("verilator", "icarus"):
-        what = "a board" if kind != "golden" else "the golden device"
-        raise ConfigError(
-            f"waves = {waves}: {what} has no waveform; "
-            "give a simulator as the device (verilator, icarus)"
-        )
+    if kind not in ("verilator", "icarus"):
+        what = "the golden device" if kind == "golden" else "a board"
+        for option, file, thing in ("waves", waves, "waveform"), ("trace", trace, "time to trace"):
+            if file is not None:
+                raise ConfigError(
+                    f"{option} = {file}: {what} has no {thing}; "
+                    "give a simulator as the device (verilator, icarus)"
+                )
     if kind.startswith("serial:"):
         from rpaccel.serial import SerialTransport, open_port
 
@@ -88,7 +93,7 @@ def open_transport(
     from sim.transport import SimulatedTransport
 
     return SimulatedTransport(
-        config, image.data, tables=image.generated, simulator=kind, waves=waves
+        config, image.data, tables=image.generated, simulator=kind, waves=waves, trace=trace
     )
 
 
@@ -296,6 +301,7 @@ class Workflow:
         *,
         device: str = "verilator",
         waves: str | Path | None = None,
+        trace: str | Path | None = None,
     ) -> dict[str, Any]:
         """Rank the queries on a device, compare each with the golden model, and report.
 
@@ -303,6 +309,8 @@ class Workflow:
         ----------
         device : {"golden", "verilator", "icarus", "serial:PORT"}
         waves : path, optional
+        trace : path, optional
+            Where to write when each token was where, as trace events (see :mod:`sim.trace_events`).
 
         Returns
         -------
@@ -317,9 +325,9 @@ class Workflow:
         """
         config, image = self.config, self.image
         started = time.perf_counter()
-        with Device(
-            open_transport(device, config, self.quantised, image, waves=waves), config, image
-        ) as opened:
+        record = None if trace is None else Path(f"{trace}.record")
+        transport = open_transport(device, config, self.quantised, image, waves=waves, trace=record)
+        with Device(transport, config, image) as opened:
             ready = time.perf_counter()
             before = opened.counters()
             with progress_bar() as bar:
@@ -331,6 +339,11 @@ class Workflow:
                 )
             after = opened.counters()
         seconds = {"prepare": ready - started, "run": time.perf_counter() - ready}
+        if trace is not None and record is not None:
+            from sim.trace_events import write_events
+
+            write_events(config, record, trace)
+            record.unlink()
         compared = 0
         for number, (query, handle) in enumerate(zip(self.queries, handles, strict=True)):
             got = handle.result()

@@ -14,6 +14,7 @@ from rtl_gen.signatures import (
     load_bus_layout,
     score_layout,
 )
+from rtl_gen.trace import group_trace
 
 __all__ = ["ReconfigurableArray"]
 
@@ -37,6 +38,7 @@ class ReconfigurableArray(wiring.Component):
         To the top-k unit of each stage.
     counters : Out(StructLayout)
         Increments of each group and dispatcher, ``group0`` and so on.
+    trace_0, trace_1 and so on : Out(group_trace(hardware, group))
     """
 
     def __init__(self, hardware: HardwareConfig):
@@ -51,6 +53,9 @@ class ReconfigurableArray(wiring.Component):
                 **{f"i_{s}": In(self._port(s)) for s in range(self.stages)},
                 "scores": Out(stream.Signature(score_layout(hardware))).array(self.stages),
                 "counters": Out(data.StructLayout({name: layout[name].shape for name in units})),
+                **{
+                    f"trace_{g}": Out(group_trace(hardware, g)) for g in range(len(hardware.groups))
+                },
             }
         )
 
@@ -71,6 +76,7 @@ class ReconfigurableArray(wiring.Component):
             m.d.comb += [
                 group.load.eq(self.load),
                 self.counters[f"group{number}"].eq(group.counters),
+                getattr(self, f"trace_{number}").eq(group.trace),
             ]
         for stage in range(self.stages):
             unit = Dispatcher(hardware=hardware, stage=stage)

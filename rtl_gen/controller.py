@@ -23,6 +23,7 @@ from rtl_gen.signatures import (
     slot_event_layout,
     token_layout,
 )
+from rtl_gen.trace import controller_trace
 
 __all__ = ["PARTS", "Controller"]
 
@@ -65,6 +66,7 @@ class Controller(wiring.Component):
         What these counters advance by in this cycle.
     parts : Out(StructLayout)
         Increments of the counters of fetcher, admission, planner and completer.
+    trace : Out(controller_trace(hardware))
     stages, image_loaded, image_id : In
         The loaded image; changes only while ``idle``.
     host : Out(host_client_signature(hardware))
@@ -103,6 +105,7 @@ class Controller(wiring.Component):
                 "completion": Out(1),
                 "counters": Out(data.StructLayout({"active": 1, "queries": 1, "failed": 1})),
                 "parts": Out(data.StructLayout({n: layout[n].shape for n in PARTS})),
+                "trace": Out(controller_trace(hardware)),
                 "stages": In(stage_table_layout(hardware)),
                 "image_loaded": In(1),
                 "image_id": In(32),
@@ -177,6 +180,13 @@ class Controller(wiring.Component):
             self.counters.active.eq(in_flight),
             self.counters.queries.eq(completer.completion & completer.ok),
             self.counters.failed.eq(completer.completion & ~completer.ok),
+        ]
+        m.d.comb += [
+            self.trace.opened.eq(admission.opened),
+            self.trace.slot.eq(admission.open.slot),
+            self.trace.query_id.eq(admission.open.query_id),
+            self.trace.completing.eq(completer.busy),
+            self.trace.released.eq(completer.release),
         ]
         for name, part in zip(PARTS, (fetcher, admission, planner, completer)):
             m.d.comb += self.parts[name].eq(part.counters)

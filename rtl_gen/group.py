@@ -24,6 +24,7 @@ from rtl_gen.signatures import (
 from rtl_gen.states import attribute
 from rtl_gen.token_input import TokenInput
 from rtl_gen.token_order import TokenOrder
+from rtl_gen.trace import group_trace
 
 __all__ = ["LOAD_BITS", "Group"]
 
@@ -59,6 +60,7 @@ class Group(wiring.Component):
         Predicted cycles of a token of each stage.
     counters : Out(StructLayout)
         Increments of :data:`rpaccel.abi.GROUP_COUNTERS`.
+    trace : Out(group_trace(hardware, group))
     """
 
     def __init__(self, *, hardware: HardwareConfig, group: int):
@@ -77,6 +79,7 @@ class Group(wiring.Component):
                 "load_cycles": Out(LOAD_BITS),
                 "cost": Out(16).array(self.stages),
                 "counters": Out(counter_layout(hardware)[f"group{group}"].shape),
+                "trace": Out(group_trace(hardware, group)),
             }
         )
 
@@ -97,6 +100,13 @@ class Group(wiring.Component):
         ]
         self._finish(m, issuer, walker, cells, inputs)
         self._states(m, issuer)
+        starts = [unit.i.start for unit in inputs]
+        m.d.comb += [
+            *(self.trace.started[n].eq(s.valid & s.ready) for n, s in enumerate(starts)),
+            self.trace.row.eq(issuer.issue.valid),
+            self.trace.stage.eq(issuer.o.token.stage),
+            self.trace.buffer.eq(issuer.o.token.buffer),
+        ]
         self._load(m, inputs)
         return m
 
@@ -191,7 +201,7 @@ class Group(wiring.Component):
         m.submodules.issuer = issuer = Issuer(self.geometry, work=self.work)
         connect(m, walker.o, passes.i)
         connect(m, passes.o, issuer.i)
-        self.coming = walker.tokens.valid | passes.o.valid
+        self.coming = walker.busy | passes.o.valid
         for unit, arrived in zip(inputs, issuer.arrived):
             m.d.comb += [arrived[b].eq(unit.arrived[b]) for b in range(2)]
         m.d.comb += [

@@ -127,6 +127,8 @@ class ProgramWalker(wiring.Component):
     empty : Out(stream.Signature(token))
     idle : In(1)
         All passes that left at ``o`` are over.
+    busy : Out(1)
+        There is a token.
     """
 
     def __init__(self, geometry: GroupGeometry, *, token, work):
@@ -149,6 +151,7 @@ class ProgramWalker(wiring.Component):
                 "o": Out(stream.Signature(work)),
                 "empty": Out(stream.Signature(token)),
                 "idle": In(1),
+                "busy": Out(1),
                 **({"paused": Out(1), "resume": Out(resumed)} if self.dots else {}),
             }
         )
@@ -188,7 +191,7 @@ class ProgramWalker(wiring.Component):
         if self.dots:
             ends = work.last | work.pause
             m.d.comb += [self.resume.token.eq(work.token), self.resume.counter.eq(counter)]
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.sync += [
                     work.token.eq(token),
@@ -231,6 +234,7 @@ class ProgramWalker(wiring.Component):
                 m.d.comb += self.empty.valid.eq(self.idle)
                 with m.If(self.empty.valid & self.empty.ready):
                     m.next = "IDLE"
+        m.d.comb += self.busy.eq(self.tokens.valid | ~fsm.ongoing("IDLE"))
         return m
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect
 
@@ -19,6 +19,7 @@ from rtl_gen.memory import MemoryPorts
 from rtl_gen.ram_queue import RamQueue
 from rtl_gen.registers import Registers
 from rtl_gen.topk import TopK
+from rtl_gen.trace import TRACE, trace_layout
 from rtl_gen.unfiltered import Unfiltered
 
 __all__ = ["RPAccel"]
@@ -114,7 +115,8 @@ class RPAccel(wiring.Component):
         m.d.comb += [array.load.eq(loader.load), array.barred.eq(registers.dispatch)]
         self._survivors(m, topks, gathers)
         self._control(m, registers, controller, loader, gathers)
-        self._counters(m, registers.counters, controller, gathers, array, topks)
+        units = self._counters(m, registers.counters, controller, gathers, array, topks)
+        self._trace(m, units, controller, gathers, array, topks)
         return m
 
     def _ports(self, m):
@@ -168,7 +170,7 @@ class RPAccel(wiring.Component):
             m.d.comb += getattr(controller, name).eq(getattr(registers, name))
 
     def _counters(self, m, counters, controller, gathers, array, topks):
-        """Increments of all units to the registers, by their names in the ABI."""
+        """Increments of all units to the registers, by their names in the ABI; returns them."""
         for name in "active", "queries", "failed":
             m.d.comb += counters.device[name].eq(controller.counters[name])
         m.d.comb += [
@@ -187,3 +189,39 @@ class RPAccel(wiring.Component):
         }
         for unit, step in units.items():
             m.d.comb += [counters[unit][name].eq(step[name]) for name in step.shape().members]
+        return units
+
+    def _trace(self, m, units, controller, gathers, array, topks):
+        """Bring together what a simulation may watch; nothing in the machine depends on it."""
+        trace = Signal(trace_layout(self.hardware), name=TRACE)
+        m.d.comb += [
+            trace.controller.eq(controller.trace),
+            trace.copied.eq(controller.feature_write.valid),
+            *(
+                trace.states[unit][name].eq(units[unit][name])
+                for unit, states in trace.states.shape()
+                for name, _ in states.shape
+            ),
+            *(
+                trace[f"group{g}"].eq(getattr(array, f"trace_{g}"))
+                for g in range(len(self.hardware.groups))
+            ),
+        ]
+        for s, (gather, topk) in enumerate(zip(gathers, topks, strict=True)):
+            own, token = trace[f"stage{s}"], gather.token
+
+            def moves(port):
+                return port.valid & port.ready
+
+            m.d.comb += [
+                own.taken.eq(moves(token)),
+                own.slot.eq(token.p.slot),
+                own.items.eq(token.p.items),
+                own.started.eq(moves(gather.group.start)),
+                own.gathered.eq(gather.group.item_valid),
+                own.score.eq(moves(topk.i)),
+                own.score_last.eq(moves(topk.i) & topk.i.p.last),
+                own.plan.eq(moves(topk.plan)),
+                own.count.eq(Mux(topk.plan.p.emit, topk.plan.p.count, 0)),
+                own.leaves.eq(topk.counters.released),
+            ]

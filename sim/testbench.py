@@ -12,6 +12,7 @@ from pathlib import Path
 from rpaccel.config import HardwareConfig, SimulationConfig, SsdConfig
 from rpaccel.errors import BuildError
 from rpaccel.image import GeneratedTable, channel_data
+from rtl_gen.trace import TRACE, trace_layout
 
 __all__ = [
     "HOST_MEMORY",
@@ -38,7 +39,7 @@ SMALLEST_MEMORY = 1 << 20
 
 
 def testbench(
-    design: str, hardware: HardwareConfig, memory_bytes: int, host_bytes: int
+    design: str, hardware: HardwareConfig, memory_bytes: int, host_bytes: int, *, trace: bool
 ) -> dict[str, str]:
     """Wrap a design: its registers stay, the other ports get compiled models of memory.
 
@@ -51,6 +52,8 @@ def testbench(
         Bytes of device memory that must exist, over all channels.
     host_bytes : int
         Bytes of host memory.
+    trace : bool
+        Watch what the design does: see ``trace_monitor.v``.
 
     Returns
     -------
@@ -88,6 +91,12 @@ def testbench(
         f"  axi_host #(.DATA_BYTES({hardware.host_bus_bytes}), .SIZE_BYTES({host_bytes}))\n"
         f"    host (.clk(clk), .rst(rst), {wired});"
     )
+    if trace:
+        bits = trace_layout(hardware).size
+        memories.append(
+            f"  trace_monitor #(.BITS({bits})) monitor (.clk(clk), .rst(rst), "
+            f".watched(dut.{TRACE}));"
+        )
     text = "\n".join(
         [
             f"module {MODULE} (",
@@ -100,10 +109,9 @@ def testbench(
             "",
         ]
     )
-    models = ("axi_memory.v", "axi_host.v")
-    return {"testbench.v": text} | {
-        name: files("sim").joinpath(name).read_text(encoding="utf-8") for name in models
-    }
+    models = ["axi_memory.v", "axi_host.v", *["trace_monitor.v"] * trace]
+    read = {name: files("sim").joinpath(name).read_text(encoding="utf-8") for name in models}
+    return {"testbench.v": text, **read}
 
 
 def _ports(design: str) -> list[tuple[str, int, str]]:

@@ -58,6 +58,9 @@ class SimulatedTransport:
         Verilog to simulate instead of the generated one (for tests that break it).
     optimise : str, optional
         C++ optimisation; see :func:`sim.build.build`.
+    trace : path, optional
+        File to write what the design does in each cycle, for :mod:`sim.trace`. Needs the compiled
+        memory model.
 
     Raises
     ------
@@ -81,6 +84,7 @@ class SimulatedTransport:
         memory_error: tuple[int, int] | None = None,
         sources: dict[str, str] | None = None,
         optimise: str | None = None,
+        trace: str | Path | None = None,
     ) -> None:
         hardware = config.hardware
         compiled = memory_model == "compiled"
@@ -92,7 +96,13 @@ class SimulatedTransport:
         text = dict(sources or generated(hardware))
         toplevel = "rpaccel"
         if compiled:
-            text |= testbench(text["rpaccel.v"], hardware, len(memory), self.host_bytes)
+            text |= testbench(
+                text["rpaccel.v"],
+                hardware,
+                len(memory),
+                self.host_bytes,
+                trace=trace is not None,
+            )
             toplevel = "testbench"
         simulator_build = build(
             text,
@@ -110,6 +120,8 @@ class SimulatedTransport:
             plusargs |= memory_plusargs(hardware, files, config.simulation, memory_error)
             plusargs |= generated_plusargs(hardware, tables, folder)
             plusargs |= host_plusargs(hardware, config.simulation)
+        if trace is not None:
+            plusargs["trace"] = Path(trace).absolute()
         address = str(folder / "socket")
         environment = {
             "RPACCEL_SOCKET": address,
