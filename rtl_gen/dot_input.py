@@ -29,8 +29,9 @@ def results_layout(geometry: GroupGeometry, work) -> data.StructLayout:
 class DotInput(wiring.Component):
     """A :class:`rtl_gen.token_input.TokenInput` with a dot interaction unit beside it.
 
-    What the gather unit writes goes to the unit from its base on, always at once. The unit's
-    results go where the gather unit's other bytes go, and before these.
+    Where a model uses it, what the gather unit writes from the unit's base on is the unit's, which
+    takes it at once. The unit's results go where the gather unit's other bytes go, and before
+    these.
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ class DotInput(wiring.Component):
         first = self.shape.base // self.geometry.gather_bytes
         there, writes = Signal(), Signal()  # the write is the unit's; the unit writes
         m.d.comb += [
-            there.eq(given.p.chunk >= first),
+            there.eq((given.p.chunk >= first) & (self.entry.dimension != 0)),
             writes.eq(unit.o.valid & unit.o.ready),
             unit.o.ready.eq(~self.reserved.bit_select(unit.o.p.buffer, 1)),
             taken.valid.eq(given.valid & ~there & ~writes),
