@@ -10,15 +10,14 @@ from math import gcd
 import amaranth_boards
 from amaranth.build import ResourceError
 from amaranth.hdl import (
-    Cat,
     ClockDomain,
-    ClockSignal,
     Const,
     Elaboratable,
     Instance,
     Module,
     Signal,
 )
+from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.vendor import LatticePlatform
 
@@ -108,10 +107,11 @@ class BoardTop(Elaboratable):
         m = Module()
         m.submodules.machine = machine = SerialMachine(self.config)
         try:
-            uart = platform.request("uart", 0)
+            uart = platform.request("uart", 0, dir="-")
         except ResourceError as error:
             raise ConfigError(f"the board has no serial port: {error}") from None
-        m.d.comb += [machine.rx.eq(uart.rx.i), uart.tx.o.eq(machine.tx)]
+        m.d.comb += machine.rx.eq(_input(m, "rx", uart.rx))
+        _output(m, "tx", uart.tx, machine.tx)
         if self.config.board.memory == "sdram":
             self._sdram(m, platform, machine.sdram)
         source, target = int(platform.default_clk_frequency), self.config.board.clock_hz
@@ -121,35 +121,37 @@ class BoardTop(Elaboratable):
 
     def _sdram(self, m, platform, pins):
         try:
-            chip = platform.request("sdram", 0, xdr={"clk": 2})
+            chip = platform.request("sdram", 0, dir="-")
         except ResourceError as error:
             raise ConfigError(f'board.memory = "sdram": the board has none: {error}') from None
-        if len(chip.dq.i) != len(pins.read) or len(chip.a.o) < len(pins.address):
+        if len(chip.dq) != len(pins.read) or len(chip.a) < len(pins.address):
             raise ConfigError(
-                f'board.memory = "sdram": {len(chip.dq.i)} data pins and {len(chip.a.o)} address '
+                f'board.memory = "sdram": {len(chip.dq)} data pins and {len(chip.a)} address '
                 f"pins, not {len(pins.read)} and {len(pins.address)}"
             )
-        command = pins.command.as_value()
+        m.submodules.sdram_clk = clock = io.DDRBuffer("o", chip.clk)
+        m.submodules.sdram_dq = data = io.Buffer("io", chip.dq)
         m.d.comb += [
             # Low in the first half of a cycle, high in the second.
-            chip.clk.o_clk.eq(ClockSignal()),
-            chip.clk.o0.eq(0),
-            chip.clk.o1.eq(1),
-            Cat(chip.we.o, chip.cas.o, chip.ras.o).eq(command),
-            chip.ba.o.eq(pins.bank),
-            chip.a.o.eq(pins.address),
-            chip.dq.o.eq(pins.data),
-            chip.dq.oe.eq(pins.drive),
-            pins.read.eq(chip.dq.i),
+            clock.o[0].eq(0),
+            clock.o[1].eq(1),
+            data.o.eq(pins.data),
+            data.oe.eq(pins.drive),
+            pins.read.eq(data.i),
         ]
-        for name, value in ("clk_en", 1), ("cs", 1), ("dqm", pins.mask):
-            if hasattr(chip, name):
-                m.d.comb += getattr(chip, name).o.eq(value)
+        command = pins.command.as_value()  # {RAS, CAS, WE}
+        for name, value in (
+            *(("we", command[0]), ("cas", command[1]), ("ras", command[2])),
+            *(("ba", pins.bank), ("a", pins.address), ("dqm", pins.mask)),
+            *(("clk_en", 1), ("cs", 1)),
+        ):
+            if hasattr(chip, name):  # those that are not there are wired on the board
+                _output(m, f"sdram_{name}", getattr(chip, name), value)
 
     def _clock(self, m, platform, dividers):
-        m.domains.sync = ClockDomain()
-        clock, locked = Signal(name="pll_clock"), Signal()
-        pin = platform.request(platform.default_clk, 0).i
+        m.domains.sync = domain = ClockDomain()
+        locked = Signal()
+        pin = _input(m, "clock", platform.request(platform.default_clk, 0, dir="-"))
         m.submodules.pll = Instance(
             "EHXPLLL",
             **{f"p_{name}": value for name, value in dividers.items()},
@@ -157,12 +159,21 @@ class BoardTop(Elaboratable):
             p_CLKOP_CPHASE=dividers["CLKOP_DIV"] - 1,
             p_FEEDBK_PATH="CLKOP",
             i_CLKI=pin,
-            i_CLKFB=clock,
+            i_CLKFB=domain.clk,
             i_RST=Const(0),
             i_STDBY=Const(0),
-            o_CLKOP=clock,
+            o_CLKOP=domain.clk,
             o_LOCK=locked,
         )
-        m.d.comb += ClockSignal().eq(clock)
         m.submodules.reset = ResetSynchronizer(~locked)
-        platform.add_clock_constraint(clock, self.config.board.clock_hz)
+        platform.add_clock_constraint(domain.clk, self.config.board.clock_hz)
+
+
+def _input(m, name, port):
+    m.submodules[f"{name}_buffer"] = buffer = io.Buffer("i", port)
+    return buffer.i
+
+
+def _output(m, name, port, value):
+    m.submodules[f"{name}_buffer"] = buffer = io.Buffer("o", port)
+    m.d.comb += buffer.o.eq(value)

@@ -164,16 +164,29 @@ def test_bitstream(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("board", "lines"),
+    ("board", "memory", "lines"),
     [
-        ("ulx3s_85f", ['SITE "M1"', 'SITE "L4"', "FREQUENCY PORT .* 25000000"]),
-        ("ecpix585", ['SITE "R26"', 'SITE "R24"', "FREQUENCY NET .*pll_clock.* 25000000"]),
+        ("ulx3s_85f", {}, ['SITE "M1"', 'SITE "L4"', "FREQUENCY PORT .* 25000000"]),
+        (
+            "ulx3s_85f",
+            {"memory": "sdram", "memory_bytes": 1 << 25},
+            ['SITE "F19"', 'SITE "J16"', 'SITE "U19"'],
+        ),
+        ("ecpix585", {}, ['SITE "R26"', 'SITE "R24"', "FREQUENCY NET .*clk.* 25000000"]),
     ],
 )
-def test_design_of_a_board(board, lines):
-    plan = open_board(board).prepare(BoardTop(load(TINY)), "rpaccel")
+def test_design_of_a_board(board, memory, lines):
+    plan = open_board(board).prepare(BoardTop(changed(board=memory)), "rpaccel")
     for line in lines:
         assert re.search(line, plan.files["rpaccel.lpf"]), line
-    gateware = plan.files["rpaccel.il"]
-    assert "rpaccel_sram" not in str(gateware)  # block RAM is inferred
-    assert ("EHXPLLL" in str(gateware)) == (board == "ecpix585")
+    gateware = str(plan.files["rpaccel.il"])
+    assert "rpaccel_sram" not in gateware  # block RAM is inferred
+    assert ("EHXPLLL" in gateware) == (board == "ecpix585")
+    assert ("ODDRX1F" in gateware) == bool(memory)
+
+
+@pytest.mark.slow
+def test_a_board_without_sdram():
+    config = changed(board={"memory": "sdram", "memory_bytes": 1 << 25})
+    with pytest.raises(ConfigError, match='board.memory = "sdram": the board has none'):
+        open_board("ecpix585").prepare(BoardTop(config), "rpaccel")
