@@ -29,7 +29,7 @@ SIMULATED_CHAIN = 64
 
 def hardware(depth):
     """A machine whose first stage has a filter of a depth; no RAM is a macro."""
-    gather = {"static_lines": 4, "cache_lines": 4}
+    gather = {"cache_lines": 4}
     return HardwareConfig.model_validate(
         {
             "groups": [{"stages": [0, 1]}],

@@ -146,7 +146,7 @@ class GoldenTransport:
         block = abi.image_block_bytes(line_bytes)
         stages, groups = hardware.stages, len(hardware.groups)
         # In the order of abi.Target.
-        targets = [1, stages, stages, groups, groups, groups, groups, stages]
+        targets = [1, stages, 1, groups, groups, groups, groups, stages]
         self._stages = [abi.STAGE.unpack(0) for _ in range(hardware.stages)]
         for number in range(1, segments + 1):
             raw = bytes(memory[number * block :][: abi.IMAGE_SEGMENT.bytes])
