@@ -43,6 +43,8 @@ def check_model(config: Config, stage: int, model: QuantisedModel) -> None:
             raise ConfigError(
                 f"{model.name}.{table.name}: shift {quantised.shift} is outside 0..15"
             )
+    if expected.interaction == "dot":
+        raise ConfigError(f"model {model.name!r}: the machine has no dot interaction yet")
     product = model.product
     found = list(product.tables) if product is not None else []
     same(f"{model.name}.product: tables", found, expected.product)

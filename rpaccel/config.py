@@ -126,6 +126,10 @@ class ModelConfig(Section):
     of ``factors`` elements whose elementwise product goes into the last layer of ``top`` beside
     the outputs of the layer before it (He et al. 2017). ``dimensions = 0`` and ``top = [1]`` make
     a GMF; an MLP without the product is a DLRM.
+
+    With ``interaction = "dot"`` the top MLP takes the dot product of each pair of vectors, which
+    are the tables' and the bottom MLP's output, all of one dimension, and then the bottom MLP's
+    output itself (Naumov et al. 2019).
     """
 
     name: str
@@ -135,7 +139,7 @@ class ModelConfig(Section):
     product: list[str] = []
     bottom: list[Positive] = []
     top: Annotated[list[Positive], Field(min_length=1)]
-    interaction: Literal["concat"] = "concat"
+    interaction: Literal["concat", "dot"] = "concat"
 
     @model_validator(mode="after")
     def _product(self) -> ModelConfig:
@@ -155,6 +159,22 @@ class ModelConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _dot(self) -> ModelConfig:
+        if self.interaction == "concat":
+            return self
+        if self.kind != "dlrm":
+            raise ValueError(f'model {self.name!r}: interaction = "dot" needs kind = "dlrm"')
+        given = self.dimensions
+        widths = {*(given.values() if isinstance(given, dict) else [given]), *self.bottom[-1:]}
+        if len(widths) != 1 or 0 in widths:
+            raise ValueError(
+                f'model {self.name!r}: interaction = "dot" needs tables of one dimension, at least '
+                f"1, which is also the last width of bottom; dimensions = {self.dimensions} and "
+                f"bottom = {self.bottom}"
+            )
+        return self
+
     def dimension(self, table: str) -> int:
         """Embedding dimension of a table in this model, without the product's part."""
         return self.dimensions if isinstance(self.dimensions, int) else self.dimensions[table]
@@ -163,9 +183,16 @@ class ModelConfig(Section):
         """Elements of a table's row: the product's part, then the embedding."""
         return (self.factors if table in self.product else 0) + self.dimension(table)
 
+    def pairs(self, features: FeaturesConfig) -> int:
+        """Pairs of vectors that the dot interaction multiplies; none in a concatenation."""
+        vectors = len(features.tables) + bool(self.bottom)
+        return vectors * (vectors - 1) // 2 if self.interaction == "dot" else 0
+
     def layers(self, features: FeaturesConfig) -> dict[str, tuple[int, int]]:
         """Outputs and inputs of each layer, by its name: ``bottom.0``, ..., ``top.0``, ..."""
         joined = sum(self.dimension(t.name) for t in features.tables)
+        if self.interaction == "dot":
+            joined = self.pairs(features)
         found = {}
         width = features.dense
         for part, widths in ("bottom", self.bottom), ("top", self.top):

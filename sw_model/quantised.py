@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rpaccel.errors import DataError
 from sw_model.generated_rows import GeneratedRows
 
-__all__ = ["QuantisedLayer", "QuantisedModel", "QuantisedProduct", "QuantisedTable"]
+__all__ = ["QuantisedDot", "QuantisedLayer", "QuantisedModel", "QuantisedProduct", "QuantisedTable"]
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,26 @@ class QuantisedProduct:
 
 
 @dataclass(frozen=True)
+class QuantisedDot:
+    """The dot interaction of a DLRM, as docs/numerics.md defines it: one requantisation a pair.
+
+    Attributes
+    ----------
+    mantissa : int32 (0..65535), shape (pairs,)
+    shift : int32 (0..47), shape (pairs,)
+    """
+
+    mantissa: NDArray[np.int32]
+    shift: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
 class QuantisedModel:
     """A DLRM or NeuMF in int8: tables in the order of the configuration, bottom MLP, top MLP.
 
     The first top layer's inputs are the pooled tables in order (without the product's parts), then
-    the bottom MLP's outputs; the last one's begin with the product, where there is one.
+    the bottom MLP's outputs; the last one's begin with the product, where there is one. With a dot
+    interaction they are the pairs' products, then the bottom MLP's outputs.
     ``scales`` keeps the real scale of each tensor that has one by name, for reports only.
     """
 
@@ -78,6 +93,7 @@ class QuantisedModel:
     top: list[QuantisedLayer]
     scales: dict[str, float] = field(default_factory=dict)
     product: QuantisedProduct | None = None
+    dot: QuantisedDot | None = None
 
     def save(self, path: str | Path) -> None:
         """Write the model as a NumPy archive."""
@@ -95,6 +111,8 @@ class QuantisedModel:
         if self.product is not None:
             for key in ("tables", "mantissa", "shift"):
                 arrays[f"product.{key}"] = np.asarray(getattr(self.product, key))
+        if self.dot is not None:
+            arrays |= {"dot.mantissa": self.dot.mantissa, "dot.shift": self.dot.shift}
         arrays["scales.names"] = np.array(list(self.scales), dtype=np.str_)
         arrays["scales.values"] = np.array(list(self.scales.values()), dtype=np.float64)
         # NumPy's stub takes the arrays' names for its option allow_pickle.
@@ -141,8 +159,11 @@ class QuantisedModel:
                 product = QuantisedProduct(
                     (first, second), arrays["product.mantissa"], arrays["product.shift"]
                 )
+            dot = None
+            if "dot.mantissa" in arrays:
+                dot = QuantisedDot(arrays["dot.mantissa"], arrays["dot.shift"])
             name = str(arrays["name"])
-            return cls(name, tables, parts["bottom"], parts["top"], scales, product)
+            return cls(name, tables, parts["bottom"], parts["top"], scales, product, dot)
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise DataError(f"{path}: not a quantised model: {error}") from None
 
