@@ -84,7 +84,7 @@ def hardware(*, tile, shapes):
             "tile_rows": tile,
             "tile_cols": tile,
             "groups": [{"rows": side, "cols": side, "shapes": shapes, "stages": [0, 1]}],
-            "gather": [{"static_lines": 4, "cache_lines": 4}] * 2,
+            "gather": [{"cache_lines": 4}] * 2,
             "topk_depth": [64, 64],
             "activation_rows": 4096 // sub_arrays,
             "weight_rows": 8192 * tile // SIZE,

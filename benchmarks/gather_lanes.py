@@ -34,16 +34,17 @@ TABLES, DENSE_INPUTS = 26, 13
 LATENCY = 100
 
 
-def hardware(dimension: int, write: int, static_lines: int, lanes: int) -> HardwareConfig:
+def hardware(dimension: int, write: int, macro_lines: int, lanes: int) -> HardwareConfig:
     """A machine with one stage and four channels."""
     return HardwareConfig.model_validate(
         {
             "groups": [{"stages": [0]}],
             "topk_depth": [4],
+            "static_macros": lanes,
+            "macro_lines": macro_lines,
             "gather": [
                 {
                     "lanes": lanes,
-                    "static_lines": static_lines,
                     "cache_lines": 256,
                     "lookahead": 128,
                     "outstanding": 32,
@@ -80,7 +81,10 @@ class GatherWithMemory(wiring.Component):
         m = Module()
         m.submodules.gather, m.submodules.ports = self.gather, self.ports
         for name, member in self.gather.signature.members.items():
-            if name == "memory":
+            if name == "static":
+                for lane, outside in zip(self.gather.static, self.static, strict=True):
+                    wiring.connect(m, lane, wiring.flipped(outside))
+            elif name == "memory":
                 for lane, client in zip(self.gather.memory, self.ports.clients[1:], strict=True):
                     wiring.connect(m, lane, client)
             elif member.is_signature:

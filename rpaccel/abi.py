@@ -373,8 +373,7 @@ class Target(IntEnum):
     FIELDS = 1
     """FIELD words of a stage; those of lane l begin at ``l * lane_words(max_fields)``."""
     STATIC = 2
-    """Static region of a stage: words of ``memory.bus_bytes``, ``n`` a lane; those of lane l begin
-    at ``l * lane_words(n)``."""
+    """Static region (index 0): words of ``memory.bus_bytes``, macro by macro."""
     PROGRAM = 3
     """PASS words of a group."""
     WEIGHTS = 4
@@ -475,7 +474,7 @@ FIELD = Layout(
     Field("shift", 4, "right shift of the pooled sum"),
     Field("rows", 32, "rows of the table"),
     Field("hot_rows", 32, "rows in the static region: indices below this"),
-    Field("static_line", 24, "first line of the table in the static region"),
+    Field("static_line", 24, "first line of the table in the static region, all macros counted"),
     Field("line", 32, "first line of the table in device memory (absolute)"),
     Field("log2_rows", 3, "log2 of rows in a line (row stride line_bytes >> log2_rows)"),
     Field("lines", 6, "lines a row takes, 1 where rows share a line"),

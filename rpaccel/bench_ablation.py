@@ -95,15 +95,10 @@ def machine(config: Config, variant: Variant) -> Config:
     if "O.1" not in variant.features:
         for key in ("stages", "keep"):
             funnel[key] = funnel[key][-1:]
-        hardware["gather"] = [hardware["gather"][-1] | {"static_lines": _static(config)}]
+        hardware["gather"] = [hardware["gather"][-1]]
         hardware["topk_depth"] = hardware["topk_depth"][-1:]
         hardware["groups"] = [group | {"stages": [0]} for group in hardware["groups"]]
     return parse(values)
-
-
-def _static(config: Config) -> int:
-    """Static lines of a lane if one stage has them all."""
-    return sum(gather.static_lines for gather in config.hardware.gather)
 
 
 @dataclass

@@ -93,7 +93,7 @@ def _group(tile: int, rows: int, cols: int, shapes: list[list[int]] | None) -> G
 
 def _hardware(tile: tuple[int, int], groups: list[dict[str, Any]], **values: Any) -> HardwareConfig:
     """A machine of two stages with what limits none of them."""
-    gather = {"static_lines": 1, "cache_lines": 4}
+    gather = {"cache_lines": 4}
     return HardwareConfig.model_validate(
         {
             "tile_rows": tile[0],

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rpaccel.embedding_setting import LIFETIME, Setting, criteo_like, load_movielens, movielens
 from rpaccel.errors import ToolError
-from sw_model.line_layout import assign_macros
+from rpaccel.placement import assign_macros
 from sw_model.lookups import Funnel
 
 try:

@@ -197,7 +197,7 @@ def bench(
     machine: Path | None = None,
     baseline: Path | None = None,
     *,
-    queries: Sequence[int] = (16, 6),
+    queries: Sequence[int] = (16, 4),
     say: Say = lambda text: None,
 ) -> dict[str, Any]:
     """Run both machines in RTL.

@@ -36,7 +36,7 @@ Filter = Any
 
 def hardware(depth: int) -> HardwareConfig:
     """A machine whose first stage has a filter of a depth; no RAM is a macro."""
-    gather = {"static_lines": 4, "cache_lines": 4}
+    gather = {"cache_lines": 4}
     return HardwareConfig.model_validate(
         {
             "groups": [{"stages": [0, 1]}],

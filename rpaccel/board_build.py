@@ -33,7 +33,7 @@ ADVICE = {
     "TRELLIS_COMB": "stages, lanes, lookahead and max_fields of [[hardware.gather]], topk_depth",
     "TRELLIS_FF": "stages, tile_rows, tile_cols, lanes of [[hardware.gather]]",
     "TRELLIS_RAMW": "lookahead, outstanding and cache_lines of [[hardware.gather]], topk_depth",
-    "DP16KD": "board.memory_bytes, board.host_bytes, static_lines and cache_lines of "
+    "DP16KD": "board.memory_bytes, board.host_bytes, static_macros and macro_lines, cache_lines of "
     "[[hardware.gather]], activation_rows, weight_rows, feature_bytes, query_slots",
     "MULT18X18D": "tile_rows, tile_cols, rows and cols of hardware.groups",
 }

@@ -102,7 +102,7 @@ def pipeline(
     ] = None,
     queries: Annotated[
         tuple[int, int], typer.Option(min=2, help="Back to back on each; half are measured.")
-    ] = (16, 6),
+    ] = (16, 4),
     as_json: AsJson = False,
 ) -> None:
     """The whole machine against the baseline, in RTL with everything live; half an hour."""

@@ -13,7 +13,6 @@ from rpaccel.checks import check_gather, check_model
 from rpaccel.config import Config, HardwareConfig
 from rpaccel.errors import ConfigError
 from rpaccel.explain import explain
-from rpaccel.gather_plan import GatherPlan, plan_gather
 from rpaccel.image import (
     GeneratedTable,
     Image,
@@ -23,48 +22,16 @@ from rpaccel.image import (
     StageInfo,
     TableInfo,
     assemble,
-    table_layout,
-    table_lines,
     table_start,
 )
-from rpaccel.placement import share_evenly, share_hottest
 from rpaccel.stage_plan import layer_info, plan
+from rpaccel.table_plan import StageTables, plan_tables
 from rpaccel.tiling import Space, Tile, pair_words
 from sw_model.generated_rows import GeneratedRows
 from sw_model.planner import largest_sub_batches
 from sw_model.quantised import QuantisedModel
 
 __all__ = ["compile_image", "explain"]
-
-
-class _Table(NamedTuple):
-    """A table's rows, and how they lie in lines of memory."""
-
-    rows: NDArray[np.int8] | GeneratedRows
-    line_bytes: int
-
-    @property
-    def log2_rows(self) -> int:
-        return table_layout(self.rows.shape[1], self.line_bytes)[0]
-
-    @property
-    def lines_per_row(self) -> int:
-        return table_layout(self.rows.shape[1], self.line_bytes)[1]
-
-    @property
-    def size(self) -> int:
-        """Lines of all rows."""
-        return -(-len(self.rows) >> self.log2_rows) * self.lines_per_row
-
-    @property
-    def generated(self) -> bool:
-        """It is nowhere as a whole."""
-        return isinstance(self.rows, GeneratedRows)
-
-    def first(self, lines: int) -> NDArray[np.uint8]:
-        """The first lines, of whole rows."""
-        rows = (lines << self.log2_rows) // self.lines_per_row
-        return table_lines(self.rows[:rows], self.line_bytes)
 
 
 class _Group:
@@ -105,16 +72,13 @@ class _Stage(NamedTuple):
     """What is known of a stage once its programs are placed.
 
     ``entries`` are its ENTRY words by group; inputs lie at the same place in all of these.
-    ``static`` is where each table begins in the static region of its lane.
     """
 
     model: QuantisedModel
     info: StageInfo
     space: Space
-    tables: list[_Table]
+    placed: StageTables
     entries: dict[int, dict[str, int]]
-    gather: GatherPlan
-    static: list[int]
 
 
 def compile_image(
@@ -134,9 +98,10 @@ def compile_image(
     address : int, bytes
         Where in device memory the image will be; line aligned.
     hotness : sequence of mappings, optional
-        For each stage, expected accesses to each row of each table, by table name, in any unit;
-        to rows behind those given there are none. Lines with the most accesses get the static
-        region; by default tables share it evenly.
+        For each stage, expected accesses to each row of each table, by table name, in a unit that
+        is the same for all stages; to rows behind those given there are none. Static macros go to
+        the lanes that gain most hits by them, and their lines to those with the most accesses; by
+        default lanes, and tables of a lane, share them evenly.
 
     Returns
     -------
@@ -163,8 +128,9 @@ def compile_image(
     stages = []
     for number, model in enumerate(models):
         check_model(config, number, model)
-        heat = hotness[number] if hotness is not None else None
-        stages.append(_stage(config, number, model, groups, heat))
+        check_gather(config, number, model)
+    for number, placed in enumerate(plan_tables(config, models, hotness)):
+        stages.append(_stage(config, number, models[number], groups, placed))
     memories = _memories(config, groups, stages)
     over = [f"{m.name} takes {m.used} of {m.available}" for m in memories if m.used > m.available]
     if over:
@@ -177,11 +143,10 @@ def _stage(
     number: int,
     model: QuantisedModel,
     groups: list[_Group],
-    hotness: Mapping[str, ArrayLike] | None,
+    placed: StageTables,
 ) -> _Stage:
-    """Place a stage's activations, passes and tables."""
+    """Place a stage's activations and passes."""
     hardware = config.hardware
-    check_gather(config, number, model)
     funnel = config.funnel
     items = largest_sub_batches(funnel.items, funnel.sub_batch_items, funnel.keep)[number]
     serving = hardware.groups_of(number)
@@ -201,30 +166,25 @@ def _stage(
             "bottom": model.dot is not None and bool(model.bottom),
         }
         programs.append(info)
-    tables = [_Table(t.rows, hardware.memory.line_bytes) for t in model.tables]
-    gather = plan_gather(config, number, model)
-    available = hardware.gather[number].static_lines
-    static, begins = gather.share(
-        len(tables), lambda own: _static_lines(available, model, tables, hotness, own)
-    )
     stage = StageInfo(
         model=model.name,
         tile_rows=hardware.tile_rows,
         items=items,
         programs=tuple(programs),
+        macros=tuple(placed.macros),
         tables=tuple(
             TableInfo(
                 name=t.name,
                 rows=len(t.rows),
                 dimension=t.rows.shape[1],
-                lines=placed.size,
-                hot_rows=min(len(t.rows), (lines << placed.log2_rows) // placed.lines_per_row),
+                lines=table.size,
+                hot_rows=table.rows_in(lines),
                 static_lines=lines,
             )
-            for t, placed, lines in zip(model.tables, tables, static, strict=True)
+            for t, table, lines in zip(model.tables, placed.tables, placed.static, strict=True)
         ),
     )
-    return _Stage(model, stage, space, tables, entries, gather, begins)
+    return _Stage(model, stage, space, placed, entries)
 
 
 def _program(
@@ -266,39 +226,6 @@ def _program(
     return info, best.space, program
 
 
-def _static_lines(
-    available: int,
-    model: QuantisedModel,
-    tables: list[_Table],
-    hotness: Mapping[str, ArrayLike] | None,
-    own: Sequence[int],
-) -> list[int]:
-    """Lines of each table of a lane, given by their numbers, in its static region.
-
-    Raises
-    ------
-    ConfigError
-        ``hotness`` does not name each table, or gives numbers for more rows than it has.
-    """
-    units = [tables[n].lines_per_row for n in own]
-    if hotness is None:
-        return share_evenly(available, [tables[n].size for n in own], units)
-    heat = []
-    for number in own:
-        table, placed = model.tables[number], tables[number]
-        if table.name not in hotness:
-            raise ConfigError(f"hotness is not given for {model.name}.{table.name}")
-        accesses = np.asarray(hotness[table.name], np.float64)
-        if accesses.ndim != 1 or not 1 <= len(accesses) <= len(table.rows):
-            raise ConfigError(
-                f"hotness of {model.name}.{table.name}: shape must be ({len(table.rows)},) or "
-                f"less, not {accesses.shape}"
-            )
-        first = np.arange(0, len(accesses), 1 << placed.log2_rows)
-        heat.append(np.add.reduceat(accesses, first))
-    return share_hottest(available, heat, units)
-
-
 def _memories(config: Config, groups: list[_Group], stages: list[_Stage]) -> list[MemoryUse]:
     """What on-chip memories hold, and how much they could."""
     hardware = config.hardware
@@ -310,11 +237,8 @@ def _memories(config: Config, groups: list[_Group], stages: list[_Stage]) -> lis
             MemoryUse(f"{name}: param_rows", len(group.params), hardware.param_rows),
             MemoryUse(f"{name}: program_depth", len(group.program), hardware.program_depth),
         ]
-    for number, stage in enumerate(stages):
-        used = sum(t.static_lines for t in stage.info.tables)
-        gather = hardware.gather[number]
-        available = gather.lanes * gather.static_lines
-        uses.append(MemoryUse(f"hardware.gather.{number}: static_lines", used, available))
+    used = sum(t.static_lines for stage in stages for t in stage.info.tables)
+    uses.append(MemoryUse("hardware: lines of static_macros", used, hardware.static_lines))
     return uses
 
 
@@ -331,7 +255,7 @@ def _image(
     start = table_start(hardware, _segments(config, groups, stages, 0))
     line = address // hardware.memory.line_bytes + start
     segments = _segments(config, groups, stages, line)
-    tables = [table for stage in stages for table in stage.tables]
+    tables = [table for stage in stages for table in stage.placed.tables]
     stored = [table.first(table.size) for table in tables if not table.generated]
     generated = _generated(stages, line)
     data, image_id = assemble(hardware, segments, stored, address=address, generated=generated)
@@ -349,10 +273,10 @@ def _image(
 
 def _begins(stages: list[_Stage], line: int) -> list[list[int]]:
     """First line of each table of each stage: generated ones are behind all that are stored."""
-    begins = [[0] * len(stage.tables) for stage in stages]
+    begins = [[0] * len(stage.placed.tables) for stage in stages]
     for generated in (False, True):
         for stage, found in zip(stages, begins, strict=True):
-            for number, table in enumerate(stage.tables):
+            for number, table in enumerate(stage.placed.tables):
                 if table.generated == generated:
                     found[number] = line
                     line += table.size
@@ -372,7 +296,7 @@ def _generated(stages: list[_Stage], line: int) -> list[GeneratedTable]:
             lines_per_row=table.lines_per_row,
         )
         for stage, begins in zip(stages, _begins(stages, line), strict=True)
-        for table, begin in zip(stage.tables, begins, strict=True)
+        for table, begin in zip(stage.placed.tables, begins, strict=True)
         if isinstance(table.rows, GeneratedRows)
     ]
 
@@ -392,25 +316,23 @@ def _segments(
     for number, (stage, begins) in enumerate(zip(stages, _begins(stages, line), strict=True)):
         fields = _fields(config, stage, begins)
         entries[number] = {
-            "steps": len(stage.gather.steps),
-            "lanes": stage.gather.used,
+            "steps": len(stage.placed.gather.steps),
+            "lanes": stage.placed.gather.used,
             "query_bytes": config.features.query_bytes,
             "item_bytes": config.features.item_bytes,
             "max_items": stage.info.max_items,
             "threshold": _threshold(config, number),
         }
         gather = hardware.gather[number]
-        steps = np.frombuffer(b"".join(stage.gather.steps), np.uint8)
-        add(abi.Target.STEPS, number, steps.reshape(len(stage.gather.steps), -1))
+        steps = np.frombuffer(b"".join(stage.placed.gather.steps), np.uint8)
+        add(abi.Target.STEPS, number, steps.reshape(len(stage.placed.gather.steps), -1))
         apart = abi.lane_words(gather.max_fields)
         for lane, own in enumerate(fields):
             add(abi.Target.FIELDS, number, _words(abi.FIELD, own), lane * apart)
-        apart = abi.lane_words(gather.static_lines * hardware.memory.beats)
-        for lane, tables in enumerate(stage.gather.lanes):
-            hot = [stage.tables[t].first(stage.info.tables[t].static_lines) for t in tables]
-            if hot:
-                words = np.concatenate(hot).reshape(-1, hardware.memory.bus_bytes)
-                add(abi.Target.STATIC, number, words, lane * apart)
+        placed = stage.placed
+        for table, lines, begin in zip(placed.tables, placed.static, placed.begins, strict=True):
+            words = table.first(lines).reshape(-1, hardware.memory.bus_bytes)
+            add(abi.Target.STATIC, 0, words, begin * hardware.memory.beats)
         unit = hardware.dot_shape(number)
         if stage.model.dot is not None and unit is not None:
             pairs = pair_words(unit, stage.model)
@@ -437,7 +359,7 @@ def _fields(config: Config, stage: _Stage, begins: Sequence[int]) -> list[list[d
     """FIELD words of each lane of a stage; those of the dense lane are the last."""
     tables = []
     for number, table in enumerate(config.features.tables):
-        placed, info = stage.tables[number], stage.info.tables[number]
+        placed, info = stage.placed.tables[number], stage.info.tables[number]
         tables.append(
             {
                 "index_bytes": table.index_bits // 8,
@@ -446,14 +368,15 @@ def _fields(config: Config, stage: _Stage, begins: Sequence[int]) -> list[list[d
                 "shift": stage.model.tables[number].shift,
                 "rows": table.rows,
                 "hot_rows": info.hot_rows,
-                "static_line": stage.static[number],
+                "static_line": stage.placed.begins[number],
                 "line": begins[number],
                 "log2_rows": placed.log2_rows,
                 "lines": placed.lines_per_row,
             }
         )
-    lanes = [[tables[number] for number in own] for own in stage.gather.lanes]
-    return [*lanes, [{"output": stage.space.dense + at} for at in stage.gather.dense]]
+    gather = stage.placed.gather
+    lanes = [[tables[number] for number in own] for own in gather.lanes]
+    return [*lanes, [{"output": stage.space.dense + at} for at in gather.dense]]
 
 
 def _words(layout: abi.Layout, values: Sequence[Mapping[str, int]]) -> NDArray[np.uint8]:

@@ -56,7 +56,8 @@ def _stage(number: int, stage: StageInfo) -> str:
             for table in stage.tables
         ],
     )
-    return "\n".join([head, *programs, tables])
+    macros = f"  static macros of its lanes: {', '.join(map(str, stage.macros))}"
+    return "\n".join([head, *programs, tables, macros])
 
 
 def _program(stage: StageInfo, program: ProgramInfo, groups: list[int]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rpaccel import abi
@@ -39,18 +38,6 @@ class GatherPlan:
     def used(self) -> int:
         """Lanes that have tables."""
         return sum(map(bool, self.lanes))
-
-    def share(
-        self, count: int, shares: Callable[[Sequence[int]], Sequence[int]]
-    ) -> tuple[list[int], list[int]]:
-        """Share something out in each lane; what each table gets, and where it begins."""
-        got, begins = [0] * count, [0] * count
-        for tables in self.lanes:
-            at = 0
-            for table, lines in zip(tables, shares(tables) if tables else (), strict=True):
-                got[table], begins[table] = lines, at
-                at += lines
-        return got, begins
 
 
 def deal_tables(config: Config, stage: int, model: QuantisedModel) -> list[list[int]]:

@@ -65,14 +65,13 @@ class GroupConfig(Section):
 class GatherConfig(Section):
     """The embedding gather unit of one stage: ``lanes``, each for some of the tables.
 
-    All other numbers are of each lane. ``static_lines`` and ``cache_lines`` are counted in memory
-    lines; ``lookahead`` is how many row segments may be resolved ahead of the one being read;
-    ``outstanding`` how many line reads may be in flight; ``max_fields`` how many tables it may
-    have. ``max_steps`` is how many reads of the feature buffer an item may take.
+    All other numbers are of each lane. ``cache_lines`` are memory lines; ``lookahead`` is how many
+    row segments may be resolved ahead of the one being read; ``outstanding`` how many line reads
+    may be in flight; ``max_fields`` how many tables it may have. ``max_steps`` is how many reads of
+    the feature buffer an item may take.
     """
 
     lanes: Annotated[int, Field(ge=1, le=32)] = 1
-    static_lines: Positive
     cache_lines: Positive
     cache_ways: Annotated[int, Field(ge=1, le=16)] = 4
     lookahead: Annotated[int, Field(ge=2, le=4096)] = 64
@@ -150,6 +149,9 @@ class HardwareConfig(Section):
 
     A stage that several groups serve has each of its tokens done by one of them.
 
+    ``static_macros`` are the SRAMs of the static region, of ``macro_lines`` memory lines each; the
+    image gives each of them to a lane of some stage.
+
     ``accumulator_depth`` and ``activation_rows`` are words of each sub-array: accumulators, one an
     item that it works on in a pass, and one token buffer. Of each stage, two token buffers exist.
     ``host_outstanding`` is how many blocks of 64 bytes the host port asks for before the first one
@@ -174,6 +176,8 @@ class HardwareConfig(Section):
     bins: Annotated[int, Field(ge=2, le=256)] = 16
     gather: Annotated[list[GatherConfig], Field(min_length=1, max_length=MAX_STAGES)]
     dot: list[DotConfig] = []
+    static_macros: Annotated[int, Field(ge=1, le=1024)] = 8
+    macro_lines: Annotated[int, Field(ge=1, le=16384)] = 16
     memory: MemoryConfig = MemoryConfig()
     host_bus_bytes: Literal[8, 16, 32, 64] = 16
     host_outstanding: Annotated[int, Field(ge=1, le=1024)] = 8
@@ -241,6 +245,11 @@ class HardwareConfig(Section):
     def stages(self) -> int:
         """Number of stages the machine has."""
         return len(self.gather)
+
+    @property
+    def static_lines(self) -> int:
+        """Memory lines that the static region holds, all lanes together."""
+        return self.static_macros * self.macro_lines
 
     @property
     def feature_read(self) -> int:

@@ -136,13 +136,15 @@ class StageInfo:
     """What the host needs to know about a stage of an image, and what ``explain`` shows.
 
     ``items`` is the largest sub-batch of the configuration's funnel, for which cycles are
-    predicted. ``programs`` are those of the groups that serve the stage, in their order.
+    predicted. ``programs`` are those of the groups that serve the stage, in their order; ``macros``
+    how many static macros each lane of the gather unit has.
     """
 
     model: str
     tile_rows: int
     items: int
     programs: tuple[ProgramInfo, ...]
+    macros: tuple[int, ...]
     tables: tuple[TableInfo, ...]
 
     @property
@@ -243,7 +245,8 @@ class Image:
 def _stage(values: dict[str, Any]) -> StageInfo:
     programs = tuple(_program(v) for v in values.pop("programs"))
     tables = tuple(TableInfo(**v) for v in values.pop("tables"))
-    return StageInfo(**values, programs=programs, tables=tables)
+    macros = tuple(values.pop("macros"))
+    return StageInfo(**values, programs=programs, macros=macros, tables=tables)
 
 
 def _program(values: dict[str, Any]) -> ProgramInfo:

@@ -197,7 +197,10 @@ class Workflow:
 
     @cached_property
     def hotness(self) -> list[Mapping[str, NDArray]] | None:
-        """How often the calibration queries touch each row, for each stage."""
+        """How often the calibration queries touch each row, for each stage.
+
+        Stages behind the first get the share of the items that the funnel lets through.
+        """
         if self.dataset is None:
             return None
         counts = {t.name: np.zeros(t.rows) for t in self.config.features.tables}
@@ -206,7 +209,9 @@ class Workflow:
                 rows = query.indices[table.name].ravel()
                 times = query.items if table.scope == "query" else 1
                 np.add.at(counts[table.name], rows[rows < table.rows], times)
-        return [counts] * len(self.config.funnel.stages)
+        funnel = self.config.funnel
+        entering = [funnel.items, *funnel.keep[:-1]]
+        return [{t: c * n / funnel.items for t, c in counts.items()} for n in entering]
 
     @cached_property
     def image(self) -> Image:

@@ -7,6 +7,7 @@ from amaranth.hdl import ClockSignal, Elaboratable, Instance, ResetSignal
 from amaranth.lib.wiring import Component, In
 
 from rtl_gen.ram import MACRO_MODEL, MACRO_NAME
+from rtl_gen.static_region import STATIC_MODEL, STATIC_NAME
 
 __all__ = ["emit", "share"]
 
@@ -72,7 +73,7 @@ def emit(top: Component, name: str) -> tuple[Mapping[str, str], list[str]]:
     Returns
     -------
     files : mapping of file name to Verilog text
-        ``<name>.v`` and the model of the SRAM macro.
+        ``<name>.v`` and the models of the SRAM macros.
     shared : list of str
         Modules that may have many instances; marked so that Verilator does not inline them.
     """
@@ -85,5 +86,6 @@ def emit(top: Component, name: str) -> tuple[Mapping[str, str], list[str]]:
         component = emitter.components[module]
         text = verilog.convert(component, name=module, platform=emitter, **STYLE)
         texts.append(_apart(text, module))
-    files = {f"{name}.v": "\n".join(texts), f"{MACRO_NAME}.v": MACRO_MODEL.read_text()}
-    return files, done
+    models = {MACRO_NAME: MACRO_MODEL, STATIC_NAME: STATIC_MODEL}
+    files = {f"{name}.v": "\n".join(texts)}
+    return files | {f"{n}.v": model.read_text() for n, model in models.items()}, done

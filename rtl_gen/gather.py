@@ -3,7 +3,6 @@
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
-from amaranth.utils import ceil_log2
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
@@ -25,6 +24,7 @@ from rtl_gen.signatures import (
     token_layout,
 )
 from rtl_gen.states import attribute, step_layout
+from rtl_gen.static_region import static_port
 
 __all__ = ["GatherUnit"]
 
@@ -56,8 +56,9 @@ class GatherUnit(wiring.Component):
         Positions of the items of listed tokens, in order.
     feature : Out(feature_port(hardware))
     memory : Out(memory_client_signature(hardware)).array(lanes)
+    static : Out(static_port(hardware)).array(lanes)
     load : In(load_bus_layout(hardware))
-        Fills steps, FIELD words and static region; only while not ``busy``.
+        Fills steps and FIELD words; only while not ``busy``.
     stage_entry : In(struct(abi.STAGE))
         Stable while ``busy``.
     group : Out(group_input_signature(hardware, groups_of(stage)[0]))
@@ -86,6 +87,7 @@ class GatherUnit(wiring.Component):
                 "position": In(stream.Signature(abi.POSITION_BITS)),
                 "feature": Out(feature_port(hardware)),
                 "memory": Out(memory_client_signature(hardware)).array(self.shape.lanes),
+                "static": Out(static_port(hardware)).array(self.shape.lanes),
                 "load": In(load_bus_layout(hardware)),
                 "stage_entry": In(struct(abi.STAGE)),
                 "group": Out(group_input_signature(hardware, hardware.groups_of(stage)[0])),
@@ -113,6 +115,7 @@ class GatherUnit(wiring.Component):
             m.submodules[f"lane{number}"] = share(lane, platform)
             connect(m, walker.lane[number], lane.step)
             connect(m, lane.memory, flipped(self.memory[number]))
+            connect(m, lane.static, flipped(self.static[number]))
             connect(m, lane.o, packer.i[number])
         connect(m, walker.dense, dense.step)
         connect(m, dense.o, packer.dense)
@@ -153,13 +156,10 @@ class GatherUnit(wiring.Component):
         """Let the image fill the memories: a lane's words begin at a power of two."""
         shape, stage = self.shape, self.stage
         bits = {"width": abi.FIELD.bits, "depth": (len(lanes) + 1) << shape.field_bits}
-        static_bits = ceil_log2(shape.static_words)
-        static = {"width": 8 * shape.bus_bytes, "depth": len(lanes) << static_bits}
         steps = {"width": step_bits(len(lanes)), "depth": shape.gather.max_steps}
         for kind, size, low, ports in (
             (abi.Target.STEPS, steps, 0, [walker.fill]),
             (abi.Target.FIELDS, bits, shape.field_bits, [*(x.fields for x in lanes), dense.fields]),
-            (abi.Target.STATIC, static, static_bits, [lane.static for lane in lanes]),
         ):
             filler = LoadPort(hardware=self.hardware, target=abi.target_id(kind, stage), **size)
             m.submodules[f"fill_{kind.name.lower()}"] = filler

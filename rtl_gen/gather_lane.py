@@ -14,6 +14,7 @@ from rtl_gen.lookahead import LookaheadCache
 from rtl_gen.queue import Queue
 from rtl_gen.ram_queue import RamQueue
 from rtl_gen.signatures import fail_layout, memory_client_signature
+from rtl_gen.static_region import static_port
 
 __all__ = ["DenseLane", "GatherLane"]
 
@@ -33,8 +34,9 @@ class GatherLane(wiring.Component):
     step : In(stream of GatherShape.step)
     o : Out(stream of GatherShape.pooled)
     memory : Out(memory_client_signature)
-    fields, static : In(fill_port)
-        Fill FIELD words and static region.
+    static : Out(static_port)
+    fields : In(fill_port)
+        Fills FIELD words.
     fail : Out(stream of fail_layout)
         Before the bytes that are wrong.
     failing : Out(1)
@@ -59,8 +61,8 @@ class GatherLane(wiring.Component):
                 "step": In(stream.Signature(shape.step)),
                 "o": Out(stream.Signature(shape.pooled)),
                 "memory": Out(memory_client_signature(hardware)),
+                "static": Out(static_port(hardware)),
                 "fields": In(fill_port(abi.FIELD.bits, shape.max_fields)),
-                "static": In(fill_port(8 * shape.bus_bytes, shape.static_words)),
                 "fail": Out(stream.Signature(fail_layout(hardware))),
                 "failing": Out(1),
                 "flush": In(1),
@@ -94,7 +96,7 @@ class GatherLane(wiring.Component):
         connect(m, resolver.field, table.resolve)
         connect(m, reader.field, table.read)
         connect(m, flipped(self.fields), table.write)
-        connect(m, flipped(self.static), reader.fill)
+        connect(m, reader.static, flipped(self.static))
         m.d.comb += [
             cache.i.valid.eq(resolver.o.valid),
             cache.i.payload.eq(resolver.o.payload),

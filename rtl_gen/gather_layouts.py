@@ -67,7 +67,7 @@ class GatherShape:
         self.beats = memory.beats
         self.beat_bits = ceil_log2(memory.beats)
         self.byte_bits = ceil_log2(memory.bus_bytes)
-        self.static_words = gather.static_lines * memory.beats
+        self.static_words = hardware.static_lines * memory.beats
         self.read_bytes = hardware.feature_read
         self.piece_bytes = hardware.piece_bytes
         self.max_fields = gather.max_fields

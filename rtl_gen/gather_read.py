@@ -1,21 +1,21 @@
-"""The reader of a lane: reads the words of resolved segments from static and cache RAM."""
+"""The reader of a lane: reads the words of resolved segments from static region and cache."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
-from rtl_gen.gather_fields import field_port, fill_port
+from rtl_gen.gather_fields import field_port
 from rtl_gen.gather_layouts import GatherShape, Op
 from rtl_gen.lookahead import line_port
-from rtl_gen.ram import Ram
 from rtl_gen.signatures import fail_layout
+from rtl_gen.static_region import static_port
 
 __all__ = ["Reader"]
 
 
 class Reader(wiring.Component):
-    """Turn segments, in order, into words of up to ``lane_bytes`` bytes; the static region is here.
+    """Turn segments, in order, into words of up to ``lane_bytes`` bytes.
 
     One word a cycle, also from one segment to the next; a word leaves 1 cycle after its segment is
     there. A poisoned word fails the query of the last token started.
@@ -30,8 +30,7 @@ class Reader(wiring.Component):
     line : Out(line_port)
         Reads the line of the segment.
     field : Out(field_port)
-    fill : In(fill_port)
-        Of the static region.
+    static : Out(static_port)
     o : Out(stream of GatherShape.word)
     fail : Out(stream of fail_layout)
     ready : Out(1)
@@ -47,30 +46,16 @@ class Reader(wiring.Component):
                 "segment": In(stream.Signature(shape.segment)),
                 "line": Out(line_port(shape.hardware)),
                 "field": Out(field_port(shape, self.FIELDS)),
-                "fill": In(fill_port(8 * shape.bus_bytes, shape.static_words)),
+                "static": Out(static_port(shape.hardware)),
                 "o": Out(stream.Signature(shape.word)),
                 "fail": Out(stream.Signature(fail_layout(shape.hardware))),
                 "ready": Out(1),
             }
         )
 
-    def _static(self, m):
-        """Make the static region."""
-        shape = self.shape
-        m.submodules.static = static = Ram(
-            width=8 * shape.bus_bytes, depth=shape.static_words, macro_bits=shape.macro_bits
-        )
-        m.d.comb += [
-            static.write.en.eq(self.fill.en),
-            static.write.addr.eq(self.fill.addr),
-            static.write.data.eq(self.fill.data),
-        ]
-        return static
-
     def elaborate(self, platform):
         m = Module()
         shape = self.shape
-        static = self._static(m)
         segment = self.segment.p
         place = segment.body.place
 
@@ -88,8 +73,8 @@ class Reader(wiring.Component):
             last.eq(is_start | (left <= shape.bus_bytes)),
             self.segment.ready.eq(self.ready & last),
             at.eq(Mux(segment.row_first & (word == 0), 0, element)),
-            static.read.en.eq(issue),
-            static.read.addr.eq(place.address + word),
+            self.static.en.eq(issue & (segment.op == Op.STATIC)),
+            self.static.addr.eq(place.address + word),
             self.line.en.eq(issue),
             self.line.beat.eq(place.address + word),
             self.field.en.eq(issue),
@@ -131,7 +116,7 @@ class Reader(wiring.Component):
         ]
         with m.Switch(op):
             with m.Case(Op.STATIC):
-                m.d.comb += o.data.eq(static.read.data >> (byte << 3))
+                m.d.comb += o.data.eq(self.static.data >> (byte << 3))
             with m.Case(Op.CACHE):
                 m.d.comb += [
                     o.data.eq(self.line.data >> (byte << 3)),

@@ -47,8 +47,8 @@ def verilog(hardware: HardwareConfig) -> dict[str, str]:
     -------
     dict of str
         Text by file name: ``rpaccel.v`` with module ``rpaccel`` and all below it, and
-        ``rpaccel_sram.v``, the simulation model of the SRAM macro that large memories are instances
-        of.
+        ``rpaccel_sram.v`` and ``rpaccel_static.v``, the simulation models of the SRAM macros that
+        large memories and the static region are instances of.
     """
     return dict(_texts(hardware.model_dump_json()))
 

@@ -26,10 +26,12 @@ BLOCK_BITS = 8 * abi.BLOCK_BYTES
 
 def target_bytes(hardware: HardwareConfig) -> dict[int, int]:
     """Bytes of a word of each on-chip memory of a machine, by target."""
-    sizes = {abi.target_id(Target.STAGES, 0): abi.STAGE.bytes}
+    sizes = {
+        abi.target_id(Target.STAGES, 0): abi.STAGE.bytes,
+        abi.target_id(Target.STATIC, 0): hardware.memory.bus_bytes,
+    }
     for stage in range(hardware.stages):
         sizes[abi.target_id(Target.FIELDS, stage)] = abi.FIELD.bytes
-        sizes[abi.target_id(Target.STATIC, stage)] = hardware.memory.bus_bytes
         lanes = hardware.gather[stage].lanes + 1
         sizes[abi.target_id(Target.STEPS, stage)] = abi.STEP.bytes + lanes * abi.LANE.bytes
         shape = hardware.dot_shape(stage)

@@ -18,6 +18,7 @@ from rtl_gen.loader import Loader
 from rtl_gen.memory import MemoryPorts
 from rtl_gen.ram_queue import RamQueue
 from rtl_gen.registers import Registers
+from rtl_gen.static_region import StaticRegion
 from rtl_gen.topk import TopK
 from rtl_gen.trace import TRACE, trace_layout
 from rtl_gen.unfiltered import Unfiltered
@@ -80,6 +81,7 @@ class RPAccel(wiring.Component):
         m.submodules.memory = memory = self._memory
         m.submodules.loader = loader = Loader(hardware)
         m.submodules.controller = controller = Controller(hardware)
+        m.submodules.static = static = StaticRegion(hardware)
         m.submodules.features = features = FeatureBuffer(hardware)
         gathers = [GatherUnit(hardware=hardware, stage=s) for s in stages]
         m.submodules.array = array = ReconfigurableArray(hardware)
@@ -94,12 +96,15 @@ class RPAccel(wiring.Component):
         m.d.comb += features.arriving.eq(controller.arriving)
         clients = iter(memory.clients)
         connect(m, loader.memory, next(clients))
+        lanes = iter(static.lane)
         for s, (gather, topk) in enumerate(zip(gathers, topks, strict=True)):
             connect(m, controller.token[s], gather.token)
             connect(m, controller.plan[s], topk.plan)
             connect(m, gather.feature, features.port[s])
             for lane in gather.memory:
                 connect(m, lane, next(clients))
+            for lane in gather.static:
+                connect(m, lane, next(lanes))
             connect(m, gather.fail, controller.fail[s])
             connect(m, topk.ranked, controller.ranked[s])
             m.d.comb += [
@@ -112,7 +117,11 @@ class RPAccel(wiring.Component):
             ]
             connect(m, gather.group, array.i[s])
             connect(m, array.scores[s], topk.i)
-        m.d.comb += [array.load.eq(loader.load), array.barred.eq(registers.dispatch)]
+        m.d.comb += [
+            static.load.eq(loader.load),
+            array.load.eq(loader.load),
+            array.barred.eq(registers.dispatch),
+        ]
         self._survivors(m, topks, gathers)
         self._control(m, registers, controller, loader, gathers)
         units = self._counters(m, registers.counters, controller, gathers, array, topks)

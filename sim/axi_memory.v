@@ -157,7 +157,8 @@ module axi_memory #(
         end
     endtask
 
-    integer tables, table_now, table_at;
+    integer tables, table_at;
+    reg [$clog2(MAX_TABLES)-1:0] table_now;
     reg [63:0] table_first [0:MAX_TABLES-1], table_end [0:MAX_TABLES-1];
     reg [31:0] table_key [0:MAX_TABLES-1], table_rows [0:MAX_TABLES-1];
     integer table_elements [0:MAX_TABLES-1];
@@ -219,7 +220,7 @@ module axi_memory #(
     reg [63:0]           ssd_free;            // in cycles / ssd_den
     reg [63:0]           due, command, best;
     reg [ADDR_BITS-1:0]  row;
-    integer              bank;
+    reg [$clog2(MAX_BANKS)-1:0] bank;
 
     reg                  busy;                // a burst is being answered
     reg [ID_BITS-1:0]    now_id;

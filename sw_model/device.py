@@ -147,7 +147,7 @@ class GoldenTransport:
         stages, groups = hardware.stages, len(hardware.groups)
         # In the order of abi.Target; each dot interaction unit has one that follows the table's.
         known = {unit.stage + 1 for unit in hardware.dot} | {0}
-        targets = [max(known) + 1, stages, stages, groups, groups, groups, groups, stages]
+        targets = [max(known) + 1, stages, 1, groups, groups, groups, groups, stages]
         self._stages = [abi.STAGE.unpack(0) for _ in range(hardware.stages)]
         for number in range(1, segments + 1):
             raw = bytes(memory[number * block :][: abi.IMAGE_SEGMENT.bytes])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sw_model.lookups import Visit
 
-__all__ = ["Layout", "StageTables", "assign_macros"]
+__all__ = ["Layout", "StageTables"]
 
 
 @dataclass(frozen=True)
@@ -85,41 +85,3 @@ class Layout:
         """Lines read for an item of a stage."""
         start = self.tables.index((stage, 0))
         return sum(self._lines_per_row[start : start + len(self.stages[stage].rows)])
-
-
-def assign_macros(heat: Sequence[NDArray[np.integer]], macros: int) -> NDArray[np.int64]:
-    """Give SRAM macros to tables, one by one, each to the table that gains most hits by it.
-
-    A table's lines are held from its first on. A gain is the mean over the next macros that makes
-    it largest, so that cold lines before hot ones do not hide these: it is the upper concave hull
-    of a table's hits that is climbed, which is the best assignment but for the last macros.
-
-    Parameters
-    ----------
-    heat : sequence of integer arrays
-        For each table, training accesses to the lines of each of the macros that it would fill.
-    macros : int
-        Macros there are.
-
-    Returns
-    -------
-    int64, shape (tables,)
-        Macros of each table; none for lines without accesses.
-    """
-    steps: list[tuple[float, int, int]] = []
-    for table, counts in enumerate(heat):
-        hits = np.concatenate([[0], np.cumsum(counts)])
-        at = 0
-        while at + 1 < len(hits):
-            means = (hits[at + 1 :] - hits[at]) / np.arange(1, len(hits) - at)
-            best = int(np.argmax(means))
-            if means[best] == 0:
-                break
-            steps.append((-float(means[best]), table, best + 1))
-            at += best + 1
-    given = np.zeros(len(heat), np.int64)
-    for _, table, count in sorted(steps):
-        taken = min(count, macros)
-        given[table] += taken
-        macros -= taken
-    return given

@@ -84,25 +84,34 @@ class Bench:
                 await send(data=int.from_bytes(padded[i : i + bus], "little"))
 
     async def load(self, ctx):
-        """Fill steps, FIELD words and static region, with another stage's segment in between."""
-        stage, bus = self.stage, self.stage.hardware.memory.bus_bytes
+        """Fill steps and FIELD words, with another stage's segment in between."""
+        stage = self.stage
         gather = stage.hardware.gather[0]
         lanes, made = stage.plan()
         words = [step_word(*step) for step in made]
         await self._load(ctx, abi.target_id(abi.Target.STEPS, 0), words)
-        fields, static = (abi.target_id(t, 0) for t in (abi.Target.FIELDS, abi.Target.STATIC))
+        fields = abi.target_id(abi.Target.FIELDS, 0)
         apart = 1 << (gather.max_fields - 1).bit_length()
         for number, each in enumerate(lanes):
             words = [
                 abi.FIELD.pack(**{k: v for k, v in f.items() if k in LANE_FIELDS}) for f in each
             ]
             await self._load(ctx, fields, words, number * apart)
-        apart = 1 << (gather.static_lines * stage.hardware.memory.beats - 1).bit_length()
-        for number, raw in enumerate(stage.static):
-            words = [raw[i : i + bus] for i in range(0, len(raw), bus)]
-            await self._load(ctx, static, words, number * apart)
         await self._load(ctx, abi.target_id(abi.Target.FIELDS, 1), [bytes(32)])
         await ctx.tick().repeat(2)
+
+    async def static(self, ctx):
+        """Background: each lane's rows in the static region, at addresses of its own."""
+        ports, size = self.dut.static, self.stage.hardware.memory.bus_bytes
+        while True:
+            _, _, *seen = await ctx.tick().sample(*(v for p in ports for v in (p.en, p.addr)))
+            for port, raw, en, at in zip(
+                ports, self.stage.static, seen[::2], seen[1::2], strict=True
+            ):
+                if en:
+                    word = raw[at * size : (at + 1) * size]
+                    assert len(word) == size
+                    ctx.set(port.data, int.from_bytes(word, "little"))
 
     async def producer(self, ctx):
         """Load, then send all tokens."""
@@ -234,6 +243,7 @@ class Bench:
                 *(memory.answer for memory in self.memories),
                 self.feature_requests,
                 self.feature_responses,
+                self.static,
                 self.fail_sink,
                 self.count,
                 *background,

@@ -25,7 +25,7 @@ def machine(
     **gather,
 ):
     """A machine with one stage."""
-    shape = {"static_lines": 512, "cache_lines": 8, "cache_ways": 2, "max_fields": 8, **gather}
+    shape = {"cache_lines": 8, "cache_ways": 2, "max_fields": 8, **gather}
     return HardwareConfig.model_validate(
         {
             "tile_rows": 4,
@@ -33,6 +33,8 @@ def machine(
             "groups": [{"cols": cols, "stages": [0]}],
             "gather": [shape],
             "topk_depth": [4],
+            "static_macros": 2,
+            "macro_lines": 256,
             "memory": {"bus_bytes": bus, "line_bytes": line, "address_bits": 24},
             "host_bus_bytes": host,
             "feature_bytes": feature_bytes,
@@ -91,7 +93,7 @@ class Stage:
         for field, given in zip(self.fields, fields, strict=True):
             field["output"] = given.get("output", field["output"])
         for static in self.static:
-            assert len(static) <= hardware.gather[0].static_lines * self.line_bytes
+            assert len(static) <= hardware.static_lines * self.line_bytes
         self.slots = [self._query(empty, bad) for _ in range(hardware.query_slots)]
 
     def _place(self, number):

@@ -25,7 +25,7 @@ STATES = abi.states(abi.GROUP_COUNTERS)
 
 def hardware(tile, size, stages=1, *, shapes=None, **values):
     """A machine with one group of ``size`` tiles that serves all stages."""
-    gather = {"static_lines": 4, "cache_lines": 4}
+    gather = {"cache_lines": 4}
     return HardwareConfig.model_validate(
         {
             "tile_rows": tile[0],

@@ -40,6 +40,7 @@ class LoadedImage:
         self.hardware = hardware
         self.memory = memory
         self.generated = generated
+        self.owners: dict[int, tuple[int, int]] = {}  # the lane that reads each static macro
         self.line_bytes = hardware.memory.line_bytes
         block = max(64, self.line_bytes)
         image = memory[address:]
@@ -77,8 +78,8 @@ class LoadedImage:
         if kind == abi.Target.STEPS:
             return 4 * (hw.gather[index].lanes + 2), hw.gather[index].max_steps
         if kind == abi.Target.STATIC:
-            words = hw.gather[index].static_lines * hw.memory.beats
-            return hw.memory.bus_bytes, hw.gather[index].lanes * _rounded(words)
+            assert index == 0
+            return hw.memory.bus_bytes, hw.static_lines * hw.memory.beats
         assert index < len(hw.groups)
         if kind == abi.Target.ENTRIES:
             return 8, len(hw.groups[index].stages)
@@ -139,12 +140,12 @@ class LoadedImage:
             line, at = index * lines, 0
         if index < field["hot_rows"]:
             beats = self.hardware.memory.beats
-            words = self.hardware.gather[stage].static_lines * beats
             first = (field["static_line"] + line) * beats
-            assert first + lines * beats <= words
-            first += lane * _rounded(words)
-            region = self.words(abi.Target.STATIC, stage)[first : first + lines * beats]
+            region = self.words(abi.Target.STATIC, 0)[first : first + lines * beats]
             assert len(region) == lines * beats
+            for part in range(lines):
+                macro = (field["static_line"] + line + part) // self.hardware.macro_lines
+                assert self.owners.setdefault(macro, (stage, lane)) == (stage, lane)
             data = b"".join(region)
         else:
             data = b"".join(self._line(field["line"] + line + part) for part in range(lines))

@@ -13,7 +13,7 @@ def small_hardware(stages: int = 2, **changes: Any) -> HardwareConfig:
         "tile_rows": 4,
         "tile_cols": 4,
         "groups": [{"stages": list(range(stages))}],
-        "gather": [{"static_lines": 4, "cache_lines": 4}] * stages,
+        "gather": [{"cache_lines": 4}] * stages,
         "topk_depth": [64] * stages,
         "feature_bytes": 1024,
         "query_slots": 2,

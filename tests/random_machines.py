@@ -49,7 +49,6 @@ def random_hardware(rng: np.random.Generator) -> dict[str, Any]:
         "topk_depth": [300] * stages,
         "gather": [
             {
-                "static_lines": _between(rng, 1, 64),
                 "cache_lines": (ways := _between(rng, 1, 4)) * _power(rng, 0, 4),
                 "cache_ways": ways,
                 "lookahead": _power(rng, 1, 6),
@@ -60,6 +59,8 @@ def random_hardware(rng: np.random.Generator) -> dict[str, Any]:
             }
             for _ in range(stages)
         ],
+        "static_macros": _between(rng, 1, 12),
+        "macro_lines": _between(rng, 1, 20),
         "memory": {
             "channels": _power(rng, 0, 2),
             "bus_bytes": bus,

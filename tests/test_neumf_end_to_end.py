@@ -34,7 +34,7 @@ def settings() -> Config:
     }  # fmt: skip
     values["models"] = [*values["models"][:2], neumf]
     values["funnel"] = {"stages": ["gmf", "neumf"], "items": ITEMS, "keep": KEEP, "sub_batches": 4}
-    gather = {"static_lines": 64, "cache_lines": 64, "max_fields": 2}
+    gather = {"cache_lines": 64, "max_fields": 2}
     values["hardware"] |= {
         "groups": [{"stages": [0]}, {"stages": [1]}],
         "accumulator_depth": 256,

@@ -34,7 +34,8 @@ def test_both_machines_have_the_same_resources():
     assert ours.hardware.memory == theirs.hardware.memory
     sizes = []
     for config in ours, theirs:
-        lines = sum(g.lanes * (g.static_lines + g.cache_lines) for g in config.hardware.gather)
+        lines = config.hardware.static_lines
+        lines += sum(gather.lanes * gather.cache_lines for gather in config.hardware.gather)
         sizes.append(lines * config.hardware.memory.line_bytes)
     assert sizes[0] <= sizes[1] <= 16 * 2**20
 

@@ -213,7 +213,9 @@ def test_hot_rows_follow_accesses(rng):
         "item": np.linspace(10, 0, 300),
         "tags": np.full(20, 4.0),
     }
-    image = compile_image(config, models, hotness=[heat, heat])
+    back = {name: 3.5 * values for name, values in heat.items()}
+    image = compile_image(config, models, hotness=[heat, back])
+    assert [stage.macros for stage in image.stages] == [(1,), (1,)]
     front = {t.name: t for t in image.stages[0].tables}  # dimension 3: 8 rows a line
     # 6 lines: item lines hold 80, 78, ... accesses, tag lines 32 and 32 (the last one half full)
     assert front["item"].static_lines == 6
@@ -221,10 +223,29 @@ def test_hot_rows_follow_accesses(rng):
     assert front["user"].hot_rows == front["tags"].hot_rows == 0
     check_image(config, models, image, rng, items=20)
     heat["tags"] += 100
-    again = compile_image(config, models, hotness=[heat, heat])
+    again = compile_image(config, models, hotness=[heat, back])
     front = {t.name: t for t in again.stages[0].tables}
     assert front["tags"].hot_rows == 20  # all of it
     assert front["item"].static_lines == 3
+
+
+def test_macros_go_to_the_stage_that_gains_most(rng):
+    """The split is the image's: other accesses, another split on the same machine."""
+    hardware = {"memory": {"line_bytes": 32, "bus_bytes": 8}, "static_macros": 7}
+    config = workload(hardware=hardware)
+    models = random_models(config, rng)
+    some = {"user": np.full(30, 1.0), "item": np.full(300, 1.0), "tags": np.full(20, 1.0)}
+    none = {name: 0 * values for name, values in some.items()}
+    splits = []
+    for heat in [some, none], [none, some], [some, {n: v / 8 for n, v in some.items()}]:
+        image = compile_image(config, models, hotness=heat)
+        check_image(config, models, image, rng, items=20)
+        splits.append([stage.macros[0] for stage in image.stages])
+    # The front end's tables, 4 + 38 + 3 lines of 8 rows, fill 8 macros; the back end's more.
+    assert splits == [[7, 0], [0, 7], [7, 0]]
+    evenly = compile_image(config, models)
+    assert [stage.macros for stage in evenly.stages] == [(3,), (4,)]
+    check_image(config, models, evenly, rng, items=20)
 
 
 def test_generated_tables_are_not_in_the_image(rng, tmp_path):
@@ -285,7 +306,8 @@ def test_generated_tables_need_random_models():
 def test_static_region_is_shared_evenly(rng):
     config = workload(
         hardware={
-            "gather": [{"static_lines": 61, "cache_lines": 8, "max_dimension": 512}] * 2,
+            "gather": [{"cache_lines": 8, "max_dimension": 512}] * 2,
+            "macro_lines": 61,
         }
     )
     image = compile_image(config, random_models(config, rng))
@@ -308,7 +330,7 @@ def test_rows_over_several_lines(rng):
             }
         ],
         keep=[5],
-        hardware={"gather": [{"static_lines": 40, "cache_lines": 8, "max_dimension": 512}]},
+        hardware={"gather": [{"cache_lines": 8, "max_dimension": 512}], "macro_lines": 40},
     )
     models = random_models(config, rng)
     image = compile_image(config, models)
@@ -320,11 +342,11 @@ def test_rows_over_several_lines(rng):
 
 
 def test_rows_too_large_for_the_static_region(rng):
-    gather = {"static_lines": 2, "cache_lines": 8, "max_dimension": 64}
+    gather = {"cache_lines": 8, "max_dimension": 64}
     config = workload(
         models=[{"name": "m", "dimensions": 33, "bottom": [3], "top": [1]}],
         keep=[5],
-        hardware={"gather": [gather]},
+        hardware={"gather": [gather], "macro_lines": 2},
     )
     models = random_models(config, rng)
     image = compile_image(config, models)
@@ -351,11 +373,11 @@ def test_explain(rng):
         ({"program_depth": 20}, r"hardware.groups.0: program_depth takes \d+ of 20"),
         ({"activation_rows": 16, "tile_cols": 2}, "activation words an item"),
         (
-            {"gather": [{"static_lines": 4, "cache_lines": 4, "max_dimension": 8}] * 2},
+            {"gather": [{"cache_lines": 4, "max_dimension": 8}] * 2},
             "back.user: dimension 9, but hardware.gather.1.max_dimension = 8",
         ),
         (
-            {"gather": [{"static_lines": 4, "cache_lines": 4, "max_fields": 2}] * 2},
+            {"gather": [{"cache_lines": 4, "max_fields": 2}] * 2},
             "there are 3 tables, but hardware.gather.0 has lanes = 1 of max_fields = 2",
         ),
     ],

@@ -6,7 +6,6 @@ import pytest
 from rpaccel.compiler import compile_image
 from rpaccel.errors import DataError
 from rpaccel.image import Image, channel_data, table_layout, table_lines
-from rpaccel.placement import share_evenly, share_hottest
 from sw_model.random_models import random_models
 from tests.workloads import workload
 
@@ -63,22 +62,3 @@ def test_channels(channels, rng):
         at = line // channels * 32
         expected = content[32 * line : 32 * line + 32].ljust(32, b"\0")
         assert parts[line % channels][at : at + 32] == expected
-
-
-def test_even_shares():
-    assert share_evenly(10, [100, 100], [1, 1]) == [5, 5]
-    assert share_evenly(10, [2, 100], [1, 1]) == [2, 8]
-    assert share_evenly(300, [2, 100], [1, 1]) == [2, 100]
-    assert share_evenly(10, [99, 100], [3, 1]) == [3, 7]
-    assert share_evenly(1, [9, 9, 9], [1, 1, 1]) == [0, 0, 1]
-    assert share_evenly(2, [9, 9], [3, 3]) == [0, 0]
-
-
-def test_hottest_shares():
-    heat = [np.array([9.0, 5, 1]), np.array([8.0, 6, 6])]
-    assert share_hottest(3, heat, [1, 1]) == [1, 2]
-    assert share_hottest(5, heat, [1, 1]) == [2, 3]
-    assert share_hottest(100, heat, [1, 1]) == [3, 3]
-    assert share_hottest(4, heat, [3, 1]) == [0, 3]
-    # a hot line behind a cold one counts no more than that
-    assert share_hottest(2, [np.array([1.0, 99]), np.array([3.0, 2])], [1, 1]) == [0, 2]

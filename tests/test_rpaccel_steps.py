@@ -79,7 +79,7 @@ def test_lanes_take_turns_where_reads_do_not_overlap():
 
 def gather_config(*, tables=None, **gather):
     values = workload(tables=tables).model_dump()
-    shape = {"static_lines": 4, "cache_lines": 4, "max_dimension": 64, **gather}
+    shape = {"cache_lines": 4, "max_dimension": 64, **gather}
     values["hardware"]["gather"] = [shape] * len(values["hardware"]["gather"])
     return parse(values)
 

@@ -29,7 +29,7 @@ MODELS = {
 
 
 def config(source: str = "movielens-latest-small", kind: str = "dlrm") -> Config:
-    gather = {"static_lines": 8, "cache_lines": 8}
+    gather = {"cache_lines": 8}
     return parse(
         {
             "name": "small",

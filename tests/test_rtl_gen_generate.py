@@ -84,8 +84,9 @@ def configuration():
 def test_write(tmp_path):
     config = configuration()
     paths = write(config, tmp_path / "new" / "folder")
-    assert [p.name for p in paths] == ["rpaccel.v", "rpaccel_sram.v", "rpaccel.json"]
-    about = json.loads(paths[2].read_text())
+    models = ["rpaccel_sram.v", "rpaccel_static.v"]
+    assert [p.name for p in paths] == ["rpaccel.v", *models, "rpaccel.json"]
+    about = json.loads(paths[3].read_text())
     assert about["digest"] == f"{config.hardware.digest():016x}"
     assert parse(about["configuration"]) == config
     assert about["registers"]["CONTROL"]["address"] == abi.REGISTERS["CONTROL"].address

@@ -9,7 +9,7 @@ from sim.pysim import idle, simulate
 
 
 def hardware(bus_bytes):
-    gather = {"static_lines": 4, "cache_lines": 4}
+    gather = {"cache_lines": 4}
     return HardwareConfig.model_validate(
         {
             "groups": [{"stages": [0]}],

@@ -19,7 +19,7 @@ def hardware(*, bus=8, line=16, **gather):
     return HardwareConfig.model_validate(
         {
             "groups": [{"stages": [0]}],
-            "gather": [{"static_lines": 1, **gather}],
+            "gather": [{**gather}],
             "topk_depth": [4],
             "memory": {"bus_bytes": bus, "line_bytes": line, "channels": 2, "address_bits": 20},
         }

@@ -12,7 +12,7 @@ OUTSTANDING = 8
 
 
 def machine(channels, bus, line, stages=2):
-    gather = {"static_lines": 4, "cache_lines": 4, "outstanding": OUTSTANDING}
+    gather = {"cache_lines": 4, "outstanding": OUTSTANDING}
     memory = {"channels": channels, "bus_bytes": bus, "line_bytes": line, "address_bits": 24}
     return small_hardware(stages, gather=[gather] * stages, memory=memory)
 
@@ -182,9 +182,7 @@ def test_throughput(rng, channels):
 
 def test_more_bits(rng):
     """Other numbers of clients and tags."""
-    gather = [
-        {"static_lines": 4, "cache_lines": 4, "outstanding": n} for n in (1, OUTSTANDING, 64, 2)
-    ]
+    gather = [{"cache_lines": 4, "outstanding": n} for n in (1, OUTSTANDING, 64, 2)]
     dut = MemoryPorts(small_hardware(4, gather=gather))
     assert (dut.client_bits, dut.tag_bits) == (3, 6)
     assert len(dut.channels[0].arid) == 9

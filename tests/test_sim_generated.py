@@ -9,7 +9,7 @@ from sim.generated import generated
 
 
 def machine(bins=16):
-    gather = {"static_lines": 4, "cache_lines": 4}
+    gather = {"cache_lines": 4}
     return HardwareConfig(groups=[{"stages": [0]}], topk_depth=[8], gather=[gather], bins=bins)
 
 

@@ -24,6 +24,11 @@ def test_sram_macro(granularity):
     lint({source.name: source.read_text()}, "rpaccel_sram", waivers=WAIVERS, parameters=parameters)
 
 
+def test_static_macros():
+    source = Path(rtl_gen.__file__).with_name("rpaccel_static.v")
+    lint({source.name: source.read_text()}, "rpaccel_static")
+
+
 def test_a_warning_is_an_error():
     with pytest.raises(BuildError, match=r"UNUSEDSIGNAL: m\.v:1:"):
         lint({"m.v": UNUSED}, "m")

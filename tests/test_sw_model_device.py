@@ -135,7 +135,7 @@ def test_stage_that_the_image_has_not(rng):
         keep=[5],
         groups=[{"stages": [0, 1]}],
         hardware={
-            "gather": [{"static_lines": 4, "cache_lines": 4}] * 2,
+            "gather": [{"cache_lines": 4}] * 2,
             "topk_depth": [64, 64],
         },
     )

@@ -1,12 +1,10 @@
 """Lines are those of the memory image; macros go where the accesses are."""
 
-import itertools
-
 import numpy as np
 import pytest
 
 from rpaccel.image import table_layout, table_lines
-from sw_model.line_layout import Layout, StageTables, assign_macros
+from sw_model.line_layout import Layout, StageTables
 from sw_model.lookups import Visit
 
 
@@ -34,27 +32,6 @@ def test_rows_lie_where_the_image_has_them(rng, line_bytes):
         assert per_row == 1 or log2_rows == 0
         column += per_row
     assert column == lines.shape[1]
-
-
-def test_no_other_assignment_has_more_hits_where_heat_falls(rng):
-    for _ in range(20):
-        heat = [np.sort(rng.integers(0, 50, rng.integers(1, 8)))[::-1] for _ in range(3)]
-        macros = int(rng.integers(1, 6))
-        given = assign_macros(heat, macros)
-
-        def hits(shares, heat=heat):
-            return sum(h[:s].sum() for h, s in zip(heat, shares, strict=True))
-
-        choices = itertools.product(range(macros + 1), repeat=3)
-        assert sum(given) <= macros
-        assert hits(given) == max(hits(c) for c in choices if sum(c) <= macros)
-
-
-def test_cold_lines_do_not_hide_hot_ones():
-    heat = [np.array([1, 0, 0, 90]), np.array([9, 9])]
-    assert assign_macros(heat, 4).tolist() == [4, 0]
-    assert assign_macros(heat, 0).tolist() == [0, 0]
-    assert assign_macros([np.zeros(4, int), np.ones(2, int)], 9).tolist() == [0, 2]
 
 
 def test_heat_and_what_is_held():
