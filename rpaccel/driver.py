@@ -160,15 +160,29 @@ class Device:
         return self._rings
 
     def counters(self) -> dict[str, int]:
-        """Read all performance counters, by name (see :func:`rpaccel.abi.counters`)."""
+        """Read all performance counters, all of one moment, by name (see :func:`abi.counters`)."""
         self._opened()
         places = abi.counters(self.config.hardware)
         return {name: self._link.counter(place) for name, place in places.items()}
 
     def cycles(self) -> int:
-        """Device cycles since its reset."""
+        """Read the device's clock, ``device.cycles``."""
         self._opened()
         return self._link.counter(abi.counters(self.config.hardware)["device.cycles"])
+
+    def run_until(self, cycle: int) -> int:
+        """Let the device run, and take completions, until its clock has come to a cycle or beyond.
+
+        The clock is looked at over the bus: some ten cycles go by before the caller knows.
+
+        Returns
+        -------
+        now : int
+            The clock.
+        """
+        while (now := self.cycles()) < cycle:
+            self._link.progress(min(cycle - now, POLL_CYCLES if self._pending else 1 << 16))
+        return now
 
     def capabilities(self) -> dict[str, int]:
         """Read the capability words, by name."""

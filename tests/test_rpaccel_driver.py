@@ -165,6 +165,21 @@ def test_counters_and_capabilities(rng):
     assert counts["device.host_write_bytes"] == 3 * (64 + 64)
 
 
+def test_runs_until_a_cycle(rng):
+    """The clock goes on to the cycle, and what completes meanwhile is taken."""
+    world = World(rng)
+    with world.device() as device:
+        begin = device.cycles()
+        now = device.run_until(begin + 5000)
+        assert begin + 5000 <= now == device.cycles()
+        assert device.run_until(now) == now
+        query = world.query()
+        handle = device.submit(query)
+        device.run_until(now + 300)
+        assert handle.done
+    world.check(query, handle)
+
+
 def test_wide_counters(rng):
     world = World(rng)
     with world.device() as device:

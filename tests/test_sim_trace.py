@@ -97,7 +97,9 @@ def test_order_and_nesting(traced):
     config, record, _, handles, _ = traced
     trace = read(config.hardware, record)
     for query, handle in zip(trace.queries, handles, strict=True):
-        assert query.opened < query.copied < query.tokens[0].taken
+        # Tokens are taken, and their features waited for, while the copy goes on.
+        assert query.opened < query.tokens[0].taken
+        assert query.opened < query.copied < query.tokens[-1].gather[1]
         assert query.completed is not None
         begin, end = query.completed
         assert begin <= query.released < end

@@ -1,0 +1,25 @@
+"""The recorded Poisson run: what an event simulation will have to match."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+from rpaccel.config import load
+
+RECORD = Path(__file__).parents[1] / "sw_model" / "data" / "poisson-tiny.json"
+TIMES = ("arrival", "submitted", "opened", "copied", "completed")
+
+
+def test_the_record_is_of_a_machine_and_in_order():
+    record = json.loads(RECORD.read_text())
+    config = load(Path(__file__).with_name("tiny.toml"))
+    assert (record["items"], record["keep"]) == (config.funnel.items, config.funnel.keep)
+    rows = record["queries"]
+    assert len(rows) == 200
+    for row in rows:
+        assert all(row[a] <= row[b] for a, b in pairwise(TIMES))
+        assert row["latency"] == row["completed"] - row["arrival"]
+    for name in ("arrival", "submitted", "opened", "completed"):
+        assert all(a[name] <= b[name] for a, b in pairwise(rows))
+    span = rows[-1]["arrival"] - rows[0]["arrival"]
+    assert 0.8 < span / 199 / (record["cycles_a_query"] / record["load"]) < 1.25
