@@ -1,7 +1,8 @@
 """Cycle model of a dot interaction unit: when it reads each item, and when it is done with it.
 
 Its constants are those of the structure in docs/architecture.md: nothing is fitted. Cycles are
-counted from any common origin.
+counted from any common origin. Exact while the unit writes whenever it can; an item that is read
+while the unit waits for a write of the array may be a cycle late.
 """
 
 from __future__ import annotations

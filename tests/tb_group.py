@@ -39,6 +39,8 @@ class Feeder:
     def edge(self, cycle, ended):
         """After a cycle with what was shown: was it taken? ``ended`` is shown in the next."""
         position = None
+        if ended is not None:
+            self.seen[-1][1].append(cycle)  # of the token before one that starts in this cycle
         if self.now is not None:
             begins, _, last_of = self.now
             if int((self.start if begins else self.write)[1].value):
@@ -46,8 +48,6 @@ class Feeder:
                     self.seen.append((cycle, []))
                 position = last_of
                 self.advance()
-        if ended is not None:
-            self.seen[-1][1].append(cycle)
         self.item_valid.value = int(position is not None)
         self.item_position.value = position or 0
         return position
