@@ -118,13 +118,13 @@ def build_board(config: Config, image: Image, board: str, folder: Path) -> dict[
     from sim.process import clean_environment, run_logged
     from sim.progress import status
 
-    environment = tools()
     platform = open_board(board)
     if config.hardware.memory.channels != 1:
         raise ConfigError(
             f"hardware.memory.channels = {config.hardware.memory.channels}: a board has 1"
         )
     check_image(config, image)
+    environment = tools()
     log, placed = folder / "build.log", folder / f"{TOP}.tim"
     for old in (log, placed, folder / "report.json", folder / f"{TOP}.bit"):
         old.unlink(missing_ok=True)
