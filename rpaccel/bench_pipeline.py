@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,10 @@ def _run(config: Config, queries: int, say: Say) -> dict[str, Any]:
     }
 
 
+def _prefixed(say: Say, name: str, text: str) -> None:
+    say(f"{name}: {text}")
+
+
 def sorting(items: int, served: int) -> float:
     """Seconds in which this computer finds the best of a query's scores (median)."""
     rng = np.random.default_rng(1)
@@ -221,7 +226,7 @@ def bench(
     given = {"rpaccel": machine, "baseline": baseline}
     for (name, path), count in zip(given.items(), queries, strict=True):
         config = load(path or preset(name))
-        report[name] = _run(config, count, lambda text, name=name: say(f"{name}: {text}"))  # type: ignore[misc]
+        report[name] = _run(config, count, partial(_prefixed, say, name))
         items = config.funnel.items
     sort = sorting(items, SERVED)
     ours, theirs = report["rpaccel"], report["baseline"]

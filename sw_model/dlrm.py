@@ -151,7 +151,8 @@ class FloatModel:
         tensors = {}
         try:
             with safe_open(path, framework="numpy") as file:
-                for name in file.keys():  # noqa: SIM118 - it is no mapping
+                names = file.keys()
+                for name in names:
                     kind = file.get_slice(name).get_dtype()
                     if kind not in FLOATS:
                         raise DataError(
