@@ -7,7 +7,7 @@ import numpy as np
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
-from rpaccel.tiling import Space, pair_words, tiles
+from rpaccel.tiling import Space, pair_words, passes
 from rtl_gen.array import ReconfigurableArray
 from rtl_gen.group import Group
 from sim.pysim import idle, simulate, stream_get, stream_put
@@ -165,8 +165,8 @@ class Bench:
             space = Space.plan(shape, model, dense, words, dot=unit)
             self.spaces.append(space)
             self.starts.append(len(self.program))
-            for place in space.layers:
-                for tile in tiles(shape, place):
+            for layer in passes(shape, space):
+                for tile in layer:
                     self._add(tile)
             self.program[-1]["last"] = 1
             self.programs.append(self.program[self.starts[-1] :])
