@@ -29,6 +29,7 @@ from rpaccel.verify import compare
 from rpaccel.workflow import measurements, open_transport
 from sw_model.criteo_like import TABLES, trace
 from sw_model.funnel import rank
+from sw_model.hotness import accesses
 from sw_model.quantised import QuantisedModel
 from sw_model.query import Query
 from sw_model.random_models import random_models
@@ -103,18 +104,9 @@ def criteo_like_queries(config: Config, first: int, count: int) -> list[Query]:
     return queries
 
 
-def hotness(config: Config) -> list[dict[str, NDArray[np.int64]]]:
-    """Accesses to the rows of each table in the training trace, for each stage alike."""
-    counts: dict[str, NDArray[np.int64]] = {}
-    for query in criteo_like_queries(config, 0, TRAINING_QUERIES):
-        for name, ids in query.indices.items():
-            more = np.bincount(ids[:, 0])
-            before = counts.get(name, more[:0])
-            total = np.zeros(max(len(more), len(before)), np.int64)
-            total[: len(before)] += before
-            total[: len(more)] += more
-            counts[name] = total
-    return [counts] * len(config.funnel.stages)
+def hotness(config: Config, models: Sequence[QuantisedModel]) -> list[dict[str, NDArray[np.int64]]]:
+    """Accesses of each stage to the rows of each table in the training trace."""
+    return accesses(config, models, criteo_like_queries(config, 0, TRAINING_QUERIES))
 
 
 def _parts(config: Config, parts: int) -> Config:
@@ -146,7 +138,7 @@ class _Bench:
 
     def __post_init__(self) -> None:
         self.models = random_models(self.config, np.random.default_rng(self.config.data.seed))
-        self.hotness = hotness(self.config)
+        self.hotness = hotness(self.config, self.models)
 
     def device(self, parts: int) -> Device:
         """A device with programs for a number of sub-batches."""
