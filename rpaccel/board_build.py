@@ -29,6 +29,9 @@ __all__ = [
     "tools",
 ]
 
+NEXTPNR = "--report report.json --timing-allow-fail --router router2"
+"""Options of nextpnr. A clock that is not reached is judged here, with the report."""
+
 TOOLS = {"YOSYS": "yosys", "NEXTPNR_ECP5": "nextpnr-ecp5", "ECPPACK": "ecppack"}
 """Environment variables that name tools, as Amaranth's script has them, and the tools' names."""
 
@@ -174,8 +177,7 @@ def build_board(config: Config, image: Image, board: str, folder: Path) -> dict[
         old.unlink(missing_ok=True)
     with status(f"building for {board}") as say:
         say("generating")
-        options = "--report report.json --timing-allow-fail"
-        platform.prepare(BoardTop(config), TOP, nextpnr_opts=options).extract(folder)
+        platform.prepare(BoardTop(config), TOP, nextpnr_opts=NEXTPNR).extract(folder)
 
         def tick() -> None:
             say("placing and routing" if placed.exists() else "synthesising")

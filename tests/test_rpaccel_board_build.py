@@ -233,15 +233,20 @@ def test_bitstream(tmp_path):
         build_board(work.config, work.image, "ulx3s_12f", tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("board", "memory", "lines"),
     [
-        ("ulx3s_85f", {}, ['SITE "M1"', 'SITE "L4"', "FREQUENCY PORT .* 25000000"]),
-        (
+        pytest.param(
+            "ulx3s_85f",
+            {},
+            ['SITE "M1"', 'SITE "L4"', "FREQUENCY PORT .* 25000000"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             "ulx3s_85f",
             {"memory": "sdram", "memory_bytes": 1 << 25},
             ['SITE "F19"', 'SITE "J16"', 'SITE "U19"'],
+            marks=pytest.mark.slow,
         ),
         ("ecpix585", {}, ['SITE "R26"', 'SITE "R24"', "FREQUENCY NET .*clk.* 25000000"]),
     ],
@@ -253,6 +258,7 @@ def test_design_of_a_board(board, memory, lines):
     gateware = str(plan.files["rpaccel.il"])
     assert "rpaccel_sram" not in gateware  # block RAM is inferred
     assert ("EHXPLLL" in gateware) == (board == "ecpix585")
+    assert gateware.count("cell \\SGSR ") == 1  # no reset in logic
     assert ("ODDRX1F" in gateware) == bool(memory)
 
 
