@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from rpaccel.cli_bench import bench
-from rpaccel.cli_output import AsJson, ConfigPath, OutputDir, make_folder, show
+from rpaccel.cli_output import AsJson, ConfigPath, OutputDir, Picture, make_folder, show
 from rpaccel.errors import ConfigError, RPAccelError
 
 __all__ = ["app"]
@@ -119,16 +119,22 @@ def build(
     ],
     output: OutputDir,
     as_json: AsJson = False,
+    picture: Picture = None,
 ) -> None:
     """Build a machine's bitstream for a board (needs the extra ``board``); tell size and clock."""
-    from rpaccel.board_build import build_board, check_timing, text
+    from rpaccel.board_build import build_board, check_timing
+    from rpaccel.board_report import draw, text
     from rpaccel.config import load
     from rpaccel.workflow import Workflow
 
     work = Workflow(load(config))
     make_folder(output)
+    if picture is not None:
+        make_folder(picture.parent)
     report = build_board(work.config, work.image, board, output)
     show(report, text(report), as_json)
+    if picture is not None:
+        draw(report, picture)
     check_timing(report)
 
 
