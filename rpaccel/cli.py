@@ -139,6 +139,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an interrupted run in DIR stopped.")
     ] = False,
+    device: Annotated[
+        str, typer.Option(metavar="cpu|cuda", help="Where PyTorch computes: cuda is a GPU.")
+    ] = "cpu",
 ) -> None:
     """Train the configuration's models (needs the extra ``train``) and write float weights.
 
@@ -147,7 +150,7 @@ def train(
     from rpaccel.config import load
     from rpaccel.train import train as train_models
 
-    for path in train_models(load(config), output, resume=resume):
+    for path in train_models(load(config), output, resume=resume, device=device):
         print(path)
 
 
