@@ -295,6 +295,7 @@ def training_settings(
 ) -> dict[str, str]:
     """All that the weights depend on, in words."""
     data = config.data.model_dump(include={"source", "path", "periods", "seed"})
+    data |= config.data.model_dump(include={"threshold", "hash_size"}, exclude_none=True)
     values = {
         "model": model.model_dump(),
         "features": config.features.model_dump(),
