@@ -145,6 +145,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an interrupted run in DIR stopped.")
     ] = False,
+    device: Annotated[
+        str, typer.Option(metavar="cpu|cuda", help="Where PyTorch computes: cuda is a GPU.")
+    ] = "cpu",
 ) -> None:
     """Train the configuration's models (needs the extra ``train``) and write float weights.
 
@@ -153,7 +156,7 @@ def train(
     from rpaccel.config import load
     from rpaccel.train import train as train_models
 
-    for path in train_models(load(config), output, resume=resume):
+    for path in train_models(load(config), output, resume=resume, device=device):
         print(path)
 
 
@@ -265,18 +268,27 @@ def quality(
         list[str] | None,
         typer.Option(metavar="MODEL", help="Of each stage, in place of the configuration's."),
     ] = None,
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Test queries of a click log, in place of the configuration's period."
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="For quality.json, quality.png.")
     ] = Path("build/quality"),
     as_json: AsJson = False,
 ) -> None:
     """Measure quality over items a stage, filters and sub-batches, in float and int8."""
+    from rpaccel.click_quality import with_test_queries
     from rpaccel.config import load, with_stages
     from rpaccel.sweep import SUB_BATCHES
     from rpaccel.sweep_report import draw_sweep, sweep_table
     from rpaccel.workflow import Workflow
 
     read = load(config)
+    if queries is not None:
+        read = with_test_queries(read, queries)
     work = Workflow(with_stages(read, stage) if stage else read)
     make_folder(output)
     report = work.sweep(sub_batches or SUB_BATCHES)
