@@ -75,6 +75,15 @@ def _device(value: str) -> str:
     raise typer.BadParameter(f"{value!r} is not one of {', '.join(DeviceKind)}, serial:PORT")
 
 
+class ServedBy(StrEnum):
+    """What a service's workers run queries on."""
+
+    golden = "golden"
+    verilator = "verilator"
+    icarus = "icarus"
+    cpu = "cpu"
+
+
 class SimulatorKind(StrEnum):
     """Which simulator runs the RTL."""
 
@@ -410,7 +419,9 @@ def schedule(
 @app.command()
 def serve(
     config: ConfigPath,
-    device: Annotated[DeviceKind, typer.Option(help="What runs it.")] = DeviceKind.golden,
+    device: Annotated[
+        ServedBy, typer.Option(help="What runs it; cpu: float models, PyTorch (extra train).")
+    ] = ServedBy.golden,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
     workers: Annotated[int, typer.Option(min=1, help="Processes with a device each.")] = 1,

@@ -140,3 +140,77 @@ def ablation(
             config, queries=queries, say=lambda text: bar.update(task, description=text)
         )
     show(report, table(report), as_json)
+
+
+@bench.command()
+def arrivals(
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of `rpaccel bench pipeline --json`; else as shipped."),
+    ] = None,
+    queries: Annotated[
+        tuple[int, int], typer.Option(min=1, help="At random times on each machine.")
+    ] = (40, 6),
+    as_json: AsJson = False,
+) -> None:
+    """Both machines of ``pipeline`` in RTL, under queries that come at random and in pairs."""
+    from rpaccel.bench_arrivals import bench as figures
+    from rpaccel.bench_arrivals import table
+    from rpaccel.bench_headline import read
+    from rpaccel.progress import progress_bar
+
+    known = read(record)
+    with progress_bar() as bar:
+        task = bar.add_task("arrivals", total=None)
+        report = figures(
+            known, at_random=queries, say=lambda text: bar.update(task, description=text)
+        )
+    show(report, table(report), as_json)
+
+
+@bench.command()
+def headline(
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of `rpaccel bench pipeline --json`; else as shipped."),
+    ] = None,
+    arrivals: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of `rpaccel bench arrivals --json`; else as shipped."),
+    ] = None,
+    queries: Annotated[int, typer.Option(min=1, help="Of each simulation.")] = 10_000_000,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw p99 over load here (PNG).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """RPAccel against the baseline under load: queries a second and tails, from RTL cycles."""
+    from rpaccel.bench_headline import bench as figures
+    from rpaccel.bench_headline import draw, table
+
+    if picture is not None:
+        make_folder(picture.parent)
+    report = figures(record, arrivals, queries=queries)
+    show(report, table(report), as_json)
+    if picture is not None:
+        draw(report, picture)
+
+
+@bench.command()
+def cpu(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="With trained models and a funnel.")
+    ] = Path("examples/demo.toml"),
+    queries: Annotated[int, typer.Option(min=1, help="At random times, each funnel.")] = 2000,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes of one thread (0: a processor less).")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """One stage against the funnel on this computer's CPU, really run (needs the extra train)."""
+    from rpaccel.bench_cpu import bench as figures
+    from rpaccel.bench_cpu import table
+    from rpaccel.config import load
+
+    report = figures(load(config), queries=queries, workers=workers)
+    show(report, table(report), as_json)

@@ -17,7 +17,7 @@ from rpaccel.config import Config, ModelConfig
 from rpaccel.errors import ConfigError, ToolError
 from rpaccel.schedule.profiles import Point, Profile, machine
 
-__all__ = ["cpu_profile", "measure"]
+__all__ = ["cpu_profile", "import_torch", "measure"]
 
 WARM_UP, LEAST_RUNS, LEAST_SECONDS = 3, 7, 0.25
 TIMEOUT = 600.0
@@ -42,7 +42,7 @@ def cpu_profile(config: Config, items: Sequence[int], cache: Path, *, workers: i
     ToolError
         PyTorch is missing.
     """
-    torch = _torch()
+    torch = import_torch()
     workers = workers or len(os.sched_getaffinity(0))
     key = json.dumps(
         {
@@ -77,7 +77,7 @@ def measure(config: Config, items: Sequence[int], *, workers: int) -> Profile:
     ToolError
         PyTorch is missing, or a worker ended before it was done.
     """
-    torch = _torch()
+    torch = import_torch()
     if workers < 1:
         raise ConfigError(f"workers must be 1 or more, not {workers}")
     context = multiprocessing.get_context("spawn")
@@ -107,7 +107,8 @@ def measure(config: Config, items: Sequence[int], *, workers: int) -> Profile:
     )
 
 
-def _torch() -> Any:
+def import_torch() -> Any:
+    """Give PyTorch; ToolError without it."""
     try:
         import torch
     except ImportError:
@@ -123,7 +124,7 @@ _barrier: Any = None
 def _begin(barrier: Any) -> None:
     global _barrier
     _barrier = barrier
-    _torch().set_num_threads(1)
+    import_torch().set_num_threads(1)
 
 
 def _work(config: Config, items: Sequence[int], seed: int) -> _Times:
@@ -152,7 +153,7 @@ def scorer(config: Config, model: ModelConfig, seed: int) -> Any:
     """Make a function that scores so many random items with a model of random weights."""
     from rpaccel.train_network import Network
 
-    torch, rng = _torch(), np.random.default_rng(seed)
+    torch, rng = import_torch(), np.random.default_rng(seed)
     network = Network(torch, config, model)
     network.modules().eval()
     features, most = config.features, config.funnel.items
