@@ -166,7 +166,8 @@ def bench(
     Returns
     -------
     dict
-        Of each machine ``load``, ``cycles_per_query`` that it is a share of, ``at_random`` and ``pairs``, as of :func:`open_loop`.
+        Of each machine ``load``, ``cycles_per_query`` that it is a share of, and ``at_random``
+        and ``pairs``, as of :func:`open_loop`.
     """
     found: dict[str, Any] = {}
     for name, count in zip(("rpaccel", "baseline"), at_random, strict=True):

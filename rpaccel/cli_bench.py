@@ -214,3 +214,19 @@ def cpu(
 
     report = figures(load(config), queries=queries, workers=workers)
     show(report, table(report), as_json)
+
+
+@bench.command()
+def provision(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="By default the machine of Table 3.")
+    ] = None,
+    queries: Annotated[int, typer.Option(min=1000, help="Of the day.")] = 20_000,
+    as_json: AsJson = False,
+) -> None:
+    """Regrouping the array while the load changes over a day, from predicted cycles."""
+    from rpaccel.bench_provision import bench as figures
+    from rpaccel.bench_provision import table
+
+    report = figures(config, queries=queries)
+    show(report, table(report), as_json)
