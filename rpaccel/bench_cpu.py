@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -68,14 +68,22 @@ async def capacity(service: Service, queries: Sequence[Query], seconds: float) -
     return done / (time.monotonic() - begun)
 
 
+class Submits(Protocol):
+    """What queries are submitted to; a :class:`~rpaccel.serve.Service` is one."""
+
+    async def submit(self, query: Query) -> Answer:
+        """Run a query."""
+        ...
+
+
 async def open_loop(
-    service: Service, queries: Sequence[Query], arrivals: Sequence[float]
+    service: Submits, queries: Sequence[Query], arrivals: Sequence[float]
 ) -> tuple[list[Answer], list[float]]:
     """Submit queries at their times, in turns, whatever becomes of those before.
 
     Parameters
     ----------
-    service : Service
+    service : Service or the like
     queries : sequence of Query
     arrivals : sequence of float, seconds
         From now on.

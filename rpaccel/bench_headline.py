@@ -8,208 +8,36 @@ host's 40 us each way.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rpaccel.bench_pipeline import CLOCK_HZ, HOST_SECONDS
-from rpaccel.errors import ConfigError
-from rpaccel.load import Stage, Summary, exponential_arrivals, simulate, summarise
-from rpaccel.load.tails import Load
-from rpaccel.load.theory import MDc
+from rpaccel.bench_pipeline import CLOCK_HZ, HOST_SECONDS, preset
+from rpaccel.config import load
+from rpaccel.recorded import RECORD, SPARSE, Machine, predicted, read
 from rpaccel.report import grid
-from rpaccel.schedule.plans import wait_quantile
+from rpaccel.schedule.cheapest import cheapest, tile_cycles
+from rpaccel.schedule.profiles import shipped
+from rpaccel.schedule.qualities import Qualities
 
-__all__ = ["RECORD", "Machine", "bench", "draw", "read", "table"]
+__all__ = ["bench", "draw", "table"]
 
-FOLDER = Path(__file__).with_name("data")
-RECORD, ARRIVALS = FOLDER / "pipeline.json", FOLDER / "arrivals.json"
-"""What ``rpaccel bench pipeline --json`` and ``rpaccel bench arrivals --json`` printed."""
-MACHINES = ("rpaccel", "baseline")
-LIMIT, LOW, TAIL = 6e-3, 200.0, 0.99
+QUALITIES = "criteo-like"
+"""Table of quality that comes with the package, of held-out queries."""
+LIMIT, LOW = 6e-3, 200.0
 FAST, FAST_QPS, LOW_P99 = 1e-3, 17_500.0, 0.18e-3
 RATIO_QPS, RATIO_P99 = 9.2, 6.0
-SPARSE = 0.1
-"""Load up to which no more than two queries are taken to meet."""
-HEAVY = 0.9
-"""Load above which the exponential tail of the wait is exact to more digits than are printed."""
 LOADS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """A machine as queries see it: they complete in the order of arrival.
-
-    Completion n is at ``max(arrival n + alone, completion n - 1 + interval)``, seconds.
-
-    Attributes
-    ----------
-    name : str
-    interval : float, seconds
-        Between completions back to back.
-    alone : float, seconds
-        Of a query that meets no other, in the sub-batches of the funnel, host included.
-    quick : float, seconds
-        The same in the number of sub-batches that is best for it.
-    record : mapping
-        What was measured.
-    """
-
-    name: str
-    interval: float
-    alone: float
-    quick: float
-    record: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any], host: float) -> Machine:
-        """Make it of a machine's part of the record.
-
-        Parameters
-        ----------
-        record : mapping
-        host : float, seconds
-            Spent on the host, the way there and back included.
-        """
-        cycles = record["alone"]
-        return cls(
-            record["name"],
-            record["cycles_per_query"] / CLOCK_HZ,
-            cycles["tried"][0]["cycles"] / CLOCK_HZ + host,
-            cycles["warm"] / CLOCK_HZ + host,
-            record,
-        )
-
-    def stages(self) -> list[Stage]:
-        """The same as stages: one server, then a delay."""
-        rest = max(0.0, self.alone - self.interval)
-        return [Stage(self.interval, 1, self.name), Stage(rest, None, "the rest")]
-
-    def p99(self, qps: float) -> float:
-        """Latency by the solution of M/D/1, above :data:`HEAVY` by its tail, seconds."""
-        load = qps * self.interval
-        if load > HEAVY:
-            return self.alone + wait_quantile(self.interval, 1, qps, TAIL)
-        queue = MDc(load, 1, self.interval)
-        return queue.latency_quantile(TAIL) + self.alone - self.interval
-
-    def sustained(self, p99: float) -> float:
-        """Queries a second up to which p99 is not longer, by theory."""
-        low, high = 1.0, 0.995 / self.interval
-        for _ in range(40):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.p99(middle) <= p99 else (low, middle)
-        return low
-
-    def simulate(self, qps: float, queries: int, rng: np.random.Generator) -> Summary:
-        """Latencies of so many queries at exponential times."""
-        run = simulate(exponential_arrivals(queries, qps, rng), self.stages())
-        return run.summary(percentiles=(50, 95, 99))
-
-    def meeting(self, qps: float, queries: int, rng: np.random.Generator) -> Summary:
-        """Latencies at a low load: two queries that meet take what pairs took in the RTL.
-
-        Both are in the best sub-batches. Between gaps that were measured delays are interpolated.
-
-        Raises
-        ------
-        ConfigError
-            The load is above :data:`SPARSE`, or the record has no pairs.
-        """
-        if qps * self.interval > SPARSE or "pairs" not in self.record:
-            raise ConfigError(f"{self.name}: pairs say nothing of {qps:g} queries a second")
-        pairs = self.record["pairs"]
-        best = self.record["alone"]["warm"]
-        gaps = np.diff(pairs["arrivals"])[::2] / CLOCK_HZ
-        cycles = np.array(pairs["ends"]) - pairs["arrivals"]
-        cycles = (cycles - _way(pairs) - best).reshape(-1, 2)
-        ends = np.array([best / CLOCK_HZ])
-        first, second = (np.append(column, 0.0) / CLOCK_HZ for column in cycles.T)
-        apart = np.diff(exponential_arrivals(queries + 2, qps, rng))
-        at = np.concatenate([gaps, ends])
-        latencies = self.quick + np.interp(apart[:-1], at, second) + np.interp(apart[1:], at, first)
-        load = Load(self.name, qps * self.interval, 1.0)
-        return summarise(latencies, loads=[load], percentiles=(50, 95, 99))
-
-
-def _way(seen: Mapping[str, Sequence[int]]) -> int:
-    """Cycles that a query takes to the device and its completion back, at the least.
-
-    The way is what the paper's 40 us are for: here it is left out.
-    """
-    taken = np.array(seen["ends"]) - seen["arrivals"] - seen["cycles"]
-    return int(taken.min())
-
-
-def predicted(machine: Machine, seen: Mapping[str, Sequence[int]]) -> NDArray[np.float64]:
-    """Errors of the model's latencies on queries that came at random in the RTL, relative."""
-    arrivals, ends = (np.array(seen[name], float) for name in ("arrivals", "ends"))
-    alone = machine.record["alone"]["tried"][0]["cycles"] + _way(seen)
-    interval = machine.interval * CLOCK_HZ
-    stages = [Stage(interval), Stage(max(0.0, alone - interval), None)]
-    return simulate(arrivals, stages).latencies / (ends - arrivals) - 1
-
-
-def read(path: Path | None = None, arrivals: Path | None = None) -> dict[str, Any]:
-    """Read the records into one.
-
-    Parameters
-    ----------
-    path, arrivals : path, optional
-        By default :data:`RECORD` and :data:`ARRIVALS`, the latter where it is there and of the
-        same cycles.
-
-    Raises
-    ------
-    ConfigError
-        A record cannot be read, or is none.
-    """
-    record = _read(path or RECORD, "pipeline")
-    try:
-        for name in MACHINES:
-            Machine.of(record[name], record["host_sort_seconds"])
-    except (KeyError, TypeError, IndexError) as error:
-        raise ConfigError(
-            f"{path or RECORD}: not what rpaccel bench pipeline --json prints: {error!r}"
-        ) from None
-    if arrivals is None and not ARRIVALS.exists():
-        return record
-    more = _read(arrivals or ARRIVALS, "arrivals")
-    for name in MACHINES:
-        seen = more.get(name)
-        if not isinstance(seen, dict) or not {"load", "at_random", "pairs"} <= set(seen):
-            raise ConfigError(f"{arrivals}: not what rpaccel bench arrivals --json prints")
-        if seen.get("cycles_per_query") == record[name]["cycles_per_query"]:
-            record[name] |= seen
-        elif arrivals is not None:
-            raise ConfigError(
-                f"{arrivals}: {name} took {seen.get('cycles_per_query')} cycles a query, in the "
-                f"other record {record[name]['cycles_per_query']}: they are of other machines"
-            )
-    return record
-
-
-def _read(path: Path, command: str) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: not what rpaccel bench {command} --json prints")
-    return found
 
 
 def bench(
     record: Path | None = None,
     arrivals: Path | None = None,
     *,
+    qualities: str | None = None,
     queries: int = 10_000_000,
     seed: int = 1,
 ) -> dict[str, Any]:
@@ -219,6 +47,8 @@ def bench(
     ----------
     record, arrivals : path, optional
         See :func:`read`.
+    qualities : str, optional
+        Table of quality with paired bounds; by default the one that is shipped, if it is.
     queries : int
         Of each simulation.
     seed : int
@@ -230,7 +60,8 @@ def bench(
         ``machines``: of each the cycles and, for each limit of p99, the queries a second up to
         which the theory keeps it, and p99 as simulated there, with its interval; p99 at a
         low load; ``curve``; ``errors`` of the model where the RTL ran queries at random.
-        ``measures``: what is to be reached, what is, and the target.
+        ``measures``: what is to be reached, what is, and the target. ``ratio_b``: see
+        :func:`ratio_b`; None without a table.
     """
     read_ = read(record, arrivals)
     rng = np.random.default_rng(seed)
@@ -240,6 +71,12 @@ def bench(
         for name, more in host.items()
     }
     base, ours = found["baseline"], found["rpaccel"]
+    if qualities is None and QUALITIES in shipped("qualities"):
+        qualities = QUALITIES
+    second = None
+    if qualities is not None:
+        machine = Machine.of(read_["rpaccel"], 2 * HOST_SECONDS)
+        second = ratio_b(qualities, machine, base["qps"]["6"])
 
     def low(rows: Mapping[str, Any]) -> float:
         return float(rows["low"]["percentiles"]["p99"]["value"])
@@ -264,7 +101,50 @@ def bench(
             }
             for name, value, target, more, unit in measures
         ],
+        "ratio_b": second,
         "queries": queries,
+    }
+
+
+def ratio_b(table: str, ours: Machine, base_qps: float) -> dict[str, Any]:
+    """Compare the cheapest funnel that is surely as good as the last model alone.
+
+    Its cycles are those of the record's funnel by the ratio of their tile bounds, or what its
+    features take to arrive if that is more.
+
+    Parameters
+    ----------
+    table : str
+        Of qualities, see :meth:`rpaccel.schedule.qualities.Qualities.load`.
+    ours : Machine
+        Of the preset ``rpaccel``.
+    base_qps : float
+        What the baseline serves at the same limit.
+    """
+    config, qualities = load(preset("rpaccel")), Qualities.load(table)
+    cycles = tile_cycles(config)
+    rated = cheapest(qualities, cycles)
+    funnel = config.funnel
+
+    def bound(stages: Sequence[str], items: Sequence[int]) -> float:
+        return sum(cycles[s] * n for s, n in zip(stages, items, strict=False))
+
+    known = bound(funnel.stages, [funnel.items, *funnel.keep])
+    found = bound(rated.stages, rated.items)
+    arriving = rated.items[0] * config.features.item_bytes / config.simulation.host_rate
+    scaled = max(ours.interval * found / known, arriving / CLOCK_HZ)
+    qps = replace(ours, interval=scaled).sustained(LIMIT)
+    return {
+        "funnel": " -> ".join(f"{s} {n}" for s, n in zip(rated.stages, rated.items, strict=True)),
+        "change_low": rated.change_low,
+        "quality": rated.mean,
+        "reference": qualities.reference.mean,
+        "qualities": f"{qualities.kind}: {qualities.source}",
+        "tile_bound": found,
+        "tile_bound_a": known,
+        "interval": scaled,
+        "qps": qps,
+        "ratio": qps / base_qps,
     }
 
 
@@ -342,6 +222,15 @@ def table(report: Mapping[str, Any]) -> str:
                 f"{errors['queries']} queries: latency {errors['mean']:+.1%} on average, "
                 f"{errors['worst']:.1%} at worst"
             )
+    if second := report["ratio_b"]:
+        lines += [
+            "",
+            f"ratio B: {second['ratio']:.2f}x at p99 <= 6 ms, {second['qps']:,.0f} QPS: "
+            f"{second['funnel']}, NDCG {second['quality']:.4f} of {second['reference']:.4f}, "
+            f"difference surely {second['change_low']:+.2%} or better ({second['qualities']})",
+            f"  cycles are those of A by tile bounds, {second['tile_bound']:,.0f} for "
+            f"{second['tile_bound_a']:,.0f}: not run in RTL",
+        ]
     return "\n".join(lines)
 
 

@@ -385,8 +385,8 @@ def schedule(
     platform: Annotated[
         list[str] | None,
         typer.Option(
-            help="rpaccel (default), cpu (timed here), a reference platform (cascade-lake-64, t4) "
-            "or a profile (.json); may be repeated."
+            help="rpaccel (default), cpu or gpu (timed here; gpu is t4 if there is none), a "
+            "reference platform (cascade-lake-64, t4) or a profile (.json); may be repeated."
         ),
     ] = None,
     qualities: Annotated[

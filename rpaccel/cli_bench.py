@@ -83,13 +83,15 @@ def bench_schedule(
     ),
     as_json: AsJson = False,
 ) -> None:
-    """RecPipe's figure 14 for Criteo on the scheduler's platforms, and how fast it screens."""
+    """RecPipe's figures 7, 8, 12 and 14 for Criteo on the scheduler's platforms, and its rate."""
     from rpaccel.config import load
-    from rpaccel.schedule.bench import bench as figures
+    from rpaccel.schedule.bench import bench as figure14
     from rpaccel.schedule.bench import table
+    from rpaccel.schedule.figures import figures, text
 
-    report = figures(load(config))
-    show(report, table(report), as_json)
+    loaded = load(config)
+    report = figure14(loaded) | figures(loaded)
+    show(report, f"{table(report)}\n\n{text(report)}", as_json)
 
 
 @bench.command()
@@ -156,8 +158,8 @@ def arrivals(
     """Both machines of ``pipeline`` in RTL, under queries that come at random and in pairs."""
     from rpaccel.bench_arrivals import bench as figures
     from rpaccel.bench_arrivals import table
-    from rpaccel.bench_headline import read
     from rpaccel.progress import progress_bar
+    from rpaccel.recorded import read
 
     known = read(record)
     with progress_bar() as bar:
@@ -178,6 +180,10 @@ def headline(
         Path | None,
         typer.Option(metavar="FILE", help="Of `rpaccel bench arrivals --json`; else as shipped."),
     ] = None,
+    qualities: Annotated[
+        str | None,
+        typer.Option(metavar="TABLE", help="Of held-out quality, for ratio B; else as shipped."),
+    ] = None,
     queries: Annotated[int, typer.Option(min=1, help="Of each simulation.")] = 10_000_000,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw p99 over load here (PNG).")
@@ -190,7 +196,7 @@ def headline(
 
     if picture is not None:
         make_folder(picture.parent)
-    report = figures(record, arrivals, queries=queries)
+    report = figures(record, arrivals, qualities=qualities, queries=queries)
     show(report, table(report), as_json)
     if picture is not None:
         draw(report, picture)
@@ -229,4 +235,28 @@ def provision(
     from rpaccel.bench_provision import table
 
     report = figures(config, queries=queries)
+    show(report, table(report), as_json)
+
+
+@bench.command(name="plans")
+def bench_plans(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="With trained models.")] = Path(
+        "examples/demo.toml"
+    ),
+    qps: Annotated[
+        float | None, typer.Option(min=0.001, help="By default half of what the best can do.")
+    ] = None,
+    quality: Annotated[float, typer.Option(help="Relative, as of `rpaccel schedule`.")] = 0.99,
+    queries: Annotated[int, typer.Option(min=320, help="Of each plan.")] = 600,
+    cache: Annotated[Path, typer.Option(metavar="DIR", help="For what is measured once.")] = Path(
+        "build/schedule"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """The scheduler's ten best plans for this CPU, run for real, beside what it predicts."""
+    from rpaccel.bench_plans import bench as figures
+    from rpaccel.bench_plans import table
+    from rpaccel.config import load
+
+    report = figures(load(config), cache, qps=qps, quality=quality, queries=queries)
     show(report, table(report), as_json)

@@ -102,7 +102,7 @@ class Network:
         """Dot products of the pairs (1, 0), (2, 0), (2, 1), ... of vectors: (n, pairs)."""
         stacked = self.torch.stack(vectors, dim=1)
         later, earlier = np.tril_indices(len(vectors), -1)
-        at = self.torch.from_numpy(later * len(vectors) + earlier)
+        at = self.torch.from_numpy(later * len(vectors) + earlier).to(stacked.device)
         return self.torch.bmm(stacked, stacked.transpose(1, 2)).flatten(1).index_select(1, at)
 
     def _split(self, table: str, rows: Any) -> tuple[Any, Any]:
