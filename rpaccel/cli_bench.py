@@ -83,7 +83,7 @@ def bench_schedule(
     ),
     as_json: AsJson = False,
 ) -> None:
-    """RecPipe's figures 7, 8, 12 and 14 for Criteo on the scheduler's platforms, and its rate."""
+    """RecPipe's figures 7, 8, 12, 13 and 14 for Criteo on the scheduler's platforms."""
     from rpaccel.config import load
     from rpaccel.schedule.bench import bench as figure14
     from rpaccel.schedule.bench import table

@@ -1,4 +1,4 @@
-"""RecPipe's figures 7, 8 and 12 for Criteo from this project's platforms, beside what it published.
+"""RecPipe's figures 7, 8 and 12 for Criteo from this project's platforms, and the published points.
 
 Figures 7 and 8 place the funnels of which RecPipe published a quality on its CPU and GPU, by the
 profiles derived from its figure 14. Figure 12 is RPAccel: its array by the cycle model, the
@@ -18,6 +18,8 @@ from rpaccel.report import grid
 from rpaccel.schedule.array import ArrayBackend
 from rpaccel.schedule.backends import Backend, ProfileBackend
 from rpaccel.schedule.bench import CPU, FUNNELS, GPU, unrated
+from rpaccel.schedule.figure13 import figure13
+from rpaccel.schedule.figure13 import text as figure13_text
 from rpaccel.schedule.plans import Plan, plans
 from rpaccel.schedule.profiles import Profile
 from rpaccel.schedule.qualities import Qualities, Rated
@@ -144,6 +146,7 @@ def figures(config: Config, *, queries: int = 200_000, seed: int = 0) -> dict[st
         "figure7": figure7(cores, qualities, runs),
         "figure8": figure8(cores, card, qualities, runs),
         "figure12": figure12(config, runs),
+        "figure13": figure13(),
     }
 
 
@@ -182,6 +185,7 @@ def text(report: Mapping[str, Any]) -> str:
                     for r in [*twelve["top"], *twelve["bottom"]]
                 ],
             ),
+            figure13_text(report["figure13"]),
         ]
     )
 
