@@ -27,7 +27,7 @@ MACHINES = ("rpaccel", "baseline")
 TAIL = 0.99
 HEAVY = 0.9
 """Load above which the exponential tail of the wait is exact to more digits than are printed."""
-SPARSE = 0.1
+SPARSE = 0.025
 """Load up to which no more than two queries are taken to meet."""
 
 
