@@ -75,6 +75,15 @@ def _device(value: str) -> str:
     raise typer.BadParameter(f"{value!r} is not one of {', '.join(DeviceKind)}, serial:PORT")
 
 
+class ServedBy(StrEnum):
+    """What a service's workers run queries on."""
+
+    golden = "golden"
+    verilator = "verilator"
+    icarus = "icarus"
+    cpu = "cpu"
+
+
 class SimulatorKind(StrEnum):
     """Which simulator runs the RTL."""
 
@@ -394,8 +403,8 @@ def schedule(
     platform: Annotated[
         list[str] | None,
         typer.Option(
-            help="rpaccel (default), cpu (timed here), a reference platform (cascade-lake-64, t4) "
-            "or a profile (.json); may be repeated."
+            help="rpaccel (default), cpu or gpu (timed here; gpu is t4 if there is none), a "
+            "reference platform (cascade-lake-64, t4) or a profile (.json); may be repeated."
         ),
     ] = None,
     qualities: Annotated[
@@ -428,7 +437,9 @@ def schedule(
 @app.command()
 def serve(
     config: ConfigPath,
-    device: Annotated[DeviceKind, typer.Option(help="What runs it.")] = DeviceKind.golden,
+    device: Annotated[
+        ServedBy, typer.Option(help="What runs it; cpu: float models, PyTorch (extra train).")
+    ] = ServedBy.golden,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
     workers: Annotated[int, typer.Option(min=1, help="Processes with a device each.")] = 1,

@@ -119,6 +119,21 @@ class Network:
         at = self.model.row_elements(table) - self.model.dimension(table)
         return rows[:, :at], rows[:, at:]
 
+    def restore(self, model: FloatModel) -> None:
+        """Take the weights of a model of the same shape."""
+
+        def put(parameter: torch.Tensor, values: NDArray[np.float32]) -> None:
+            parameter.data.copy_(self.torch.from_numpy(np.ascontiguousarray(values)))
+
+        for name, table in self.tables.items():
+            parts = [model.factors[name]] if name in model.factors else []
+            rows = np.concatenate([*parts, model.tables[name]], axis=1)
+            put(table.weight, np.concatenate([rows, np.zeros_like(rows[:1])]))
+        for mlp, layers in (self.bottom, model.bottom), (self.top, model.top):
+            for linear, layer in zip(mlp, layers, strict=True):
+                put(linear.weight, layer.weight)
+                put(linear.bias, layer.bias)
+
     def snapshot(self) -> FloatModel:
         """The weights as they are now."""
 
