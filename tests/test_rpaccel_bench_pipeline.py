@@ -1,15 +1,18 @@
 """The presets, their queries, and what the benches of whole machines print."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from rpaccel.bench_ablation import FEATURES, Variant, machine, variants
+from rpaccel.bench_ablation import FEATURES, Variant, machine, run_variant, variants
 from rpaccel.bench_ablation import bench as ablation
 from rpaccel.bench_ablation import table as ablation_table
 from rpaccel.bench_pipeline import PRESETS, TRAINING_QUERIES, criteo_like_queries, preset, table
 from rpaccel.compiler import compile_image
 from rpaccel.config import load, parse
 from rpaccel.errors import ConfigError
+from sw_model.device import GoldenTransport
 from sw_model.random_models import random_models
 
 
@@ -74,6 +77,18 @@ def test_features_come_out_of_a_configuration():
     assert {machine(config, v).hardware.gather[0].lookahead for v in variants()} == {2, 64}
     for variant in variants():
         compiled(machine(config, variant))
+
+
+@pytest.mark.parametrize("features", [[], ["O.1"], list(FEATURES)])
+def test_the_host_ranks_where_the_device_does_not(features, monkeypatch):
+    """Rankings that go over the host are those of the funnel, on the golden device."""
+    monkeypatch.setattr(
+        "rpaccel.bench_ablation.open_transport",
+        lambda kind, config, models, image: GoldenTransport(config, models),
+    )
+    small = load(Path(__file__).parent / "funnel.toml")
+    done = run_variant(small, Variant(frozenset(features)), 5)  # it compares them
+    assert done["host_trips"] == (2 if features and features != list(FEATURES) else 1)
 
 
 def row(cycles, alone, **more):
