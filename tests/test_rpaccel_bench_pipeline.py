@@ -124,12 +124,24 @@ def test_table():
     assert line.split()[-3:] == ["80", "10", "8.00"]
 
 
-@pytest.mark.slow
-def test_what_the_features_are_worth(monkeypatch):
-    """Without any and with all of them, in RTL: equal to the golden model, and several times."""
+@pytest.mark.parametrize(
+    "path, passes, alone",
+    [
+        (Path(__file__).parent / "funnel.toml", (38, 22, 134), 5),
+        pytest.param(preset("scaled"), (21, 18, 70), 4, marks=pytest.mark.slow),
+    ],
+    ids=["16x16", "32x32"],
+)
+def test_what_the_features_are_worth(path, passes, alone, monkeypatch):
+    """Without any and with all of them, in RTL: what their tiles promise, bit-exact."""
     both = [Variant(frozenset()), Variant(frozenset(FEATURES))]
     monkeypatch.setattr("rpaccel.bench_ablation.variants", lambda: both)
-    report = ablation(queries=8)
-    assert report["variants"][1]["gain_cycles_per_query"] > 3
-    assert report["variants"][1]["gain_cycles_alone"] > 2
+    config = load(path)
+    items, kept, groups = config.funnel.items, config.funnel.keep[0], len(config.hardware.groups)
+    base, full = passes[0] * items, (passes[1] * items / 4 + passes[2] * kept) / groups
+    report = ablation(path, queries=8)
+    without, every = report["variants"]
+    assert base <= without["cycles_per_query"] < 1.01 * base
+    assert full <= every["cycles_per_query"] < 1.15 * full
+    assert every["gain_cycles_alone"] > alone
     assert "O.1, O.2, O.3, O.4, O.5" in ablation_table(report)
