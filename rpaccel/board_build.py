@@ -30,7 +30,11 @@ __all__ = [
 ]
 
 NEXTPNR = "--report report.json --timing-allow-fail --router router2"
-"""Options of nextpnr. A clock that is not reached is judged here, with the report."""
+"""Options of nextpnr. A clock that is not reached is judged here, with the report.
+
+Of examples/ulx3s.toml on an LFE5U-85F, router1 had 49,798 of 182,024 arcs left after 23 minutes,
+and hardly got on.
+"""
 
 ROUTING = "Info: Routing.."
 """What nextpnr says when all is placed."""
