@@ -184,7 +184,7 @@ def _run(config: Config, variant: Variant, queries: int) -> dict[str, Any]:
     """Run a variant; its rankings are compared with the golden model's."""
     config = machine(config, variant)
     models = random_models(config, np.random.default_rng(config.data.seed))
-    image = compile_image(config, models, hotness=hotness(config))
+    image = compile_image(config, models, hotness=hotness(config, models))
     slots = config.hardware.query_slots
     every = criteo_like_queries(config, TRAINING_QUERIES, 2 + queries + slots)
     transport = open_transport("verilator", config, models, image)

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from rpaccel.cli_bench import bench
-from rpaccel.cli_output import AsJson, ConfigPath, OutputDir, make_folder, show
+from rpaccel.cli_output import AsJson, ConfigPath, OutputDir, Picture, make_folder, show
 from rpaccel.errors import ConfigError, RPAccelError
 
 __all__ = ["app"]
@@ -128,16 +128,22 @@ def build(
     ],
     output: OutputDir,
     as_json: AsJson = False,
+    picture: Picture = None,
 ) -> None:
     """Build a machine's bitstream for a board (needs the extra ``board``); tell size and clock."""
-    from rpaccel.board_build import build_board, check_timing, text
+    from rpaccel.board_build import build_board, check_timing
+    from rpaccel.board_report import draw, text
     from rpaccel.config import load
     from rpaccel.workflow import Workflow
 
     work = Workflow(load(config))
     make_folder(output)
+    if picture is not None:
+        make_folder(picture.parent)
     report = build_board(work.config, work.image, board, output)
     show(report, text(report), as_json)
+    if picture is not None:
+        draw(report, picture)
     check_timing(report)
 
 
@@ -148,6 +154,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an interrupted run in DIR stopped.")
     ] = False,
+    device: Annotated[
+        str, typer.Option(metavar="cpu|cuda", help="Where PyTorch computes: cuda is a GPU.")
+    ] = "cpu",
 ) -> None:
     """Train the configuration's models (needs the extra ``train``) and write float weights.
 
@@ -156,7 +165,7 @@ def train(
     from rpaccel.config import load
     from rpaccel.train import train as train_models
 
-    for path in train_models(load(config), output, resume=resume):
+    for path in train_models(load(config), output, resume=resume, device=device):
         print(path)
 
 
@@ -268,18 +277,27 @@ def quality(
         list[str] | None,
         typer.Option(metavar="MODEL", help="Of each stage, in place of the configuration's."),
     ] = None,
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Test queries of a click log, in place of the configuration's period."
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="For quality.json, quality.png.")
     ] = Path("build/quality"),
     as_json: AsJson = False,
 ) -> None:
     """Measure quality over items a stage, filters and sub-batches, in float and int8."""
+    from rpaccel.click_quality import with_test_queries
     from rpaccel.config import load, with_stages
     from rpaccel.sweep import SUB_BATCHES
     from rpaccel.sweep_report import draw_sweep, sweep_table
     from rpaccel.workflow import Workflow
 
     read = load(config)
+    if queries is not None:
+        read = with_test_queries(read, queries)
     work = Workflow(with_stages(read, stage) if stage else read)
     make_folder(output)
     report = work.sweep(sub_batches or SUB_BATCHES)

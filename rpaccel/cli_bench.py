@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rpaccel.cli_output import AsJson, make_folder, show
+from rpaccel.cli_output import AsJson, Picture, make_folder, show
 
 __all__ = ["bench"]
 
@@ -16,9 +16,7 @@ bench = typer.Typer(no_args_is_help=True, help="Figures of the machine's parts, 
 
 @bench.command()
 def array(
-    picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the figures here (PNG).")
-    ] = None,
+    picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
     """Cycles and utilisation of the array at the size of the paper's Table 3, from its model."""
@@ -38,9 +36,7 @@ def embedding(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of MovieLens 1M, to be measured too."),
     ] = None,
-    picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the figures here (PNG).")
-    ] = None,
+    picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
     """Lines that the embedding memory fetches, and access times (needs the extra ``bench``)."""

@@ -81,8 +81,14 @@ def row(cycles, alone, **more):
     return {
         "name": "m",
         "cycles_per_query": cycles,
-        "alone": {"cold": alone + 1, "warm": alone, "seconds": 1e-4},
+        "alone": {
+            "cold": alone + 1,
+            "best": {"sub_batches": 4},
+            "warm": alone,
+            "seconds": 1e-4,
+        },
         "utilisation": 0.5,
+        "demand": {"macs": 2e6, "row_bytes": 1e3},
         "measured": measured,
         "compared": 3,
         **more,
@@ -93,7 +99,8 @@ def test_table():
     report = {
         "rpaccel": row(10.0, 100),
         "baseline": row(80.0, 700),
-        "ratios": {"throughput": 8.0, "cycles_alone": 7.0, "latency_alone": 3.5},
+        "ratios": dict.fromkeys(("throughput", "cycles_alone", "latency_alone"), 8.0)
+        | {"compute": 6.4, "rows": 4.0},
         "host_sort_seconds": 2e-5,
     }
     text = table(report)

@@ -7,7 +7,16 @@ import pytest
 from typer.testing import CliRunner
 
 from rpaccel import board_build
-from rpaccel.board_build import build_board, check_image, check_timing, overfull, text, timing
+from rpaccel.board_build import (
+    blocks,
+    build_board,
+    check_image,
+    check_memory,
+    check_timing,
+    overfull,
+    timing,
+)
+from rpaccel.board_report import draw, text
 from rpaccel.cli import app
 from rpaccel.compiler import compile_image
 from rpaccel.config import load, parse
@@ -76,6 +85,24 @@ def test_an_image_that_is_too_large(rng):
     check_image(changed(board={"memory_bytes": 16384}), image)
 
 
+@pytest.mark.parametrize(
+    ("board", "device", "most"),
+    [("ulx3s_12f", "LFE5U-12F", 56), ("versaecp5", "LFE5UM-45F", 108), ("b", "LFE5U-85F", 208)],
+)
+def test_memories_that_are_too_large(board, device, most):
+    config = changed(board={"memory_bytes": 2048 * most})
+    with pytest.raises(ConfigError, match=rf"fit {board}: .* 16384 and .* are 16384 bytes more"):
+        check_memory(config, board, device)
+    check_memory(changed(board={"memory_bytes": 2048 * most - 16384}), board, device)
+    sdram = {"memory": "sdram", "memory_bytes": 1 << 25}
+    check_memory(changed(board=sdram), board, device)
+
+
+def test_every_board_has_a_known_chip():
+    for board in boards().values():
+        assert board.device[-3:] in board_build.BLOCK_RAMS
+
+
 def test_refused_by_the_command(tmp_path, monkeypatch):
     def call(*arguments):
         result = CliRunner().invoke(app, ["build", *map(str, arguments), "-o", str(tmp_path)])
@@ -104,7 +131,12 @@ def test_what_does_not_fit():
     rams, multipliers = overfull(LOG + LOG)
     assert rams.startswith("118 block RAMs (DP16KD) of 56, 62 too many (reduce board.memory_bytes,")
     assert multipliers.startswith("94 multipliers (MULT18X18D) of 28, 66 too many (reduce tile_")
-    assert not overfull(LOG.replace("118/", "18/").replace("94/", "4/"))
+    fits = LOG.replace("118/", "18/").replace("94/", "4/")
+    assert not overfull(fits)
+    fits += "Info: TRELLIS_FF: 1/ 2 50%\nInfo: TRELLIS_RAMW: 1/ 2 50%\n"
+    for said in "Unable to find legal placement for all", "failed to place chain starting at":
+        (most,) = overfull(f"{fits}ERROR: {said} cell")
+        assert most.startswith("no place for all cells with 20000 logic cells (TRELLIS_COMB) of")
 
 
 def path(start, end, delays):
@@ -138,14 +170,53 @@ def test_timing():
         "levels": 1,
         "routing": 0.7,
     }
-    report = {"board": "b", "bitstream": "f", "image_bytes": 1, "memory_bytes": 2}
-    report |= {"utilisation": {"DP16KD": {"used": 52, "available": 208}}, "timing": found}
-    assert "block RAMs           52 of    208  25.0%" in text(report)
-    assert "limited by 10.0 ns from machine.topk0.sorter.count to machine.host" in text(report)
+    report = {"board": "b", "timing": found}
     check_timing(report)
     found["clock_mhz"] = 40.0
-    with pytest.raises(BuildError, match="reaches 31.5 MHz on b, .* 40.0 MHz are wanted"):
+    with pytest.raises(BuildError, match="reaches 31.5 MHz on b, not the 40.0 MHz .*host.a"):
         check_timing(report)
+
+
+CELLS = {
+    "machine.machine.topk0.sorter.level1.x_LUT4_Z": "LUT4",
+    "machine.machine.topk0.ram.0.1": "TRELLIS_DPR16X4",
+    "machine.machine.topk0_go_TRELLIS_FF_Q": "TRELLIS_FF",  # a signal of the machine itself
+    "machine.machine.gather0.lane0.sum_CCU2C_S0": "CCU2C",
+    "machine": "$scopeinfo",
+    "machine.bridge": "$scopeinfo",
+    "machine.machine": "$scopeinfo",
+    "machine.machine.array": "$scopeinfo",
+    "machine.machine.gather0": "$scopeinfo",
+    "machine.machine.topk0": "$scopeinfo",
+    "machine.bridge.buffer.memory.0.0": "DP16KD",
+    "machine.bridge.buffer.q_TRELLIS_FF_Q": "TRELLIS_FF",
+    "machine.machine.array.group0.cells.0": "MULT18X18D",
+    "cd_sync.U$1": "TRELLIS_FF",
+    "tx_buffer.buf.buf0": "TRELLIS_IO",
+}
+
+
+def test_blocks_and_the_report(tmp_path):
+    found = blocks({name: {"type": kind} for name, kind in CELLS.items()})
+    nothing = {"luts": 0, "TRELLIS_FF": 0, "DP16KD": 0, "MULT18X18D": 0}
+    assert list(found)[:2] == ["topk0", "gather0"]
+    assert found == {
+        "topk0": nothing | {"luts": 7},
+        "gather0": nothing | {"luts": 2},
+        "bridge": nothing | {"TRELLIS_FF": 1, "DP16KD": 1},
+        "array": nothing | {"MULT18X18D": 1},
+        "others": nothing | {"TRELLIS_FF": 2},
+    }
+    report = {"board": "b", "bitstream": "f", "image_bytes": 1, "memory_bytes": 2}
+    available = {"used": 52, "available": 208}
+    report |= {"utilisation": dict.fromkeys(board_build.RESOURCES, available), "blocks": found}
+    report |= {"timing": timing(REPORT)}
+    assert "block RAMs           52 of    208  25.0%" in text(report)
+    assert "limited by 10.0 ns from machine.topk0.sorter.count to machine.host" in text(report)
+    assert "| bridge | 0 | 1 | 1 | 0 |" in text(report)
+    assert "| together | 9 | 3 | 1 | 1 |" in text(report)
+    draw(report, tmp_path / "board.png")
+    assert (tmp_path / "board.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
@@ -162,15 +233,20 @@ def test_bitstream(tmp_path):
         build_board(work.config, work.image, "ulx3s_12f", tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("board", "memory", "lines"),
     [
-        ("ulx3s_85f", {}, ['SITE "M1"', 'SITE "L4"', "FREQUENCY PORT .* 25000000"]),
-        (
+        pytest.param(
+            "ulx3s_85f",
+            {},
+            ['SITE "M1"', 'SITE "L4"', "FREQUENCY PORT .* 25000000"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             "ulx3s_85f",
             {"memory": "sdram", "memory_bytes": 1 << 25},
             ['SITE "F19"', 'SITE "J16"', 'SITE "U19"'],
+            marks=pytest.mark.slow,
         ),
         ("ecpix585", {}, ['SITE "R26"', 'SITE "R24"', "FREQUENCY NET .*clk.* 25000000"]),
     ],
@@ -182,6 +258,7 @@ def test_design_of_a_board(board, memory, lines):
     gateware = str(plan.files["rpaccel.il"])
     assert "rpaccel_sram" not in gateware  # block RAM is inferred
     assert ("EHXPLLL" in gateware) == (board == "ecpix585")
+    assert gateware.count("cell \\SGSR ") == 1  # no reset in logic
     assert ("ODDRX1F" in gateware) == bool(memory)
 
 
