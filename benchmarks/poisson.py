@@ -10,9 +10,9 @@ the rings take. The record is for an event simulation to be compared with.
 Arrivals are what was drawn; ``submitted`` is the clock when the driver saw that a query was due (it
 is later by what the driver takes, above all while no room is in the rings); ``opened`` when the
 query got its slot, ``copied`` when its features were there, ``completed`` when its completion was
-in host memory. Device memory answers in order. The latency is ``completed - arrival``. ``--compare`` has the cycle model run the
-queries of a record, each from the cycle in which it was submitted on, and prints how far its
-latencies are from the RTL's.
+in host memory. Device memory answers in order. The latency is ``completed - arrival``.
+``--compare`` has the cycle model run the queries of a record, each from the cycle in which it was
+submitted on, and prints how far its latencies are from the RTL's.
 """
 
 import argparse

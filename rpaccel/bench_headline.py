@@ -19,7 +19,7 @@ from rpaccel.bench_pipeline import CLOCK_HZ, HOST_SECONDS, preset
 from rpaccel.config import load
 from rpaccel.recorded import RECORD, SPARSE, Machine, predicted, read
 from rpaccel.report import grid
-from rpaccel.schedule.cheapest import cheapest, tile_cycles
+from rpaccel.schedule.cheapest import arriving, cheapest, tile_cycles
 from rpaccel.schedule.profiles import shipped
 from rpaccel.schedule.qualities import Qualities
 
@@ -131,8 +131,7 @@ def ratio_b(table: str, ours: Machine, base_qps: float) -> dict[str, Any]:
 
     known = bound(funnel.stages, [funnel.items, *funnel.keep])
     found = bound(rated.stages, rated.items)
-    arriving = rated.items[0] * config.features.item_bytes / config.simulation.host_rate
-    scaled = max(ours.interval * found / known, arriving / CLOCK_HZ)
+    scaled = max(ours.interval * found / known, arriving(config, rated.items[0]) / CLOCK_HZ)
     qps = replace(ours, interval=scaled).sustained(LIMIT)
     return {
         "funnel": " -> ".join(f"{s} {n}" for s, n in zip(rated.stages, rated.items, strict=True)),
@@ -235,10 +234,8 @@ def table(report: Mapping[str, Any]) -> str:
 
 
 def _interval(value: Mapping[str, float | None]) -> str:
-    texts = [
-        "-" if value[name] is None else f"{value[name] * 1e3:.4g}"
-        for name in ("value", "low", "high")
-    ]
+    each = (value[name] for name in ("value", "low", "high"))
+    texts = ["-" if seconds is None else f"{seconds * 1e3:.4g}" for seconds in each]
     return "{} ms, 95 % interval {} to {}".format(*texts)
 
 

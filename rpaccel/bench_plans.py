@@ -151,7 +151,7 @@ def bench(
     best = sorted(able, key=lambda plan: plan.p99(qps))[:MOST]
     arrivals = exponential_arrivals(queries, qps, np.random.default_rng(seed)).tolist()
     runs = Runs(SIMULATED, seed)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for plan in best:
         latencies = asyncio.run(_run(config, work, plan, work.queries, arrivals))
         found = runs(plan, qps).summary

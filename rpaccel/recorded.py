@@ -172,7 +172,7 @@ def read(path: Path | None = None, arrivals: Path | None = None) -> dict[str, An
     more = _read(arrivals or ARRIVALS, "arrivals")
     for name in MACHINES:
         seen = more.get(name)
-        if not isinstance(seen, dict) or not {"load", "at_random", "pairs"} <= set(seen):
+        if not isinstance(seen, dict) or not {"load", "at_random"} <= set(seen):
             raise ConfigError(f"{arrivals}: not what rpaccel bench arrivals --json prints")
         if seen.get("cycles_per_query") == record[name]["cycles_per_query"]:
             record[name] |= seen
