@@ -100,7 +100,7 @@ def pairs(alone: int) -> list[int]:
         Of a query that meets no other.
     """
     return [
-        4 * pair * alone + second * pair * alone // PAIRS
+        3 * pair * alone + second * pair * alone // PAIRS
         for pair in range(PAIRS)
         for second in (0, 1)
     ]
