@@ -48,6 +48,7 @@ __all__ = [
     "Interrupt",
     "Layout",
     "Register",
+    "Setting",
     "Status",
     "Target",
     "capability_values",
@@ -80,6 +81,9 @@ DOT_OFFSET = 1 << 15
 of the stage's dot interaction unit, not the activation memory."""
 STAGE_BITS = 2
 GROUP_BITS = 5
+"""Width of a group's number in a target, which has a bit more elsewhere."""
+MAX_GROUPS = 64
+SETTING_BITS = 4
 LOGIT_FRACTION_BITS = 11
 """A logit of 1.0 is 2**11: int16 logits span -16..16."""
 CTR_BITS = 6
@@ -88,6 +92,8 @@ CTR_INDEX_BITS = 16 - CTR_BITS
 """Width of the number of an entry of the CTR table."""
 SEQUENCE_ROUNDS = 64
 """Segments of a lane are numbered modulo so many times its ``lookahead``, a power of two."""
+FOLLOW_BITS = 4
+"""Width of PASS.wait_write."""
 THRESHOLD_BITS = CTR_INDEX_BITS + 1
 """Width of a filter's threshold: an entry of the CTR table, or one behind the last."""
 
@@ -236,13 +242,23 @@ REGISTERS = {
         Register("DISPATCH_1", 0x5C, "rw", "the same for groups 8..15"),
         Register("DISPATCH_2", 0x60, "rw", "the same for groups 16..23"),
         Register("DISPATCH_3", 0x64, "rw", "the same for groups 24..31"),
+        *(
+            Register(
+                f"DISPATCH_{n}",
+                0x58 + 4 * n,
+                "rw",
+                f"the same for groups {8 * n}..{8 * n + 7}, in a machine of more than 32 groups",
+            )
+            for n in range(4, 8)
+        ),
+        Register("SETTING", 0x78, "rw", "see Setting; zero in a machine without settings"),
     )
 }
 
 CAPABILITY_BASE = 0x100
 COUNTER_BASE = 0x400
 REGISTER_SPACE_BITS = 13
-"""Room for the counters of a machine of 4 stages, 32 groups and 4 memory channels."""
+"""Room for the counters of a machine of 4 stages, 64 groups and 4 memory channels."""
 
 
 class Control(IntEnum):
@@ -261,6 +277,15 @@ class DeviceStatus(IntEnum):
     LOADING = 1
     IDLE = 2
     """No query is in flight and no submission is being fetched."""
+
+
+class Setting(IntEnum):
+    """Bits of SETTING."""
+
+    NUMBER = 0
+    """Bits 3:0, which of ``hardware.settings`` is to be; a number that is not there means 0."""
+    CHANGING = 31
+    """Read-only: groups of the setting wait for others, whose sub-arrays they need, to be empty."""
 
 
 class DeviceErrorBit(IntEnum):
@@ -387,8 +412,9 @@ class Target(IntEnum):
 
 
 def target_id(kind: Target, index: int) -> int:
-    """Identity of an on-chip memory: kind and stage or group index (0..31)."""
-    return kind << GROUP_BITS | index
+    """Identity of an on-chip memory: bits 7:5 kind, 8 and 4:0 stage or group index."""
+    upper, lower = divmod(index, 1 << GROUP_BITS)
+    return upper << 8 | kind << GROUP_BITS | lower
 
 
 def pairs_target(stage: int) -> int:
@@ -415,8 +441,9 @@ IMAGE_HEADER = Layout(
 IMAGE_SEGMENT = Layout(
     "image_segment",
     512,
-    Field("target", 8, "see target_id"),
-    Field("reserved0", 24, "zero"),
+    Field("target", 8, "bits 7:0 of the target"),
+    Field("upper", 1, "its bit 8"),
+    Field("reserved0", 23, "zero"),
     Field("address", 32, "first word of the target"),
     Field("words", 32, "number of target words"),
     Field("line", 32, "first memory line of the data, relative to the image's start"),
@@ -531,7 +558,7 @@ PASS = Layout(
     Field("columns", 16, "number of columns written (1 where the destination is SCORE)"),
     Field("params", 14, "epilogue parameters of the first column of sub-arrays"),
     Field("wait_input", 1, "reads bytes written by the gather unit: follow its items"),
-    Field("wait_write", 1, "reads bytes written by the previous writing pass: follow it"),
+    Field("wait_write", FOLLOW_BITS, "follow the writing pass so many before it; 0: none"),
     Field("last", 1, "last pass of the program"),
     Field("vector", 8, "chunk of the dot interaction's last vector that is made, from 1; 0: none"),
     Field("pause", 1, "last pass before the dot interaction"),

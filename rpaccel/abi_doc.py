@@ -23,7 +23,13 @@ LAYOUTS = (
     ),
 )
 ENUMERATIONS: dict[str, tuple[type[IntEnum], ...]] = {
-    "Registers": (abi.Control, abi.DeviceStatus, abi.DeviceErrorBit, abi.Interrupt),
+    "Registers": (
+        abi.Control,
+        abi.DeviceStatus,
+        abi.DeviceErrorBit,
+        abi.Interrupt,
+        abi.Setting,
+    ),
     "Rings and results": (abi.Status,),
     "Memory image": (abi.Target,),
     "On-chip memories": (abi.FieldScope, abi.Destination),
@@ -41,7 +47,7 @@ PROSE = {
     "Memory image": """
         The header, then the segments, each at the start of a block of `max(64, line_bytes)` bytes,
         then the data, aligned to memory lines. A target is its kind << 5 plus a stage or group
-        index.
+        index, of which bit 5 is bit 8 of the target.
         """,
     "On-chip memories": """
         Words of the STAGES, ENTRIES, STEPS, FIELDS, PROGRAM and PARAMS targets, and a word's PAIR

@@ -172,10 +172,9 @@ class _Runner:
         while waiting or running:
             while waiting and len(running) < slots:
                 running.append(self.start(waiting.pop(0)))
-            job = next((j for j in running if j.handle.done), None)
-            if job is None:
-                self.device.poll(running[0].handle)
-            elif not self.goes_on(job):
+            done = self.device.wait_any([job.handle for job in running])
+            job = next(job for job in running if job.handle is done)
+            if not self.goes_on(job):
                 running.remove(job)
                 over.append((job, self.device.cycles()))
         return over

@@ -268,6 +268,7 @@ def _image(
         stages=tuple(s.info for s in stages),
         memories=tuple(memories),
         generated=tuple(generated),
+        settings=tuple(tuple(groups) for groups in hardware.settings),
     )
 
 

@@ -222,7 +222,8 @@ class FunnelConfig(Section):
     ``threshold`` is, for each stage, the CTR (0..1) that a candidate must reach to pass a filter
     with bins; by default all pass. Stages with an exact filter have 0. ``groups`` are, for each
     stage, the groups that get its tokens; by default all that serve it. The driver can change
-    them at run time. ``global_release`` names inner stages (from 0) that release once in a query,
+    them at run time. ``setting`` is the number of one of ``hardware.settings``; the driver can
+    change it, too. ``global_release`` names inner stages (from 0) that release once in a query,
     the best of all sub-batches, instead of a share of each.
     """
 
@@ -232,6 +233,7 @@ class FunnelConfig(Section):
     sub_batches: Positive = 1
     threshold: list[Annotated[float, Field(ge=0, le=1)]] = []
     groups: list[Annotated[list[Natural], Field(min_length=1)]] = []
+    setting: Natural = 0
     global_release: list[Natural] = []
 
     @model_validator(mode="after")
@@ -487,6 +489,16 @@ class Config(Section):
             self.hardware.dispatch_words(dict(enumerate(self.funnel.groups)))
         except ValueError as error:
             raise ValueError(f"funnel.groups: {error}") from None
+        try:
+            on = self.hardware.setting(self.funnel.setting)
+        except ValueError as error:
+            raise ValueError(f"funnel.setting: {error}") from None
+        for number, groups in enumerate(self.funnel.groups):
+            if not set(groups) & set(on):
+                raise ValueError(
+                    f"funnel.groups: of the groups of stage {number}, {groups}, none is on in "
+                    f"setting {self.funnel.setting}, which has {on}"
+                )
         for number, threshold in enumerate(self.funnel.threshold):
             kind = self.hardware.filter_of(number)
             if threshold and kind != "bins":

@@ -97,6 +97,7 @@ class Device:
         link.write("IRQ_ENABLE", sum(1 << bit for bit in abi.Interrupt))
         self._load_image()
         self.dispatch(dict(enumerate(self.config.funnel.groups)))
+        self.regroup(self.config.funnel.setting)
         self._rings = Rings(link, self.config)
         link.on_interrupt = self._take_completions
         link.write("CONTROL", 1 << abi.Control.ENABLE)
@@ -141,6 +142,29 @@ class Device:
             raise ConfigError(str(error)) from None
         for number, word in enumerate(words):
             self._link.write(f"DISPATCH_{number}", word)
+
+    def regroup(self, setting: int) -> None:
+        """Choose one of ``hardware.settings``: the groups that get tokens, from the next token on.
+
+        Each group begins when those that it shares sub-arrays with have no tokens any more; queries
+        in flight go on meanwhile, and other groups are not disturbed. Does not wait for it.
+
+        Parameters
+        ----------
+        setting : int
+            0 for a machine without settings.
+
+        Raises
+        ------
+        ConfigError
+            There is no such setting.
+        """
+        try:
+            self.config.hardware.setting(setting)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        if self.config.hardware.settings:
+            self._link.write("SETTING", setting)
 
     def close(self) -> None:
         """Stop the device from fetching and let go of it; harmless when done twice."""
@@ -377,6 +401,14 @@ class Device:
         self._opened()
         self._link.until(lambda: handle.done, f"query {handle.query_id}", timeout_cycles)
         return handle
+
+    def wait_any(self, handles: Sequence[Handle], timeout_cycles: int | None = None) -> Handle:
+        """Wait until one of several queries is complete, and return it; see :meth:`wait`."""
+        self._opened()
+        self._link.until(
+            lambda: any(handle.done for handle in handles), "one of several queries", timeout_cycles
+        )
+        return next(handle for handle in handles if handle.done)
 
     def run(
         self,

@@ -23,6 +23,8 @@ def explain(image: Image) -> str:
         lines = sum(table.lines for table in image.generated)
         parts[0] += f", {len(image.generated)} generated tables of {lines} lines behind them"
     parts += [_stage(number, stage) for number, stage in enumerate(image.stages)]
+    if image.settings:
+        parts.append(_settings(image))
     parts.append(
         _table(
             ["memory", "used", "available", ""],
@@ -58,6 +60,27 @@ def _stage(number: int, stage: StageInfo) -> str:
     )
     macros = f"  static macros of its lanes: {', '.join(map(str, stage.macros))}"
     return "\n".join([head, *programs, tables, macros])
+
+
+def _settings(image: Image) -> str:
+    """Which groups each setting has for each stage, and the cycles that they take."""
+    rows = []
+    for number, groups in enumerate(image.settings):
+        for stage in image.stages:
+            cycles = [p.cycles for p in stage.programs if p.group in groups]
+            least, most = min(cycles), max(cycles)
+            rows.append(
+                [
+                    str(number),
+                    stage.model,
+                    str(len(cycles)),
+                    str(least) if least == most else f"{least}..{most}",
+                    f"{1 / sum(1 / c for c in cycles):.0f}",
+                ]
+            )
+    return "settings, and what a sub-batch takes if their groups do nothing else:\n" + _table(
+        ["setting", "model", "groups", "cycles on one of them", "cycles a sub-batch on all"], rows
+    )
 
 
 def _program(stage: StageInfo, program: ProgramInfo, groups: list[int]) -> str:

@@ -187,14 +187,27 @@ class GroupGeometry:
         """Bytes of a word that a sub-array keeps: whole slices of ``tile_rows`` bytes.
 
         In every shape a word is a whole number of slices, of chunks, and of the gather unit's
-        writes, so that each of these lies in one word.
+        writes, so that each of these lies in one word. Groups that share sub-arrays, and those
+        that share others with one of them, have the same.
         """
+        linked = {self.group}
+        while more := {n for g in linked for n in self.hardware.overlapping(g)} - linked:
+            linked |= more
+        return lcm(*(self.hardware.geometry(n)._own_row_bytes for n in linked))
+
+    @property
+    def _own_row_bytes(self) -> int:
         tile_rows, tile_cols = self.hardware.tile_rows, self.hardware.tile_cols
         slices = 1
         for rows, cols in self._fusions:
             k_width = rows * tile_rows
             slices = lcm(slices, lcm(k_width, cols * tile_cols, self.gather_bytes) // k_width)
         return slices * tile_rows
+
+    @property
+    def shares(self) -> bool:
+        """Whether the group has sub-arrays in common with others."""
+        return bool(self.hardware.overlapping(self.group))
 
     @cached_property
     def weight_tiles(self) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
+from itertools import combinations
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from rpaccel.abi import DOT_OFFSET, GROUP_BITS
+from rpaccel.abi import DOT_OFFSET, MAX_GROUPS, SETTING_BITS
 from rpaccel.geometry import DotShape, GroupGeometry
 from rpaccel.section import (
     MAX_DIMENSION,
@@ -33,7 +34,8 @@ class GroupConfig(Section):
 
     ``shapes`` are the ways to use them at run time, ``[rows, cols]`` of sub-arrays that are fused
     into one array each; as many of these as there is room for share a token's items. By default
-    all are fused.
+    all are fused. ``at``, in a machine with settings, is the place of its first sub-array in the
+    array, ``[row, col]``: groups whose rectangles have sub-arrays in common share these.
     """
 
     rows: Annotated[int, Field(ge=1, le=64)] = 1
@@ -42,6 +44,7 @@ class GroupConfig(Section):
         list[Annotated[list[Positive], Field(min_length=2, max_length=2)]] | None,
         Field(min_length=1, max_length=16),
     ] = None
+    at: Annotated[list[Natural], Field(min_length=2, max_length=2)] | None = None
     stages: Annotated[list[Natural], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -60,6 +63,12 @@ class GroupConfig(Section):
     def fusions(self) -> list[tuple[int, int]]:
         """Rows and columns of sub-arrays that each shape fuses."""
         return [(rows, cols) for rows, cols in self.shapes or [[self.rows, self.cols]]]
+
+    @property
+    def places(self) -> frozenset[tuple[int, int]]:
+        """Places of its sub-arrays in the array of a machine with settings."""
+        row, col = self.at or (0, 0)
+        return frozenset((row + r, col + c) for r in range(self.rows) for c in range(self.cols))
 
 
 class GatherConfig(Section):
@@ -161,11 +170,14 @@ class HardwareConfig(Section):
     reads of an item's features in a cycle, by default ``host_bus_bytes``; ``gather_bytes`` the
     least that it writes in a cycle to the activation memory of a group.
     ``dot`` are the dot interaction units, at most one a stage.
+    ``settings`` are the sets of groups that can be on at the same time, of which the driver chooses
+    one at run time, by default the first; without any, all groups are always on.
     """
 
     tile_rows: Annotated[int, Field(ge=2, le=128)] = 8
     tile_cols: Annotated[int, Field(ge=2, le=128)] = 8
-    groups: Annotated[list[GroupConfig], Field(min_length=1, max_length=1 << GROUP_BITS)]
+    groups: Annotated[list[GroupConfig], Field(min_length=1, max_length=MAX_GROUPS)]
+    settings: Annotated[list[list[Natural]], Field(max_length=1 << SETTING_BITS)] = []
     accumulator_depth: Annotated[int, Field(ge=4, le=MAX_ITEMS)] = 256
     activation_rows: Annotated[int, Field(ge=16, le=2**20)] = 4096
     weight_rows: Annotated[int, Field(ge=16, le=2**20)] = 2048
@@ -200,6 +212,7 @@ class HardwareConfig(Section):
                 f"each of the {len(self.gather)} stages (one [[hardware.gather]] each) must be "
                 f"served by a group, but the groups serve {sorted(served)}"
             )
+        self._check_settings()
         if len(self.topk_depth) != len(self.gather):
             raise ValueError(
                 f"topk_depth must give a depth for each of the {len(self.gather)} stages, "
@@ -241,6 +254,36 @@ class HardwareConfig(Section):
             )
         return self
 
+    def _check_settings(self) -> None:
+        """Groups that are on together have nothing in common, and serve all stages."""
+        for number, group in enumerate(self.groups):
+            if (group.at is None) == bool(self.settings):
+                raise ValueError(
+                    f"groups.{number} must have a place `at` in a machine with settings, and none "
+                    f"in one without, not {group.at}"
+                )
+        for number, chosen in enumerate(self.settings):
+            if len(set(chosen)) != len(chosen) or not set(chosen) <= set(range(len(self.groups))):
+                raise ValueError(
+                    f"settings.{number} must name groups 0..{len(self.groups) - 1}, each at most "
+                    f"once, not {chosen}"
+                )
+            for first, second in combinations(sorted(chosen), 2):
+                if self.groups[first].places & self.groups[second].places:
+                    raise ValueError(
+                        f"settings.{number} must not name groups that share sub-arrays, as "
+                        f"{first} and {second} do"
+                    )
+            served = {s for group in chosen for s in self.groups[group].stages}
+            if served != set(range(self.stages)):
+                raise ValueError(
+                    f"the groups of settings.{number} must serve all {self.stages} stages, not "
+                    f"only {sorted(served)}"
+                )
+        never = set(range(len(self.groups))) - {g for chosen in self.settings for g in chosen}
+        if self.settings and never:
+            raise ValueError(f"each group must be in some of settings, but {sorted(never)} are not")
+
     @property
     def stages(self) -> int:
         """Number of stages the machine has."""
@@ -273,6 +316,13 @@ class HardwareConfig(Section):
         """Indices of the groups that serve a stage."""
         return [i for i, g in enumerate(self.groups) if stage in g.stages]
 
+    def overlapping(self, group: int) -> list[int]:
+        """Other groups that have sub-arrays in common with a group: never on while it is."""
+        if not self.settings:
+            return []
+        mine = self.groups[group].places
+        return [n for n, g in enumerate(self.groups) if n != group and mine & g.places]
+
     def dispatch_words(self, groups: Mapping[int, Collection[int]]) -> list[int]:
         """Values of the DISPATCH registers that let the given groups have a stage's tokens.
 
@@ -293,7 +343,27 @@ class HardwareConfig(Section):
                     f"the groups of stage {stage} must be some of {serving}, not {mine}"
                 )
             barred |= sum(1 << 4 * group + stage for group in set(serving) - set(mine))
-        return [barred >> 32 * word & 0xFFFFFFFF for word in range(4)]
+        return [barred >> 32 * word & 0xFFFFFFFF for word in range(self.group_room // 8)]
+
+    @property
+    def group_room(self) -> int:
+        """Groups that there is room for in registers and targets."""
+        return MAX_GROUPS if len(self.groups) > MAX_GROUPS // 2 else MAX_GROUPS // 2
+
+    def setting(self, number: int) -> list[int]:
+        """Groups that are on in a setting; all in number 0 of a machine without settings.
+
+        Raises
+        ------
+        ValueError
+            There is no such setting.
+        """
+        settings = self.settings or [list(range(len(self.groups)))]
+        if not 0 <= number < len(settings):
+            raise ValueError(
+                f"the setting must be one of 0..{len(settings) - 1}, the machine's, not {number}"
+            )
+        return settings[number]
 
     def geometry(self, group: int) -> GroupGeometry:
         """The shapes of a group."""
@@ -315,9 +385,18 @@ class HardwareConfig(Section):
     @property
     def macs(self) -> int:
         """Multiply-accumulate units of the whole array."""
-        return sum(g.rows * g.cols for g in self.groups) * self.tile_rows * self.tile_cols
+        if self.settings:
+            sub_arrays = len(frozenset[tuple[int, int]]().union(*(g.places for g in self.groups)))
+        else:
+            sub_arrays = sum(g.rows * g.cols for g in self.groups)
+        return sub_arrays * self.tile_rows * self.tile_cols
 
     def digest(self) -> int:
         """64-bit identity of the machine: images carry it, the device checks it."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        values = self.model_dump(mode="json")
+        if not self.settings:  # a machine without them is the same as before there were any
+            del values["settings"]
+            for group in values["groups"]:
+                del group["at"]
+        text = json.dumps(values, sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

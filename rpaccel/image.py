@@ -194,6 +194,8 @@ class Image:
     memories : tuple of MemoryUse
     generated : tuple of GeneratedTable
         Behind ``data``, what device memory must answer without having it.
+    settings : tuple of tuple of int
+        The machine's settings: groups that are on at the same time.
     """
 
     data: bytes
@@ -204,6 +206,7 @@ class Image:
     stages: tuple[StageInfo, ...]
     memories: tuple[MemoryUse, ...]
     generated: tuple[GeneratedTable, ...] = ()
+    settings: tuple[tuple[int, ...], ...] = ()
 
     def save(self, path: str | Path) -> None:
         """Write the image: the bytes for device memory, then a description of them."""
@@ -237,6 +240,7 @@ class Image:
                 raise ValueError("its checksum is wrong")
             about["stages"] = tuple(_stage(s) for s in about["stages"])
             about["memories"] = tuple(MemoryUse(**m) for m in about["memories"])
+            about["settings"] = tuple(tuple(groups) for groups in about["settings"])
             return cls(data, **about)
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: not an image: {error}") from None
@@ -352,7 +356,8 @@ def assemble(
     blocks, body = [], []
     for segment in segments:
         words = len(segment.words)
-        values = {"target": segment.target, "address": segment.address, "words": words}
+        upper, target = divmod(segment.target, 256)
+        values = {"target": target, "upper": upper, "address": segment.address, "words": words}
         blocks.append(abi.IMAGE_SEGMENT.pack(**values, line=line).ljust(block, b"\0"))
         body.append(_padded(hardware, segment))
         line += len(body[-1]) // line_bytes

@@ -11,10 +11,53 @@ from rtl_gen.epilogue import Epilogue, control_layout
 from rtl_gen.ram import MACRO_BITS, Ram
 from rtl_gen.subarray import LANE, SubArray
 
-__all__ = ["READ_LATENCY", "Cell"]
+__all__ = ["READ_LATENCY", "Cell", "cell_port"]
 
 #: Cycles from a read to its slice at the sub-array's first row.
 READ_LATENCY = 2
+
+
+def _members(*, rows, cols, depth, stages, words, row_bytes, delays, **_):
+    """Members of a cell of these parameters, see :class:`Cell`."""
+    read = {"address": ceil_log2(words), "slice": ceil_log2(row_bytes // rows)}
+    write = {"address": ceil_log2(words), "mask": row_bytes, "data": 8 * row_bytes}
+    return {
+        "own": In(1),
+        "top": In(1),
+        "read": In(data.StructLayout({"en": 2 * stages, **read})),
+        "write": In(data.StructLayout({"en": 2 * stages, **write})),
+        "fill": In(data.StructLayout({"en": 2, **write})).array(stages),
+        "feed_valid": In(rows),
+        "feed_set": In(rows),
+        "w": In(8 * rows),
+        "w_valid": In(rows),
+        "w_set": In(rows),
+        "e": Out(8 * rows),
+        "e_valid": Out(rows),
+        "e_set": Out(rows),
+        "n": In(LANE * cols),
+        "s": Out(LANE * cols),
+        "load_en": In(1),
+        "load_set": In(1),
+        "load_row": In(range(rows)),
+        "load": In(8 * cols),
+        "control": In(control_layout(depth=depth)),
+        "param": In(abi.PARAM.bits * cols),
+        **({"delay": In(range(delays + 1))} if delays else {}),
+        "chunk": Out(8 * cols),
+        "score": Out(16),
+        "saturated": Out(1),
+    }
+
+
+#: Members of a cell by which neighbours are joined.
+_JOINTS = ("w", "w_valid", "w_set", "e", "e_valid", "e_set", "n", "s")
+
+
+def cell_port(**sizes) -> wiring.Signature:
+    """A cell of these parameters as its sequencer sees it: all but the joints with neighbours."""
+    members = _members(**sizes)
+    return wiring.Signature({n: m.flip() for n, m in members.items() if n not in _JOINTS})
 
 
 class Cell(wiring.Component):
@@ -87,36 +130,16 @@ class Cell(wiring.Component):
         self.results, self.delays, self.macro_bits = results, delays, macro_bits
         numbers = (rows, cols, sum_bits, depth, stages, words, row_bytes, int(results), delays)
         self.module_name = f"cell_{'_'.join(map(str, numbers))}_{macro_bits}"
-        read = {"address": ceil_log2(words), "slice": ceil_log2(row_bytes // rows)}
-        write = {"address": ceil_log2(words), "mask": row_bytes, "data": 8 * row_bytes}
         super().__init__(
-            {
-                "own": In(1),
-                "top": In(1),
-                "read": In(data.StructLayout({"en": 2 * stages, **read})),
-                "write": In(data.StructLayout({"en": 2 * stages, **write})),
-                "fill": In(data.StructLayout({"en": 2, **write})).array(stages),
-                "feed_valid": In(rows),
-                "feed_set": In(rows),
-                "w": In(8 * rows),
-                "w_valid": In(rows),
-                "w_set": In(rows),
-                "e": Out(8 * rows),
-                "e_valid": Out(rows),
-                "e_set": Out(rows),
-                "n": In(LANE * cols),
-                "s": Out(LANE * cols),
-                "load_en": In(1),
-                "load_set": In(1),
-                "load_row": In(range(rows)),
-                "load": In(8 * cols),
-                "control": In(control_layout(depth=depth)),
-                "param": In(abi.PARAM.bits * cols),
-                **({"delay": In(range(delays + 1))} if delays else {}),
-                "chunk": Out(8 * cols),
-                "score": Out(16),
-                "saturated": Out(1),
-            }
+            _members(
+                rows=rows,
+                cols=cols,
+                depth=depth,
+                stages=stages,
+                words=words,
+                row_bytes=row_bytes,
+                delays=delays,
+            )
         )
 
     def elaborate(self, platform):

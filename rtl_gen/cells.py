@@ -8,7 +8,7 @@ from amaranth.utils import ceil_log2
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rpaccel.geometry import GroupGeometry, Shape
-from rtl_gen.cell import READ_LATENCY, Cell
+from rtl_gen.cell import READ_LATENCY, Cell, cell_port
 from rtl_gen.emit import share
 from rtl_gen.epilogue import EPILOGUE_LATENCY, control_layout
 from rtl_gen.sequencer import load_layout
@@ -18,7 +18,7 @@ from rtl_gen.token_input import fill_layout
 from rtl_gen.weights import ParamMemory, WeightMemory
 from rtl_gen.writeback import PassTracker, flow_layout
 
-__all__ = ["Cells", "cells_latency"]
+__all__ = ["Cells", "cell_ports", "cell_sizes", "cells_latency", "join"]
 
 
 def row_delay(hardware: HardwareConfig) -> int:
@@ -29,6 +29,48 @@ def row_delay(hardware: HardwareConfig) -> int:
 def cells_latency(hardware: HardwareConfig, shape: Shape) -> int:
     """Cycles from the issue of a row of items to its results at the activation memory."""
     return READ_LATENCY + shape.rows * row_delay(hardware) + shape.cols - 1 + EPILOGUE_LATENCY
+
+
+def cell_sizes(geometry: GroupGeometry, row: int, col: int) -> dict[str, int]:
+    """Parameters of the :class:`rtl_gen.cell.Cell` that a group needs at a place of its own."""
+    hardware, shapes = geometry.hardware, geometry.shapes
+    first = any(col % shape.cols == 0 for shape in shapes)
+    return {
+        "rows": hardware.tile_rows,
+        "cols": hardware.tile_cols,
+        "sum_bits": sum_bits(max(shape.k_width for shape in shapes)),
+        "depth": hardware.accumulator_depth,
+        "stages": len(hardware.groups[geometry.group].stages) if first else 0,
+        "words": hardware.activation_rows,
+        "row_bytes": geometry.row_bytes,
+        "results": any(row % shape.rows == shape.rows - 1 for shape in shapes),
+        "delays": max(shape.cols - 1 - col % shape.cols for shape in shapes),
+        "macro_bits": hardware.sram_macro_bits,
+    }
+
+
+def cell_ports(geometry: GroupGeometry) -> dict[str, Out]:
+    """Members of a group that shares its cells with others: where these are connected."""
+    group = geometry.hardware.groups[geometry.group]
+    if not geometry.shares:
+        return {}
+    return {
+        f"cell_{row}_{col}": Out(cell_port(**cell_sizes(geometry, row, col)))
+        for row in range(group.rows)
+        for col in range(group.cols)
+    }
+
+
+def join(m, cell, west=None, north=None):
+    """Connect a cell with those west and north of it."""
+    if west is not None:
+        m.d.comb += [
+            cell.w.eq(west.e),
+            cell.w_valid.eq(west.e_valid),
+            cell.w_set.eq(west.e_set),
+        ]
+    if north is not None:
+        m.d.comb += cell.n.eq(north.s)
 
 
 class Cells(wiring.Component):
@@ -67,6 +109,8 @@ class Cells(wiring.Component):
         Logits, and whether they were clamped.
     chunks : Out(8 * n_width).array(parts)
         Results, in a group with dot interactions.
+    cell_0_0 and so on : Out(cell_port(...))
+        The cells, in a group that shares them with others.
     """
 
     def __init__(self, geometry: GroupGeometry, *, work):
@@ -95,6 +139,7 @@ class Cells(wiring.Component):
                 "ahead": Out(data.StructLayout(ahead)),
                 "scores": Out(score).array(geometry.max_parts),
                 **({"chunks": chunks} if geometry.dots else {}),
+                **cell_ports(geometry),
             }
         )
 
@@ -146,39 +191,24 @@ class Cells(wiring.Component):
         return flow
 
     def _cells(self, m, platform):
-        """Make the cells, and connect neighbours."""
-        hardware, geometry = self.hardware, self.geometry
-        shapes = geometry.shapes
+        """Make the cells, or take those that are shared, and connect neighbours."""
+        shapes = self.geometry.shapes
         cells = {}
         for row in range(self.rows):
             for col in range(self.cols):
-                first = any(col % shape.cols == 0 for shape in shapes)
-                cell = cells[row, col] = Cell(
-                    rows=hardware.tile_rows,
-                    cols=hardware.tile_cols,
-                    sum_bits=sum_bits(max(shape.k_width for shape in shapes)),
-                    depth=hardware.accumulator_depth,
-                    stages=self.stages if first else 0,
-                    words=hardware.activation_rows,
-                    row_bytes=geometry.row_bytes,
-                    results=any(row % shape.rows == shape.rows - 1 for shape in shapes),
-                    delays=max(shape.cols - 1 - col % shape.cols for shape in shapes),
-                    macro_bits=hardware.sram_macro_bits,
-                )
-                m.submodules[f"cell_{row}_{col}"] = share(cell, platform)
+                name = f"cell_{row}_{col}"
+                if self.geometry.shares:
+                    cell = getattr(self, name)
+                else:
+                    cell = Cell(**cell_sizes(self.geometry, row, col))
+                    m.submodules[name] = share(cell, platform)
+                cells[row, col] = cell
                 m.d.comb += [
                     cell.own.eq(self._pick(int(col % s.cols == 0) for s in shapes)),
                     cell.top.eq(self._pick(int(row % s.rows == 0) for s in shapes)),
                 ]
-                if col:
-                    west = cells[row, col - 1]
-                    m.d.comb += [
-                        cell.w.eq(west.e),
-                        cell.w_valid.eq(west.e_valid),
-                        cell.w_set.eq(west.e_set),
-                    ]
-                if row:
-                    m.d.comb += cell.n.eq(cells[row - 1, col].s)
+                if not self.geometry.shares:
+                    join(m, cell, cells.get((row, col - 1)), cells.get((row - 1, col)))
         return cells
 
     def _tracker(self, m, name, shape, values, flow, *, row=0):
@@ -307,7 +337,7 @@ class Cells(wiring.Component):
                 cell.control.as_value().eq(self._by_col(col, [c.as_value() for c in controls])),
                 cell.param.eq(self._by_col(col, memory.data)),
             ]
-            if cell.delays:
+            if "delay" in cell.signature.members:
                 wait = self._pick(s.cols - 1 - col % s.cols for s in geometry.shapes)
                 m.d.comb += cell.delay.eq(wait)
             with m.If(~last):
@@ -350,7 +380,7 @@ class Cells(wiring.Component):
             ),
         ]
         for (row, col), cell in cells.items():
-            if cell.stages:
+            if len(cell.fill):
                 self._write_cell(m, cells, (row, col), (en, address, chunk, mask))
         for part, score in enumerate(self.scores):
             m.d.comb += [

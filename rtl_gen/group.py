@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
-from rtl_gen.cells import Cells, cells_latency
+from rtl_gen.cells import Cells, cell_ports, cells_latency
 from rtl_gen.dot_input import DotInput
 from rtl_gen.load_port import LoadPort
 from rtl_gen.loaded_ram import LoadedRam
@@ -61,6 +61,9 @@ class Group(wiring.Component):
     counters : Out(StructLayout)
         Increments of :data:`rpaccel.abi.GROUP_COUNTERS`.
     trace : Out(group_trace(hardware, group))
+    cell_0_0 and so on : Out(cell_port(...)), idle : Out(1)
+        In a group that shares its cells with others: the cells, and whether it has no token, so
+        that it does not need them.
     """
 
     def __init__(self, *, hardware: HardwareConfig, group: int):
@@ -80,6 +83,7 @@ class Group(wiring.Component):
                 "cost": Out(16).array(self.stages),
                 "counters": Out(counter_layout(hardware)[f"group{group}"].shape),
                 "trace": Out(group_trace(hardware, group)),
+                **(cell_ports(geometry) and {**cell_ports(geometry), "idle": Out(1)}),
             }
         )
 
@@ -108,6 +112,8 @@ class Group(wiring.Component):
             self.trace.buffer.eq(issuer.o.token.buffer),
         ]
         self._load(m, inputs)
+        if self.geometry.shares:
+            self._share(m, cells, inputs)
         return m
 
     def _entries(self, m):
@@ -269,6 +275,17 @@ class Group(wiring.Component):
             started = unit.i.start.valid & unit.i.start.ready
             change += Mux(started, cost, 0) - Mux(unit.free.any(), cost, 0)
         m.d.sync += self.load_cycles.eq(self.load_cycles + change)
+
+    def _share(self, m, cells, inputs):
+        """Pass on the cells that are outside, and tell when they are not needed."""
+        for name in cell_ports(self.geometry):
+            connect(m, getattr(cells, name), wiring.flipped(getattr(self, name)))
+        tokens = Signal(range(2 * self.stages + 1))
+        change = 0
+        for unit in inputs:
+            change += (unit.i.start.valid & unit.i.start.ready) - unit.free.any()
+        m.d.sync += tokens.eq(tokens + change)
+        m.d.comb += self.idle.eq(tokens == 0)
 
     def _score_rows(self, stage):
         """Rows of a stage's scores that there is room for."""

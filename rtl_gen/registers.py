@@ -33,8 +33,10 @@ class Registers(wiring.Component):
     bus : In(axi_lite_signature())
     enable, image_address, sq_base, sq_log2, sq_tail, cq_base, cq_log2, cq_head : Out
         Contents of the control registers, low and high halves joined.
-    dispatch : Out(4 << abi.GROUP_BITS)
+    dispatch : Out(4 * hardware.group_room)
         Bit ``4 * g + s``: group g gets no tokens of stage s.
+    setting, changing : Out(abi.SETTING_BITS), In(1)
+        Of a machine with settings: the one that was chosen, and whether groups wait for it.
     load : Out(1)
         High for one cycle when LOAD was written while ``idle`` and not ``loading``.
     idle, loading, image_loaded, image_id, sq_head, cq_tail : In
@@ -63,7 +65,12 @@ class Registers(wiring.Component):
                 "cq_base": Out(64),
                 "cq_log2": Out(4),
                 "cq_head": Out(16),
-                "dispatch": Out(4 << abi.GROUP_BITS),
+                "dispatch": Out(4 * hardware.group_room),
+                **(
+                    {"setting": Out(abi.SETTING_BITS), "changing": In(1)}
+                    if hardware.settings
+                    else {}
+                ),
                 "idle": In(1),
                 "loading": In(1),
                 "image_loaded": In(1),
@@ -101,7 +108,11 @@ class Registers(wiring.Component):
             "CQ_BASE_HI": self.cq_base[32:],
             "CQ_LOG2": self.cq_log2,
             "CQ_HEAD": self.cq_head,
-            **{f"DISPATCH_{n}": self.dispatch.word_select(n, WORD_BITS) for n in range(4)},
+            **{
+                f"DISPATCH_{n}": self.dispatch.word_select(n, WORD_BITS)
+                for n in range(self.hardware.group_room // 8)
+            },
+            **({"SETTING": self.setting} if self.hardware.settings else {}),
         }
 
     def _elaborate_write(self, m):
@@ -187,6 +198,8 @@ class Registers(wiring.Component):
             "CQ_TAIL": self.cq_tail,
             **self._plain(),
         }
+        if self.hardware.settings:
+            values["SETTING"] |= self.changing << abi.Setting.CHANGING
         by_address = {abi.REGISTERS[name].address: value for name, value in values.items()}
         capabilities = abi.capability_values(self.hardware)
         for number, name in enumerate(abi.CAPABILITIES):

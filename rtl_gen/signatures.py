@@ -213,7 +213,7 @@ def load_bus_layout(hardware: HardwareConfig) -> data.StructLayout:
         {
             "valid": 1,
             "first": 1,
-            "target": 8,
+            "target": (hardware.group_room - 1).bit_length() + 3,
             "address": 32,
             "data": 8 * hardware.memory.bus_bytes,
         }

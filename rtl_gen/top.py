@@ -122,6 +122,11 @@ class RPAccel(wiring.Component):
             array.load.eq(loader.load),
             array.barred.eq(registers.dispatch),
         ]
+        if hardware.settings:
+            m.d.comb += [
+                array.setting.eq(registers.setting),
+                registers.changing.eq(array.changing),
+            ]
         self._survivors(m, topks, gathers)
         self._control(m, registers, controller, loader, gathers)
         units = self._counters(m, registers.counters, controller, gathers, array, topks)

@@ -153,6 +153,7 @@ class GoldenTransport:
             raw = bytes(memory[number * block :][: abi.IMAGE_SEGMENT.bytes])
             segment = abi.IMAGE_SEGMENT.unpack(raw)
             kind, index = divmod(segment["target"], 1 << abi.GROUP_BITS)
+            index |= segment["upper"] << abi.GROUP_BITS & hardware.group_room - 1
             if len(raw) < abi.IMAGE_SEGMENT.bytes or kind >= len(targets):
                 return False
             table = kind == abi.Target.STAGES

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from rpaccel.config import HardwareConfig
 from rpaccel.geometry import Shape
 from sw_model.group_cycles import GroupCycles, TokenCycles
+from sw_model.regroup_cycles import RegroupCycles
 
 __all__ = ["DispatchCycles", "Program", "Started"]
 
@@ -52,6 +53,10 @@ class _Group:
             if start + _CHOICE <= cycle < freed + _CHOICE
         ]
 
+    def freed(self, before: int) -> int:
+        """Cycle in which the last buffer is freed of the tokens started before a cycle."""
+        return max((freed for _, start, freed, _ in self.tokens if start < before), default=-1)
+
     def ready(self, stage: int) -> int:
         """First cycle in which a token of a stage may start: it has two buffers."""
         freed = [token[2] for token in self.tokens if token[0] == stage]
@@ -67,16 +72,22 @@ class DispatchCycles:
     hardware : HardwareConfig
     programs : mapping of (stage, group) to Program
         A pair that is missing is a group that gets no tokens of that stage.
+    changes : sequence of (int, int)
+        Cycle and number of each setting that follows the first, in order.
     """
 
     hardware: HardwareConfig
     programs: Mapping[tuple[int, int], Program]
+    changes: Sequence[tuple[int, int]] = ()
     _groups: list[_Group] = field(init=False)
+    _regroup: RegroupCycles = field(init=False)
+    _changed: int = 0  # changes that are in the past
     _last: dict[int, Started] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.hardware.groups)
         self._groups = [_Group(GroupCycles(self.hardware.geometry(n))) for n in range(count)]
+        self._regroup = RegroupCycles(self.hardware)
 
     def choose(self, stage: int, offered: int) -> tuple[int, int]:
         """Group and cycle in which a stage's next token would start.
@@ -92,17 +103,31 @@ class DispatchCycles:
             (group,) = groups
             return group, max(offered, self._groups[group].ready(stage) - 1)
         ready = {group: self._groups[group].ready(stage) for group in groups}
+        regroup, changed = self._regroup.copy(), self._changed
         cycle = max(offered, min(ready.values())) - 1
         while True:
             cycle += 1
+            changed = self._change(regroup, changed, cycle)
             # A group begins a token a cycle, that of its first stage first.
             free = [
-                g for g in groups if ready[g] <= cycle and not self._begins(g, stage, cycle - 1)
+                g
+                for g in groups
+                if ready[g] <= cycle
+                and regroup.is_open(g, cycle - 1)
+                and not self._begins(g, stage, cycle - 1)
             ]
             if free:
                 best = min(free, key=lambda g: self.done(stage, g, cycle))
-                if not self._begins(best, stage, cycle):
+                if regroup.is_open(best, cycle) and not self._begins(best, stage, cycle):
                     return best, cycle
+
+    def _change(self, regroup: RegroupCycles, changed: int, cycle: int) -> int:
+        """Let a model see all changes up to a cycle; returns how many it has seen."""
+        while changed < len(self.changes) and self.changes[changed][0] <= cycle:
+            at, setting = self.changes[changed]
+            regroup.change(setting, at, lambda group, at=at: self._groups[group].freed(at))
+            changed += 1
+        return changed
 
     def done(self, stage: int, group: int, cycle: int) -> int:
         """What is least for the chosen group: when it would be done, as far as is known."""
@@ -135,6 +160,7 @@ class DispatchCycles:
             unit; all there by default.
         """
         group, cycle = self.choose(stage, offered)
+        self._changed = self._change(self._regroup, self._changed, cycle)
         program, here = self.programs[stage, group], self._groups[group]
         last = self._last.get(stage)
         token = here.model.run(

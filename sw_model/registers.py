@@ -31,6 +31,8 @@ class Registers:
 
     def __init__(self, hardware: HardwareConfig) -> None:
         digest = hardware.digest()
+        self._masks = _MASKS | {"SETTING": 15 if hardware.settings else 0}
+        self._masks |= {f"DISPATCH_{n}": 0 for n in range(hardware.group_room // 8, 8)}
         self._values = dict.fromkeys(abi.REGISTERS, 0)
         self._values |= {
             "ID": abi.DEVICE_ID,
@@ -118,5 +120,5 @@ class Registers:
         elif name == "SQ_TAIL" and (value - self["SQ_HEAD"] & _LOW16) > 1 << self["SQ_LOG2"]:
             self.error(abi.DeviceErrorBit.RING_OVERRUN)
         else:
-            self[name] = value & _MASKS.get(name, 0xFFFFFFFF)
+            self[name] = value & self._masks.get(name, 0xFFFFFFFF)
         return False

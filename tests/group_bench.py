@@ -1,13 +1,12 @@
 """A bench for groups: random models, their programs, a gather unit and a top-k unit to play."""
 
 from dataclasses import dataclass, field
-from itertools import product
 
 import numpy as np
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
-from rpaccel.tiling import Space, pair_words, tiles
+from rpaccel.tiling import Space, pair_words, passes
 from rtl_gen.array import ReconfigurableArray
 from rtl_gen.group import Group
 from sim.pysim import idle, simulate, stream_get, stream_put
@@ -130,46 +129,33 @@ class Token:
         return len(self.positions)
 
 
-@dataclass
-class Bench:
-    """Groups that are alike, with the programs of a model a stage.
+class Memories:
+    """The memories of a group: programs of a model for each stage that it serves.
 
-    These are for the shape numbered ``uses[stage]``, and are said to take ``costs[stage]`` cycles.
+    They are for the shape numbered ``uses[stage]``, and are said to take ``costs[stage]`` cycles.
     """
 
-    hardware: HardwareConfig
-    models: list
-    uses: list | None = None
-    costs: list | None = None
-    barred: int = 0
-    spaces: list = field(default_factory=list)
-    programs: list = field(default_factory=list)
-    counts: dict = field(default_factory=dict)
-    scores: dict = field(default_factory=dict)
-
-    def __post_init__(self):
-        self.groups = range(len(self.hardware.groups))
-        single = len(self.groups) == 1
-        self.dut = (
-            Group(hardware=self.hardware, group=0) if single else ReconfigurableArray(self.hardware)
-        )
-        geometry = self.hardware.geometry(0)
-        self.shapes = [geometry.shapes[use] for use in self.uses or [0] * len(self.models)]
-        self.width = geometry.weight_tiles * self.hardware.tile_cols
-        self.gather_bytes = geometry.gather_bytes
-        self.program, self.weights, self.params, self.starts = [], [], [], []
-        for stage, (model, shape) in enumerate(zip(self.models, self.shapes)):
+    def __init__(self, machine, group, models, uses, costs, slices=()):
+        self.hardware, self.models, self.costs = machine, models, costs
+        self.stages = machine.groups[group].stages
+        geometry = machine.geometry(group)
+        self.width = geometry.weight_tiles * machine.tile_cols
+        self.shapes = {stage: geometry.shapes[uses[stage]] for stage in self.stages}
+        self.spaces, self.programs, self.starts = {}, {}, {}
+        self.program, self.weights, self.params = [], [], []
+        words = machine.activation_rows // machine.accumulator_depth
+        for stage in self.stages:
+            model, shape = models[stage], self.shapes[stage]
             dense = model.bottom[0].weights.shape[1] if model.bottom else 0
-            words = self.hardware.activation_rows // self.hardware.accumulator_depth
-            unit = self.hardware.dot_shape(stage) if model.dot else None
-            space = Space.plan(shape, model, dense, words, dot=unit)
-            self.spaces.append(space)
-            self.starts.append(len(self.program))
-            for place in space.layers:
-                for tile in tiles(shape, place):
+            unit = machine.dot_shape(stage) if model.dot else None
+            space = Space.plan(shape, model, dense, words, slices=slices, dot=unit)
+            self.spaces[stage] = space
+            self.starts[stage] = len(self.program)
+            for layer in passes(shape, space):
+                for tile in layer:
                     self._add(tile)
             self.program[-1]["last"] = 1
-            self.programs.append(self.program[self.starts[-1] :])
+            self.programs[stage] = self.program[self.starts[stage] :]
 
     def _add(self, tile):
         """Append a pass, its weights anywhere in words that it has for itself."""
@@ -183,6 +169,73 @@ class Bench:
             command["params"] = len(self.params)
             self.params += [word.tobytes() for word in tile.params]
         self.program.append(command)
+
+    def words(self):
+        """Contents of the group's memories."""
+        return {
+            abi.Target.ENTRIES: [self._entry(stage) for stage in self.stages],
+            abi.Target.PROGRAM: [abi.PASS.pack(**command) for command in self.program],
+            abi.Target.WEIGHTS: self.weights,
+            abi.Target.PARAMS: self.params,
+        }
+
+    def _entry(self, stage):
+        model = self.models[stage]
+        return abi.ENTRY.pack(
+            program=self.starts[stage],
+            form=self.shapes[stage].index,
+            words=self.spaces[stage].words,
+            cycles=self.costs[stage],
+            dimension=model.tables[0].rows.shape[1] if model.dot else 0,
+            bottom=bool(model.dot and model.bottom),
+        )
+
+
+@dataclass
+class Bench:
+    """Groups with the programs of a model a stage.
+
+    These are for the shape numbered ``uses[stage]``, and are said to take ``costs[stage]`` cycles.
+    ``settings`` are cycles after the loading, and the numbers that are then written to ``setting``.
+    """
+
+    hardware: HardwareConfig
+    models: list
+    uses: list | None = None
+    costs: list | None = None
+    barred: int = 0
+    settings: list = field(default_factory=list)
+    counts: dict = field(default_factory=dict)
+    scores: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.groups = range(len(self.hardware.groups))
+        single = len(self.groups) == 1
+        self.dut = (
+            Group(hardware=self.hardware, group=0) if single else ReconfigurableArray(self.hardware)
+        )
+        count = len(self.models)
+        self.costs = self.costs or [0] * count
+        geometries = [self.hardware.geometry(group) for group in self.groups]
+        kinds = {geometry.shapes for geometry in geometries}
+        # Inputs of a stage lie at the same place in all groups.
+        slices = {s.k_width for kind in kinds for s in kind} if len(kinds) > 1 else ()
+        made = {}
+        for group, geometry in zip(self.groups, geometries):
+            key = geometry.shapes, tuple(self.hardware.groups[group].stages)
+            if key not in made:
+                given = self.models, self.uses or [0] * count, self.costs, slices
+                made[key] = Memories(self.hardware, group, *given)
+            self.memories = [*getattr(self, "memories", []), made[key]]
+        self.alike = len(made) == 1
+        self.spaces = self._by_stage("spaces")
+        self.programs, self.shapes = self._by_stage("programs"), self._by_stage("shapes")
+        self.gather_bytes = geometries[0].gather_bytes
+
+    def _by_stage(self, name):
+        """What the first group has that serves each stage."""
+        serving = [self.hardware.groups_of(stage)[0] for stage in range(len(self.models))]
+        return [getattr(self.memories[g], name)[stage] for stage, g in enumerate(serving)]
 
     def token(self, rng, stage, items, *, extreme=False, last=False):
         """A random token."""
@@ -219,36 +272,12 @@ class Bench:
             for position, logit, saturated, left in rows
         ]
 
-    def words(self):
-        """Contents of the group's memories."""
-        return {
-            abi.Target.ENTRIES: [
-                abi.ENTRY.pack(
-                    program=start,
-                    form=shape.index,
-                    words=space.words,
-                    cycles=cost,
-                    dimension=model.tables[0].rows.shape[1] if model.dot else 0,
-                    bottom=bool(model.dot and model.bottom),
-                )
-                for start, shape, space, cost, model in zip(
-                    self.starts,
-                    self.shapes,
-                    self.spaces,
-                    self.costs or [0] * len(self.models),
-                    self.models,
-                )
-            ],
-            abi.Target.PROGRAM: [abi.PASS.pack(**command) for command in self.program],
-            abi.Target.WEIGHTS: self.weights,
-            abi.Target.PARAMS: self.params,
-        }
-
     def contents(self):
         """Contents of all memories by their targets."""
         contents = {
             abi.target_id(target, group): content
-            for group, (target, content) in product(self.groups, self.words().items())
+            for group, memories in zip(self.groups, self.memories)
+            for target, content in memories.words().items()
         }
         for stage, model in enumerate(self.models):
             unit = self.hardware.dot_shape(stage) if model.dot else None
@@ -338,6 +367,10 @@ class Bench:
         self.dispatched = dict.fromkeys(abi.DISPATCHER_COUNTERS, 0)  # states of that of stage 0
         self.starts_seen = {stage: [] for stage in stages}  # token: its start, its items' ends
         self.offers_seen = {stage: [] for stage in stages}  # from when on it waited to be started
+        self.score_cycles = {stage: [] for stage in stages}
+        self.changes_seen = []  # cycle from which on the array has a setting, its number
+        # What one stage does must not depend on the draws of another.
+        draws = {stage: rng.spawn(2) for stage in stages}
         expected = {
             s: [beat for t in tokens if t.stage == s for beat in self.expected(t)] for s in stages
         }
@@ -352,20 +385,28 @@ class Bench:
                 while not loaded:
                     await ctx.tick()
                 mine = [t for t in tokens if t.stage == stage]
-                await self._gather(ctx, rng, stage, mine, stall)
+                await self._gather(ctx, draws[stage][0], stage, mine, stall)
 
             return testbench
+
+        async def regroup(ctx):
+            while not loaded:
+                await ctx.tick()
+            for delay, number in self.settings:
+                await ctx.tick().repeat(delay)
+                ctx.set(self.dut.setting, number)
 
         def topk(stage):
             async def testbench(ctx):
                 fields = ("position", "score", "keep", "last", "slot", "query_last", "saturated")
                 waiting = stall if score_stall is None else score_stall
+                port = self.dut.scores[stage]
                 for _ in expected[stage]:
-                    beat = await stream_get(ctx, self.dut.scores[stage], rng=rng, stall=waiting)
+                    beat = await stream_get(ctx, port, rng=draws[stage][1], stall=waiting)
                     self.scores[stage].append(tuple(int(getattr(beat, f)) for f in fields))
-                await idle(ctx, rng, 0.9)
+                await idle(ctx, draws[stage][1], 0.9)
                 await ctx.tick().repeat(20)
-                assert not ctx.get(self.dut.scores[stage].valid), "a score too many"
+                assert not ctx.get(port.valid), "a score too many"
 
             return testbench
 
@@ -379,17 +420,25 @@ class Bench:
                     port.start.valid,
                     port.start.valid & port.start.ready,
                     port.item_valid,
+                    self.dut.scores[s].valid & self.dut.scores[s].ready,
                 )
             ]
             counters = [self._counter(n) for n in names]
-            if len(self.groups) > 1:
+            if len(self.hardware.groups_of(0)) > 1:
                 ports += [self.dut.counters["dispatcher0"][n] for n in self.dispatched]
-            offered = {}
+            if self.hardware.settings:
+                ports.append(self.dut.setting)
+            offered, setting = {}, 0
             async for values in ctx.tick().sample(*counters, *ports):
-                for name, value in zip(self.dispatched, values[2 + len(names) + 3 * len(stages) :]):
+                for name, value in zip(self.dispatched, values[2 + len(names) + 4 * len(stages) :]):
                     self.dispatched[name] += value
+                if self.hardware.settings and values[-1] != setting:
+                    setting = values[-1]
+                    self.changes_seen.append((cycle, setting))
                 for s in stages:
-                    offers, started, finished = values[2 + len(names) + 3 * s :][:3]
+                    offers, started, finished, scored = values[2 + len(names) + 4 * s :][:4]
+                    if scored:
+                        self.score_cycles[s].append(cycle)
                     if offers:
                         offered.setdefault(s, cycle)
                     if started:
@@ -414,6 +463,7 @@ class Bench:
             monitor,
             *(gather(s) for s in stages),
             *(topk(s) for s in stages),
+            *([regroup] if self.settings else []),
             timeout=20_000,
             vcd=vcd,
         )
@@ -423,6 +473,8 @@ class Bench:
             p["rows"] * p["cols"] * t.items for t in tokens for p in self.programs[t.stage]
         )
         assert self.counts["macs"] == useful
+        if not self.alike:
+            return  # which group did which token?
         assert self.counts["busy"] == sum(
             self.shapes[t.stage].item_rows(t.items) * len(self.programs[t.stage]) for t in tokens
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from rpaccel.config import Config, parse
 
-__all__ = ["random_dots", "random_hardware", "random_workload"]
+__all__ = ["random_dots", "random_hardware", "random_settings", "random_workload"]
 
 
 def _power(rng: np.random.Generator, low: int, high: int) -> int:
@@ -109,6 +110,46 @@ def random_dots(rng: np.random.Generator, hardware: dict[str, Any]) -> dict[str,
             }
         )
     return {**hardware, "dot": units}
+
+
+def random_settings(rng: np.random.Generator, hardware: dict[str, Any]) -> dict[str, Any]:
+    """Give a machine the groups of two or three ways to cut its array into rectangles."""
+    stages = len(hardware["gather"])
+    size = _between(rng, 1, 3), _between(rng, 2, 3)
+    groups: list[dict[str, Any]] = []
+    settings = []
+    for _ in range(_between(rng, 2, 3)):
+        pieces = list(_cut(rng, 0, 0, *size))
+        served = [[int(s) for s in rng.permutation(stages)[: _between(rng, 1, 2)]] for _ in pieces]
+        if set().union(*served) != set(range(stages)):
+            served[0] = list(range(stages))
+        chosen = []
+        for (row, col, rows, cols), own in zip(pieces, served, strict=True):
+            fusions = [[r, c] for r in {1, rows} for c in {1, cols}]
+            shapes = [fusions[i] for i in rng.permutation(len(fusions))[: _between(rng, 1, 2)]]
+            group = {"at": [row, col], "rows": rows, "cols": cols, "stages": own, "shapes": shapes}
+            alike = [n for n, g in enumerate(groups) if {**g, "shapes": shapes} == group]
+            if not alike:
+                groups.append(group)
+            chosen.append(alike[0] if alike else len(groups) - 1)
+        settings.append(chosen)
+    return {**hardware, "groups": groups, "settings": settings}
+
+
+def _cut(
+    rng: np.random.Generator, row: int, col: int, rows: int, cols: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """Cut a rectangle into some."""
+    if rows > 1 and rng.random() < 0.5:
+        at = _between(rng, 1, rows - 1)
+        yield from _cut(rng, row, col, at, cols)
+        yield from _cut(rng, row + at, col, rows - at, cols)
+    elif cols > 1 and rng.random() < 0.7:
+        at = _between(rng, 1, cols - 1)
+        yield from _cut(rng, row, col, rows, at)
+        yield from _cut(rng, row, col + at, rows, cols - at)
+    else:
+        yield row, col, rows, cols
 
 
 def random_workload(rng: np.random.Generator, hardware: dict[str, Any]) -> Config:

@@ -21,12 +21,18 @@ from sw_model.quantised import QuantisedModel
 from sw_model.query import Query
 from sw_model.random_models import random_models, random_query
 from sw_model.topk import filters_of
-from tests.random_machines import random_dots, random_hardware, random_workload
+from tests.random_machines import (
+    random_dots,
+    random_hardware,
+    random_settings,
+    random_workload,
+)
 from tests.workloads import workload
 
 MACHINES = 25
 QUICK = 6
 DOTS = 12  # machines with dot interactions
+SETTINGS = 10  # machines whose groups share sub-arrays
 WORKLOADS = 4
 QUERIES = 3
 
@@ -77,6 +83,8 @@ def run_work(work: Work, **transport: object) -> None:
         hardware = work.config.hardware
         for query, keep, sub_batch in work.queries:
             groups = {s: hardware.groups_of(s) for s in range(hardware.stages)}
+            if hardware.settings:
+                device.regroup(int(rng.integers(len(hardware.settings))))
             device.dispatch(
                 {s: rng.permutation(g)[: rng.integers(1, 4)] for s, g in groups.items()}
             )
@@ -106,6 +114,19 @@ def run_work(work: Work, **transport: object) -> None:
 def test_random_machine(seed: int) -> None:
     rng = np.random.default_rng([seed, 2021])
     hardware = random_hardware(rng)
+    for _ in range(WORKLOADS):
+        run_work(draw_work(rng, hardware))
+
+
+@pytest.mark.parametrize(
+    "seed", [pytest.param(s, marks=pytest.mark.slow if s else ()) for s in range(SETTINGS)]
+)
+def test_random_machine_with_settings(seed: int) -> None:
+    """Groups share sub-arrays, and are changed between queries; some machines have dot units."""
+    rng = np.random.default_rng([seed, 2210])
+    hardware = random_settings(rng, random_hardware(rng))
+    if seed % 3 == 2:
+        hardware = random_dots(rng, hardware)
     for _ in range(WORKLOADS):
         run_work(draw_work(rng, hardware))
 

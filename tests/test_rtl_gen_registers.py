@@ -126,6 +126,31 @@ def test_read_and_write(rng, stall):
     run(dut, rng, testbench, stall=stall)
 
 
+def test_setting(rng):
+    """Its number can be written, and shows whether it is in force; other bits stay zero."""
+    groups = [{"stages": [0, 1], "at": [0, 0]}] * 2
+    dut = Registers(small_hardware(2, groups=groups, settings=[[0], [1]]))
+
+    async def testbench(ctx, bus):
+        for value in (1, 0xFFFFFFF3, 0):
+            await bus.write(ctx, at("SETTING"), value)
+            assert ctx.get(dut.setting) == value & 15
+            for changing in (1, 0):
+                ctx.set(dut.changing, changing)
+                shown = changing << abi.Setting.CHANGING | value & 15 << abi.Setting.NUMBER
+                assert await bus.read(ctx, at("SETTING")) == shown
+
+    run(dut, rng, testbench)
+
+
+def test_no_setting(rng):
+    async def testbench(ctx, bus):
+        await bus.write(ctx, at("SETTING"), 1)
+        assert await bus.read(ctx, at("SETTING")) == 0
+
+    run(Registers(small_hardware(2)), rng, testbench)
+
+
 def test_read_only(rng):
     """Identity, capabilities and status; writes to them and to unknown addresses do nothing."""
     hardware = small_hardware(2)
@@ -342,7 +367,7 @@ def test_counters(rng):
 
 
 def test_counters_of_the_largest_machine_have_addresses():
-    groups = [{"stages": [0, 1, 2, 3]}] * (1 << abi.GROUP_BITS)
+    groups = [{"stages": [0, 1, 2, 3]}] * abi.MAX_GROUPS
     hardware = small_hardware(4, groups=groups, memory={"channels": 4})
     last = max(counter.address for counter in abi.counters(hardware).values())
     assert last + 8 <= 1 << abi.REGISTER_SPACE_BITS

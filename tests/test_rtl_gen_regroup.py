@@ -1,0 +1,108 @@
+"""Groups that share sub-arrays: settings that change at run time, and what they disturb."""
+
+import numpy as np
+import pytest
+
+from sw_model.dispatch_cycles import DispatchCycles, Program
+from sw_model.group_cycles import latency
+from tests.group_bench import Bench, hardware, random_model
+
+
+def group(at, size, stages, shapes=None):
+    values = {"at": list(at), "rows": size[0], "cols": size[1], "stages": stages}
+    return values | ({"shapes": shapes} if shapes else {})
+
+
+#: Three rows of two tiles: the first for stage 0; below, one group of all, or one and two of one.
+GROUPS = [
+    group((0, 0), (1, 2), [0]),
+    group((1, 0), (2, 2), [1]),
+    group((1, 0), (1, 2), [1], [[1, 1]]),
+    group((2, 0), (1, 1), [1]),
+    group((2, 1), (1, 1), [1]),
+]
+SETTINGS = [[0, 1], [0, 2, 3, 4], [0, 2]]
+
+
+def machine(tile=(4, 4), groups=GROUPS, settings=SETTINGS, **values):
+    return hardware(tile, (1, 1), stages=2, groups=groups, settings=settings, **values)
+
+
+def two_models(rng):
+    return [
+        random_model(rng, tables=[3, 5, 2], dense=7, bottom=[9, 4], top=[11, 6, 1]),
+        random_model(rng, tables=[6], dense=0, bottom=[], top=[13, 1]),
+    ]
+
+
+def check(bench, tokens):
+    """Compare starts and rows with the cycle model."""
+    programs = {
+        (stage, number): Program(
+            memories.programs[stage], memories.shapes[stage], bench.costs[stage]
+        )
+        for number, memories in enumerate(bench.memories)
+        for stage in memories.stages
+    }
+    model = DispatchCycles(bench.hardware, programs, bench.changes_seen)
+    seen = {s: iter(zip(bench.offers_seen[s], bench.starts_seen[s])) for s in bench.starts_seen}
+    runs = [(token.stage, token.items, *next(seen[token.stage])) for token in tokens]
+    busy, used = [], []
+    for stage, items, offered, (started, finished) in sorted(runs, key=lambda run: run[3][0]):
+        done = model.run(stage, items, offered, lambda _, ends=finished: ends)
+        assert done.cycle == started
+        used.append((done.group, started))
+        busy += [cycle for made in done.token.passes for cycle in made.rows.tolist()]
+    assert sorted(busy) == bench.cycles["busy"]
+    return used
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.3])
+def test_regrouped_between_tokens(rng, stall):
+    """Scores and the cycle of every row, while the setting changes under way."""
+    changes = [(int(rng.integers(30, 300)), int(n)) for n in rng.integers(0, 3, 12)]
+    bench = Bench(machine(), two_models(rng), costs=[500, 90], settings=changes)
+    tokens = [bench.token(rng, int(rng.integers(2)), int(n)) for n in rng.integers(1, 40, 24)]
+    bench.run(rng, tokens, stall=stall, score_stall=0.0)
+    used = check(bench, tokens)
+    assert {group for group, _ in used} >= {0, 1, 2, 3}
+
+
+NEIGHBOURS = {
+    "idle": (0, []),
+    "busy": (14, []),
+    "regrouped": (14, [(100, 1), (180, 2), (90, 0), (40, 1), (1, 0)]),
+    "waiting for others": (14, [(100, 1), (1, 0), (1, 1), (1, 2), (200, 0)]),
+}
+
+
+def test_cross_talk(rng):
+    """Whatever the other groups do, and however they are regrouped, a group does the same.
+
+    In value and in cycle; with stalls of its own gather unit and filter.
+    """
+    models = two_models(rng)
+    mine = [Bench(machine(), models, costs=[500, 90]).token(rng, 0, n) for n in (20, 1, 33, 0, 17)]
+    seen = {}
+    for name, (count, settings) in NEIGHBOURS.items():
+        bench = Bench(machine(), models, costs=[500, 90], settings=settings)
+        others = [bench.token(rng, 1, int(n)) for n in rng.integers(0, 40, count)]
+        same = np.random.default_rng(7)
+        bench.run(same, [*mine, *others], stall=0.3, score_stall=0.3)
+        seen[name] = (bench.scores[0], bench.score_cycles[0], bench.starts_seen[0])
+        assert len(bench.changes_seen) == len(settings)
+    assert all(each == seen["idle"] for each in seen.values())
+
+
+def test_others_take_over_at_once(rng):
+    """A group starts a token four cycles after the one that had its sub-arrays is done."""
+    bench = Bench(machine(), two_models(rng), costs=[500, 90], settings=[(150, 1)])
+    tokens = [bench.token(rng, 1, 30) for _ in range(6)]
+    bench.run(rng, tokens, score_stall=0.0)
+    ((changed, _),) = bench.changes_seen
+    used = check(bench, tokens)
+    before = [start for group, start in used if group == 1]
+    assert max(before) < changed
+    last = max(cycle for cycle in bench.cycles["busy"] if cycle < used[len(before)][1])
+    over = last + latency(4, bench.memories[1].shapes[1])
+    assert used[len(before)][1] == over + 4
