@@ -17,7 +17,7 @@ from rpaccel.config import HardwareConfig
 from sw_model.cycles.programs import Programs
 from sw_model.lookahead import LookaheadCache
 
-__all__ = ["LaneAccess", "StageAccess", "START", "WAITS", "WORDS"]
+__all__ = ["OUT", "START", "WAITS", "WORDS", "DrawnHits", "LaneAccess", "StageAccess"]
 
 START = 1
 """Bit of a segment: it begins a token."""
@@ -27,6 +27,13 @@ WAITS = 4
 """Bit of a segment: it missed the look-ahead cache."""
 WORDS = 3
 """Lowest bit of a segment's number of words."""
+
+
+class DrawnHits(NamedTuple):
+    """Hits that are drawn, where there is no trace: a share for each stage, and a seed."""
+
+    rates: tuple[float, ...]
+    seed: int
 
 
 class _Slot(NamedTuple):
@@ -51,9 +58,16 @@ class LaneAccess:
         Of each miss, its memory line, and the segment that must have been read before, -1 if none.
     """
 
-    def __init__(self, hardware: HardwareConfig, stage: int, slots: Sequence[_Slot]) -> None:
+    def __init__(
+        self,
+        hardware: HardwareConfig,
+        stage: int,
+        slots: Sequence[_Slot],
+        hits: tuple[float, np.random.Generator] | None,
+    ) -> None:
         gather, self._memory = hardware.gather[stage], hardware.memory
         self._slots = slots
+        self._hits = hits
         self._cache = LookaheadCache(
             lines=gather.cache_lines, ways=gather.cache_ways, lookahead=gather.lookahead
         )
@@ -101,6 +115,15 @@ class LaneAccess:
         line = np.array([s.field["line"] for s in self._slots])[slot]
         line = line + np.where(packed, index >> packed, index * times.repeat(times) + part)
         first = self._cache.segments + 1
+        start = np.array([START | OUT | 1 << WORDS])
+        if self._hits is not None:
+            rate, rng = self._hits
+            missed = in_lines & (rng.random(len(slot)) >= rate)
+            kind = np.where(missed, kind | WAITS, kind)
+            lines = rng.integers(0, 1 << 20, int(missed.sum()))
+            self._missed += [(line, -1) for line in lines.tolist()]
+            self._segments.append(np.concatenate([start, kind]).astype(np.int32))
+            return
         for at in np.flatnonzero(np.repeat(probes.ravel(), times)).tolist():
             self._cache.segments = first + at
             found = self._cache.probe(int(line[at]))
@@ -108,7 +131,6 @@ class LaneAccess:
                 kind[at] |= WAITS
                 self._missed.append((found.line, found.waits))
         self._cache.segments = first + len(slot)
-        start = np.array([START | OUT | 1 << WORDS])
         self._segments.append(np.concatenate([start, kind]).astype(np.int32))
 
 
@@ -126,6 +148,8 @@ class StageAccess:
     hardware : HardwareConfig
     programs : Programs
     stage : int
+    hits : DrawnHits, optional
+        By default, hits and misses follow from the rows that are read.
 
     Attributes
     ----------
@@ -133,7 +157,16 @@ class StageAccess:
         Those in use.
     """
 
-    def __init__(self, hardware: HardwareConfig, programs: Programs, stage: int) -> None:
+    def __init__(
+        self,
+        hardware: HardwareConfig,
+        programs: Programs,
+        stage: int,
+        hits: DrawnHits | None = None,
+    ) -> None:
+        drawn = None
+        if hits is not None:
+            drawn = hits.rates[stage], np.random.default_rng([hits.seed, stage])
         fields = programs.fields(stage)
         self.lanes = []
         for lane in range(programs.stages[stage]["lanes"]):
@@ -152,7 +185,7 @@ class StageAccess:
                         )
                         for number in range(piece["count"])
                     ]
-            self.lanes.append(LaneAccess(hardware, stage, slots))
+            self.lanes.append(LaneAccess(hardware, stage, slots, drawn))
 
     def token(self, query: NDArray[np.uint8], items: NDArray[np.uint8]) -> None:
         """See :meth:`LaneAccess.token`."""

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from rpaccel import abi
 from rpaccel.config import SimulationConfig
-from sw_model.cycles import completer, controller, filter, group, lanes, link, memory, packer, walker
+from rpaccel.geometry import GroupGeometry
+from sw_model.cycles import completer, controller, dot, filter, group, lanes, link, memory, packer, walker
 from sw_model.cycles.arrays import Machine
 from sw_model.cycles.records import FAR, record
 from sw_model.group_cycles import GroupCycles, latency
@@ -42,24 +43,29 @@ class Builder:
     ----------
     work : Work
     simulation : SimulationConfig
-    groups : mapping
+    groups, setting
         See :func:`sw_model.cycles.machine.simulate`.
     """
 
     def __init__(
-        self, work: Work, simulation: SimulationConfig, groups: Mapping[int, Collection[int]]
+        self,
+        work: Work,
+        simulation: SimulationConfig,
+        groups: Mapping[int, Collection[int]],
+        setting: int,
     ) -> None:
         self.work = work
         self.hardware = work.hardware
         self.programs = work.programs
         self.simulation = simulation
-        self.allowed = groups
+        self.allowed, self.setting = groups, setting
         names = [u for u in abi.unit_counters(self.hardware) if u != "device"]
         self.units = {name: number for number, name in enumerate(names)}
         self._words: list[Row] = []
         self._parts: list[Row] = []
         self._inputs: list[Row] = []
         self._commands: list[Row] = []
+        self._dots: list[Row] = []
         self._scores = 1
         self._groups()
 
@@ -109,7 +115,8 @@ class Builder:
             dispatcher=table(packer.DISPATCHER, [self._dispatcher(s) for s in stages]),
             group=table(group.GROUP, self._group_rows, token_last=-1),
             row=np.zeros((len(self._group_rows), delay + 2), group.ROW),
-            input=table(group.INPUT, self._inputs, base=-1, unit_writes=-1, current=1),
+            input=table(group.INPUT, self._inputs, current=1),
+            dot=table(dot.DOT, self._dots),
             scores=np.zeros((len(self._inputs), self._scores), np.int64),
             command=table(group.COMMAND, self._commands),
             filter=table(filter.FILTER, [self._filter(s) for s in stages]),
@@ -298,14 +305,15 @@ class Builder:
             )
             for g in serving
         ]
-        allowed = set(self.allowed.get(stage, serving))
+        on = set(self.hardware.setting(self.setting)) & set(serving)
+        allowed = on & set(self.allowed.get(stage, serving)) or on
         barred = [g not in allowed for g in serving]
-        fill = 32 - len(serving)
+        fill = abi.MAX_GROUPS - len(serving)
         return {
             "groups": len(serving),
             "group": [*serving, *[0] * fill],
             "input": [*places, *[0] * fill],
-            "barred": [*(barred if not all(barred) else [0] * len(barred)), *[0] * fill],
+            "barred": [*barred, *[0] * fill],
         }
 
     def _groups(self) -> None:
@@ -326,6 +334,7 @@ class Builder:
                     "late": [*(max(0, s.cols - 2) for s in shapes), *fill],
                 }
             )
+            first = len(self._dots)
             model = GroupCycles(geometry)
             for place, stage in enumerate(config.stages):
                 there = self.programs.stages[stage]["steps"]
@@ -333,8 +342,13 @@ class Builder:
                 program = self.programs.program(stage, number) if there else []
                 depth = model.score_rows(place)
                 self._scores = max(self._scores, depth + 2)
+                unit = -1
+                if there and entry["dimension"]:
+                    unit = len(self._dots)
+                    self._dots.append(self._dot(geometry, place, entry))
                 self._inputs.append(
                     {
+                        "dot": unit,
                         "number": len(self._inputs),
                         "group": number,
                         "place": place,
@@ -348,9 +362,22 @@ class Builder:
                     }
                 )
                 for word in program:
-                    kept = ("wait_input", "wait_write", "final", "last")
+                    kept = ("wait_input", "wait_write", "final", "last", "vector", "pause")
                     row = {name: word[name] for name in kept}
                     self._commands.append(row | {"score": word["destination"]})
+            found = {"dots": first, "dot_count": len(self._dots) - first}
+            self._group_rows[-1] |= found
+
+    def _dot(self, geometry: GroupGeometry, place: int, entry: Mapping[str, int]) -> Row:
+        """The dot interaction unit of the input that comes next."""
+        shape, width = geometry.dots[place], geometry.gather_bytes
+        return {
+            "input": len(self._inputs),
+            "cycles": shape.cycles,
+            "writes": -(-shape.results // width),
+            "base": shape.base // width,
+            "bottom": entry["bottom"],
+        }
 
     def _filter(self, stage: int) -> Row:
         hardware = self.hardware

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rpaccel import abi
 from rpaccel.config import MAX_ITEMS
 from sw_model.cycles.group import refill_scores
+from sw_model.cycles.packer import ORDER
 from sw_model.cycles.records import compiled, record, wake, wake_at
 
 __all__ = ["FILTER", "RELEASE", "filter_scores"]
@@ -50,9 +51,9 @@ def _source(m, n, t):
     d = m.dispatcher[n]
     if d.groups == 1:
         return d.input[0]
-    if d.order == d.taken or d.since[d.taken & 127] >= t:
+    if d.order == d.taken or d.since[d.taken % ORDER] >= t:
         return -1
-    return d.input[d.turn[d.taken & 127]]
+    return d.input[d.turn[d.taken % ORDER]]
 
 
 @compiled

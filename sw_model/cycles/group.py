@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from rpaccel import abi
+from sw_model.cycles.dot import OTHER, dot, offered, pause, settle, take_offer
 from sw_model.cycles.records import FAR, compiled, record, wake, wake_at
 
-__all__ = ["COMMAND", "GROUP", "INPUT", "ROW", "TOKENS", "group", "refill_scores"]
+__all__ = ["COMMAND", "GROUP", "INPUT", "ROW", "TOKENS", "group", "refill_scores", "reserved"]
 
 RING = 7  # passes that were sent and not issued, less one: two wait, three are loaded
 TOKENS = 16  # at least twice the stages that a group serves
 GROUP = record(
-    "unit tile_rows first inputs load change "
-    "tokens taken "  # started; taken by the walker
+    "unit tile_rows first inputs dots dot_count load change "
+    "tokens queued taken over "  # started, taken by the walker, and their buffers freed
     "walking token_now input_now buffer_now command sends running "  # walker of programs
     "passes waited shape loads active begun "  # passes that wait for their weights
     "loaded issuing row single outstanding written "  # passes whose turn it is
@@ -31,15 +32,17 @@ GROUP = record(
     parts=16,
 )
 INPUT = record(
-    "number group place stage parts cost base unit_writes current items part due_head due_tail "
+    "number group place stage parts cost dot started_tokens begun current items part due_head due_tail "
     "program passes form rows depth added gone stored there popped count",
     free=2,
     arrived=2,
+    start_token=2,
+    start_buffer=2,
     due=4,
     due_buffer=4,
 )
-COMMAND = record("wait_input wait_write final score last cycles passes")
-ROW = record("at writes score ends last input buffer count")
+COMMAND = record("wait_input wait_write final score last vector pause cycles passes")
+ROW = record("at writes score ends last vector input buffer count")
 
 _STATES = {name: n for n, name in enumerate(abi.states(abi.GROUP_COUNTERS))}
 _BUSY, _GAP, _INPUT = (_STATES[n] for n in ("busy", "stall_gap", "stall_input"))
@@ -54,7 +57,7 @@ def group(m, n, t):
     """A group's cycle."""
     g = m.group[n]
     m.cause[g.unit] = _STARVED
-    if g.tokens != g.taken or g.walking or g.passes or g.loaded or g.issued != g.left:
+    if g.tokens != g.over or g.single or g.waited:
         _sequence(m, n, g, t)
     for k in range(g.first, g.first + g.inputs):
         _count(m, m.input[k], t)
@@ -79,7 +82,7 @@ def _sequence(m, n, g, t):
             cause = _SHAPE
         elif level and (not loads or g.waited):
             cause = _WEIGHTS
-        elif level or g.walking or _waits(m, g, t):
+        elif level or g.walking or _waits(m, g, t)[0] >= 0:
             cause = _PROGRAM
         else:
             cause = _STARVED
@@ -89,13 +92,30 @@ def _sequence(m, n, g, t):
         wake(m)
     g.waited = waited
     _walk(m, g, t, level)
+    for k in range(g.dots, g.dots + g.dot_count):
+        d = m.dot[k]
+        dot(m, k, t, reserved(m, m.input[d.input], d.buffer[d.written & 1], t))
+        settle(m, k, t)
     _finish(m, n, g, t)
 
 
 @compiled
+def reserved(m, here, buffer, t):
+    """Whether the array writes a token buffer in the next cycle."""
+    g = m.group[here.group]
+    size = len(m.row[0])
+    for k in range(g.left, min(g.left + 2, g.issued)):
+        row = m.row[here.group, k % size]
+        if row.at == t + 1:
+            return row.writes and row.input == here.number and row.buffer == buffer
+    return False
+
+
+@compiled
 def _waits(m, g, t):
-    """Whether the walker could take a token."""
-    return g.tokens != g.taken and m.token[g.token[g.taken % TOKENS]].started < t
+    """What the walker could take: a run of a unit, or another token; -1 for nothing."""
+    other = g.queued != g.taken and m.token[g.token[g.taken % TOKENS]].started < t
+    return offered(m, g.dots, g.dot_count, other, t)
 
 
 @compiled
@@ -113,8 +133,9 @@ def _issue(m, n, g, t):
     here = m.input[g.pass_input[k]]
     if command.wait_input and g.row >= here.arrived[g.pass_buffer[k]]:
         return _INPUT
-    if command.wait_write and g.outstanding:
-        if g.outstanding > 1 or g.row >= g.written:
+    follows = command.wait_write
+    if follows and g.outstanding >= follows:
+        if g.outstanding > follows or g.row >= g.written:
             return _WRITE
     scores = command.final and command.score
     if scores and here.rows >= here.depth:
@@ -128,6 +149,7 @@ def _issue(m, n, g, t):
     row.score = scores
     row.ends = ends
     row.last = ends and command.last
+    row.vector = command.vector and command.pause
     row.input = here.number
     row.buffer = g.pass_buffer[k]
     row.count = min(here.parts, g.pass_items[k] - g.row * here.parts)
@@ -180,16 +202,12 @@ def _load(m, g, t):
 def _walk(m, g, t, level):
     """Walk programs: send a pass, take a token, or let one without items leave."""
     if not g.walking:
-        if _waits(m, g, t):
+        unit, kind = _waits(m, g, t)
+        if unit >= 0:
             wake(m)
-            k = g.taken % TOKENS
-            g.taken += 1
             g.walking = 1
-            g.token_now = g.token[k]
-            g.input_now = g.token_input[k]
-            g.buffer_now = g.token_buffer[k]
-            g.command = m.input[g.input_now].program
             g.sends = t + WALK
+            _take(m, g, unit, kind)
         return
     token, here = m.token[g.token_now], m.input[g.input_now]
     if token.items == 0:
@@ -199,6 +217,7 @@ def _walk(m, g, t, level):
             here.added = 1
             here.free[g.buffer_now] = t + 1
             g.change -= here.cost
+            g.over += 1
             g.walking = 0
     elif g.sends > t:
         wake_at(m, g.sends)
@@ -206,8 +225,27 @@ def _walk(m, g, t, level):
         wake(m)
         _send(m, g, token.items, here.parts)
         g.sends = t + WALK
-        g.walking = not m.command[g.command].last
+        command = m.command[g.command]
+        g.walking = not command.last and not command.pause
         g.command += 1
+        if command.pause:
+            pause(m, here.dot, t, g.token_now, g.buffer_now, g.command)
+
+
+@compiled
+def _take(m, g, unit, kind):
+    """Take a token, or go on with one."""
+    if kind == OTHER:
+        k = g.taken % TOKENS
+        g.taken += 1
+        g.token_now = g.token[k]
+        g.input_now = g.token_input[k]
+        g.buffer_now = g.token_buffer[k]
+        g.command = m.input[g.input_now].program
+    else:
+        g.token_now, g.buffer_now, g.command = take_offer(m, unit, kind)
+        g.input_now = m.dot[unit].input
+        g.token_last = -1
 
 
 @compiled
@@ -251,9 +289,12 @@ def _leave(m, g, row, t):
     if row.ends:
         g.active -= 1
         g.running -= 1
+    if row.vector:
+        m.dot[here.dot].made[row.buffer] += 1
     if row.last:
         here.free[row.buffer] = t + 1
         g.change -= here.cost
+        g.over += 1
 
 
 @compiled

@@ -72,7 +72,7 @@ def lane(m, n, t):
 def _out(m, here):
     """Move words towards the packer: only those that complete a bag, and starts, go there."""
     if not here.parts and here.out:
-        here.awake = 1
+        here.awake = m.packer[here.stage].awake = 1
         here.out = 0
         here.start = here.out_kind & START
         here.parts = 1
@@ -159,7 +159,7 @@ def dense_lane(m, n):
         return
     here.awake = 0
     if not here.parts and here.out:
-        here.awake = 1
+        here.awake = m.packer[n].awake = 1
         here.out = 0
         here.parts = 1
         here.start = here.left == 0

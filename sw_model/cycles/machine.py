@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rpaccel import abi
 from rpaccel.config import HardwareConfig, SimulationConfig
 from sw_model.cycles import controller, walker
-from sw_model.cycles.access import StageAccess
+from sw_model.cycles.access import DrawnHits, StageAccess
 from sw_model.cycles.build import Builder, table
 from sw_model.cycles.kernel import kernel
 from sw_model.cycles.programs import Programs
@@ -87,15 +87,23 @@ class Work:
     hardware : HardwareConfig
     image : bytes
     jobs : sequence of Job
+    hits : DrawnHits, optional
+        See :class:`sw_model.cycles.access.StageAccess`.
     """
 
-    def __init__(self, hardware: HardwareConfig, image: bytes, jobs: Sequence[Job]) -> None:
+    def __init__(
+        self,
+        hardware: HardwareConfig,
+        image: bytes,
+        jobs: Sequence[Job],
+        hits: DrawnHits | None = None,
+    ) -> None:
         self.hardware = hardware
         self.programs = Programs(hardware, image)
         self.jobs = list(jobs)
         stages = range(hardware.stages)
         used = [s for s in stages if self.programs.stages[s]["steps"]]
-        access = {s: StageAccess(hardware, self.programs, s) for s in used}
+        access = {s: StageAccess(hardware, self.programs, s, hits) for s in used}
         self.access = [access[s].lanes if s in access else [] for s in stages]
         self._queries: list[dict[str, int]] = []
         self._plan: list[dict[str, int]] = []
@@ -177,6 +185,7 @@ def simulate(
     arrivals: Sequence[int],
     *,
     groups: Mapping[int, Collection[int]] | None = None,
+    setting: int = 0,
     skip: bool = True,
 ) -> Cycles:
     """Run queries.
@@ -190,6 +199,8 @@ def simulate(
         Cycle in which each query is in the submission ring.
     groups : mapping, optional
         For a stage, the groups that get its tokens; others use all theirs.
+    setting : int
+        Of the machine's settings, the one that is used all the time.
     skip : bool
         Skip cycles in which nothing changes, which makes no difference to results.
 
@@ -202,7 +213,7 @@ def simulate(
     RuntimeError
         The machine stopped: the model is wrong.
     """
-    builder = Builder(work, simulation, groups or {})
+    builder = Builder(work, simulation, groups or {}, setting)
     machine = builder.machine()
     machine.query["arrives"] = arrivals
     machine.clock["skip"] = skip

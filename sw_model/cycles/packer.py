@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from rpaccel import abi
+from sw_model.cycles.group import TOKENS, reserved
 from sw_model.cycles.records import compiled, record, wake, wake_at
 
-__all__ = ["DISPATCHER", "GATHER_UNIT", "PACKER", "dispatch", "gather_cause", "pack"]
+__all__ = ["DISPATCHER", "ORDER", "PACKER", "dispatch", "gather_cause", "pack"]
 
 PACKER = record(
-    "done item items token tokens finished starting writes wrote missing lane lanes unit entered left left_before"
+    "done item items token tokens awake finished starting writes wrote missing "
+    "lane lanes unit entered left left_before"
 )
+ORDER = 4 * abi.MAX_GROUPS  # tokens of a stage in its groups
 DISPATCHER = record(
     "groups chosen before valid current order taken target started",
-    group=32,
-    input=32,
-    barred=32,
-    turn=128,
-    since=128,
+    group=abi.MAX_GROUPS,
+    input=abi.MAX_GROUPS,
+    barred=abi.MAX_GROUPS,
+    turn=ORDER,
+    since=ORDER,
 )
 ARRIVAL = 3  # cycles from an item's last write until its group has counted it
 
@@ -32,8 +35,11 @@ _POSITIONS, _LANES, _STARVED = (
 def pack(m, n, t):
     """Write bytes of an item, or offer the start of a token, which :func:`dispatch` decides on."""
     p, dense = m.packer[n], m.dense[n]
+    p.wrote = 0
+    if not p.awake and not p.writes and not p.finished:
+        return  # nothing came; a start is still offered
     finished, p.finished = p.finished, 0
-    p.writes = p.wrote = p.missing = 0
+    p.awake = p.writes = p.missing = 0
     chunk = -1
     for number in range(p.lanes):
         if p.done >> number & 1:
@@ -52,11 +58,12 @@ def pack(m, n, t):
     starting = ready and not p.done >> p.lanes & 1 and dense.start != 0
     p.starting = starting and not finished
     if finished:
+        p.awake = 1
         wake(m)
     p.writes = chunk >= 0 or (ready and not starting)
     if p.writes and _writable(m, n, t, chunk):
         wake(m)
-        p.wrote = 1
+        p.wrote = p.awake = 1
         _write(m, n, t, chunk)
 
 
@@ -65,23 +72,13 @@ def _writable(m, n, t, chunk):
     """Whether a group takes a write: the array, or its dot interaction unit, may write instead."""
     dispatcher = m.dispatcher[n]
     here = m.input[dispatcher.input[dispatcher.current]]
-    if here.base >= 0 and chunk >= here.base:
-        return True
-    if here.unit_writes == t:
-        return False
+    if here.dot >= 0:
+        d = m.dot[here.dot]
+        if chunk >= d.base:
+            return True
+        if d.left and not reserved(m, here, d.buffer[d.written & 1], t):
+            return False
     return not reserved(m, here, here.current, t)
-
-
-@compiled
-def reserved(m, here, buffer, t):
-    """Whether the array writes a token buffer in the next cycle."""
-    g = m.group[here.group]
-    size = len(m.row[0])
-    for k in range(g.left, min(g.left + 2, g.issued)):
-        row = m.row[here.group, k % size]
-        if row.at == t + 1:
-            return row.writes and row.input == here.number and row.buffer == buffer
-    return False
 
 
 @compiled
@@ -168,9 +165,13 @@ def _ready(m, number, t):
     """Whether an input can start a token: a group starts one a cycle, its first stage's first."""
     if not _available(m, number, t):
         return False
+    if m.input[number].dot >= 0:  # it has a queue of its own
+        return True
     for n in range(len(m.dispatcher)):
         other = m.dispatcher[n].target
-        if other >= 0 and other != number and m.input[other].group == m.input[number].group:
+        if other < 0 or m.input[other].dot >= 0:
+            continue
+        if m.input[other].group == m.input[number].group:
             if m.input[other].place < m.input[number].place and _available(m, other, t):
                 return False
     return True
@@ -203,13 +204,14 @@ def _start(m, n, t):
     wake(m)
     if d.groups > 1:
         d.current = d.before
-        d.turn[d.order & 127] = d.current
-        d.since[d.order & 127] = t
+        d.turn[d.order % ORDER] = d.current
+        d.since[d.order % ORDER] = t
         d.order += 1
     here = m.input[d.target]
     token = m.token[p.tokens + p.token]
     p.token += 1
-    p.item = 0
+    p.item = p.starting = 0
+    p.awake = 1
     p.items = token.items
     p.left += token.items == 0
     for number in range(p.lanes):
@@ -226,11 +228,31 @@ def _start(m, n, t):
     here.arrived[here.current] = 0
     group = m.group[here.group]
     group.change += here.cost
-    size = len(group.token)
-    group.token[group.tokens % size] = p.tokens + p.token - 1
-    group.token_input[group.tokens % size] = d.target
-    group.token_buffer[group.tokens % size] = here.current
     group.tokens += 1
+    number = p.tokens + p.token - 1
+    if here.dot >= 0:
+        _queue_dot(m, here, m.dot[here.dot], number, token.items)
+        return
+    at = group.queued % TOKENS
+    group.token[at] = number
+    group.token_input[at] = d.target
+    group.token_buffer[at] = here.current
+    group.queued += 1
+
+
+@compiled
+def _queue_dot(m, here, d, number, items):
+    """Queue a token with a dot interaction, and with its unit, if it has items."""
+    at = here.started_tokens & 1
+    here.start_token[at] = number
+    here.start_buffer[at] = here.current
+    here.started_tokens += 1
+    if items:
+        at = d.started & 1
+        d.token[at] = number
+        d.buffer[at] = here.current
+        d.made[here.current] = 0
+        d.started += 1
 
 
 @compiled
@@ -238,13 +260,6 @@ def gather_cause(m, n):
     """State of a gather unit, looked for backwards from where bytes leave it."""
     p, w = m.packer[n], m.walker[n]
     started = m.dispatcher[n].started
-    waiting = works = False
-    for number in range(p.lanes):
-        if p.missing >> number & 1:
-            lane = m.lane[p.lane + number]
-            waiting = waiting or lane.waiting != 0
-            works = works or lane.reads != 0
-    inside = p.entered != p.left_before
     cause = _LANES
     if started or p.wrote:
         cause = _BUSY
@@ -252,16 +267,30 @@ def gather_cause(m, n):
         cause = _START
     elif p.writes:
         cause = _WRITE
-    elif not inside:
+    elif p.entered == p.left_before:
         cause = _STARVED
-    elif waiting:
-        cause = _MEMORY
-    elif not works and w.waits_features:
-        cause = _FEATURES
-    elif not works and w.waits_position:
-        cause = _POSITIONS
+    else:
+        cause = _missing(m, p, w)
     m.cause[p.unit] = cause
     if p.entered != w.taken or p.left_before != p.left:
         wake(m)
     p.entered = w.taken
     p.left_before = p.left
+
+
+@compiled
+def _missing(m, p, w):
+    """Why bytes of the lanes that come next are missing."""
+    waiting = works = False
+    for number in range(p.lanes):
+        if p.missing >> number & 1:
+            lane = m.lane[p.lane + number]
+            waiting = waiting or lane.waiting != 0
+            works = works or lane.reads != 0
+    if waiting:
+        return _MEMORY
+    if not works and w.waits_features:
+        return _FEATURES
+    if not works and w.waits_position:
+        return _POSITIONS
+    return _LANES

@@ -38,7 +38,7 @@ class Programs:
         stride = -(-size // memory.bus_bytes) * memory.bus_bytes
         found = {}
         for segment in self._segments:
-            if segment["target"] == abi.target_id(kind, index):
+            if segment["upper"] << 8 | segment["target"] == abi.target_id(kind, index):
                 at = segment["line"] * memory.line_bytes
                 for number in range(segment["words"]):
                     word = self._image[at + number * stride :][:size]
