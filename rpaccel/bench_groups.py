@@ -21,6 +21,7 @@ from sw_model.group_cycles import GroupCycles
 __all__ = ["Flow", "flow"]
 
 _FILTER = 15  # cycles from the last score of a sub-batch to its first survivor
+_BEFORE = -100  # cycle in which the setting is chosen
 _SETTLED, _MEASURED = 5, 20  # queries before the measurement, and in it
 
 
@@ -107,6 +108,7 @@ def flow(
     groups: Mapping[int, Sequence[int]],
     sub_batches: Sequence[int],
     slots: int = 4,
+    setting: int = 0,
     model: type[DispatchCycles] = DispatchCycles,
 ) -> Flow:
     """Find the number of sub-batches with which the array is used best.
@@ -125,6 +127,8 @@ def flow(
         Numbers to try.
     slots : int
         Queries in flight.
+    setting : int
+        Of the machine, chosen before the first query.
     model : type
         Of the dispatch.
 
@@ -147,13 +151,14 @@ def flow(
                     cycles = runs[2].freed - runs[1].freed
                     made[key] = Program(passes, shape, min(cycles, (1 << 16) - 1))
                 programs[stage, group] = made[key]
-        run = _Run(model(hardware, programs), sizes, slots)
+        changes = [(_BEFORE, setting)] if setting else []
+        run = _Run(model(hardware, programs, changes), sizes, slots)
         ends = run.ends(2 * _SETTLED + _MEASURED, count)
         first, last = ends[_SETTLED - 1], ends[_SETTLED + _MEASURED - 1]
         useful = sum(
             macs * int(np.searchsorted(rows, last) - np.searchsorted(rows, first))
             for rows, macs in run.rows
         )
-        (latency,) = _Run(model(hardware, programs), sizes, slots).ends(1, count)
+        (latency,) = _Run(model(hardware, programs, changes), sizes, slots).ends(1, count)
         flows.append(Flow(count, useful / (last - first), latency))
     return max(flows, key=lambda each: each.macs)

@@ -91,10 +91,10 @@ class SegmentWriter(wiring.Component):
         beats = {target: -(-size // bus) for target, size in target_bytes(self.hardware).items()}
         span = Signal(range(max(beats.values())))  # beats of a word, less one
         total = Signal(LINES_BITS)  # beats
-        target = self.segment.target
-        if len(self.load.target) > len(target):
-            target = Cat(target, self.segment.upper)
-        with m.Switch(target):
+        named = self.segment.target
+        if len(self.load.target) > len(named):
+            named = Cat(named, self.segment.upper)
+        with m.Switch(named):
             for target, count in beats.items():
                 with m.Case(target):
                     m.d.comb += [
@@ -115,7 +115,7 @@ class SegmentWriter(wiring.Component):
                 count.eq(0),
                 self.load.valid.eq(1),
                 self.load.first.eq(1),
-                self.load.target.eq(target),
+                self.load.target.eq(named),
                 self.load.address.eq(self.segment.address),
             ]
         with m.Elif(self.beat & self.left):

@@ -103,7 +103,9 @@ class DispatchCycles:
             (group,) = groups
             return group, max(offered, self._groups[group].ready(stage) - 1)
         ready = {group: self._groups[group].ready(stage) for group in groups}
-        regroup, changed = self._regroup.copy(), self._changed
+        regroup, changed = self._regroup, self._changed
+        if changed < len(self.changes):
+            regroup = regroup.copy()
         cycle = max(offered, min(ready.values())) - 1
         while True:
             cycle += 1
