@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,12 @@ import numpy as np
 
 from rpaccel import abi
 from rpaccel.compiler import compile_image
-from rpaccel.config import Config
+from rpaccel.config import Config, HardwareConfig
 from rpaccel.driver import Device
 from rpaccel.errors import ConfigError, QueryError
 from rpaccel.image import Image
 from rpaccel.predict import Predictor
-from sim.trace import Trace, read
+from sim.trace import Token, Trace, read
 from sim.transport import SimulatedTransport
 from sw_model.cycles.machine import Cycles, Job
 from sw_model.quantised import QuantisedModel
@@ -38,7 +39,8 @@ from sw_model.random_models import random_models, random_query
 from tests.random_machines import random_dots, random_hardware, random_workload
 
 SETTINGS = 10  # configurations of a machine
-QUERIES = 4
+QUERIES = 3
+MEMORY_BYTES = 1 << 18
 DOTS = 3  # every so many machines have dot interaction units
 STREAM = 7117  # of the random numbers
 
@@ -106,9 +108,42 @@ def _queries(
         yield random_query(config.features, items, rng), how
 
 
+class Rows(Trace):
+    """A trace that keeps when each row of items entered the array, by group, in order."""
+
+    def __init__(self, hardware: HardwareConfig) -> None:
+        super().__init__(hardware)
+        self.rows: list[list[tuple[Token, int]]] = [[] for _ in hardware.groups]
+
+    def _group(self, cycle: int, group: int, seen: dict[str, int]) -> None:
+        super()._group(cycle, group, seen)
+        if seen["row"]:
+            self.rows[group].append((self._in_array[group], cycle))
+
+    def passes(self, image: Image) -> dict[tuple[int, int], np.ndarray]:
+        """Cycles and tokens of each pass, as :attr:`sw_model.cycles.machine.Cycles.layers`."""
+        found: dict[tuple[int, int], np.ndarray] = {}
+        for group, rows in enumerate(self.rows):
+            seen: Counter[int] = Counter()
+            before, last, at = None, 0, 0
+            while at < len(rows):
+                token = rows[at][0]
+                program = next(p for p in image.stages[token.stage].programs if p.group == group)
+                shape = self.hardware.geometry(group).shapes[program.shape]
+                size = shape.item_rows(token.items)
+                end = rows[at + size - 1][1]
+                count = sum(layer.passes for layer in program.layers)
+                both = found.setdefault((token.stage, group), np.zeros((count, 2), np.int64))
+                last = last if token is before else end - size
+                both[seen[id(token)]] += end - last, 1
+                seen[id(token)] += 1
+                before, last, at = token, end, at + size
+        return found
+
+
 def measure(
-    setting: Setting, *, trace: bool = True
-) -> tuple[list[int], dict[str, int], Trace | None, list[Job]]:
+    setting: Setting,
+) -> tuple[list[int], dict[str, int], Rows, list[Job]]:
     """Run queries in RTL, all submitted before the device begins.
 
     Returns cycles of each query, counts of all counters, the trace, and the jobs as they were run.
@@ -119,10 +154,10 @@ def measure(
         record = Path(folder) / "record"
         transport = SimulatedTransport(
             setting.config,
-            setting.image.data,
+            setting.image.data.ljust(MEMORY_BYTES, b"\0"),  # one simulator for all of a machine
             tables=setting.image.generated,
             optimise="-O1",
-            trace=record if trace else None,
+            trace=record,
         )
         with Device(transport, setting.config, setting.image) as device:
             device._link.write("CONTROL", 0)
@@ -139,14 +174,15 @@ def measure(
             for handle in handles:
                 device.wait(handle).result()
             after = device.counters()
-        seen = read(setting.config.hardware, record) if trace else None
+        seen = Rows(setting.config.hardware)
+        read(setting.config.hardware, record, seen)
     counts = {name: after[name] - before[name] for name in after}
     return [handle.cycles for handle in handles], counts, seen, jobs
 
 
 def compare(setting: Setting) -> dict[str, Any]:
     """Run a configuration in RTL and in the model."""
-    cycles, counts, _, jobs = measure(setting, trace=False)
+    cycles, counts, seen, jobs = measure(setting)
     predictor = Predictor(setting.config, setting.models, setting.image)
     done = predictor.run(predictor.work(jobs))
     latency = (done.queries["requested"] - done.queries["fetched"]).tolist()
@@ -155,6 +191,7 @@ def compare(setting: Setting) -> dict[str, Any]:
         "queries": [list(pair) for pair in zip(cycles, latency, strict=True)],
         "active": [counts["device.active"], done.active],
         "states": _states(counts, done),
+        "layers": _layers(predictor, seen, done),
         "misses": sum(v for n, v in counts.items() if n.endswith(".misses")),
         "dot": any(model.dot is not None for model in setting.models),
         "groups": len(setting.config.hardware.groups),
@@ -162,6 +199,17 @@ def compare(setting: Setting) -> dict[str, Any]:
         "reorder": simulation.memory_reorder,
         "tiers": simulation.dram is not None or simulation.ssd is not None,
     }
+
+
+def _layers(predictor: Predictor, seen: Rows, done: Cycles) -> list[list[float]]:
+    """Cycles a token of each layer by RTL and by the model."""
+    rtl = predictor.layers(seen.passes(predictor.image))
+    model = predictor.layers(done.layers)
+    return [
+        [mine["cycles"], its["cycles"]]
+        for place, rows in rtl.items()
+        for mine, its in zip(rows, model[place], strict=True)
+    ]
 
 
 def _states(counts: Mapping[str, int], done: Cycles) -> dict[str, list[int]]:
@@ -193,6 +241,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Errors of the rows of a file."""
     errors = np.array([abs(m - r) / r for row in rows for r, m in row["queries"]])
     active = np.array([abs(m - r) / r for row in rows for r, m in [row["active"]]])
+    layers = np.array([abs(m - r) / max(1, r) for row in rows for r, m in row["layers"]])
     stalls = [_stalled(row) for row in rows]
     return {
         "machines": len({row["seed"] for row in rows}),
@@ -200,6 +249,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "queries": len(errors),
         "query_error": _distribution(errors),
         "configuration_error": _distribution(active),
+        "layers": len(layers),
+        "layer_error": _distribution(layers),
         "exact_queries": float((errors == 0).mean()),
         "same_cause": float(np.mean([same for same, _ in stalls])),
         "moved_cycles": float(np.mean([moved for _, moved in stalls])),

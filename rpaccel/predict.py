@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rpaccel.config import Config
 from rpaccel.errors import ConfigError, ToolError
@@ -127,13 +128,20 @@ class Predictor:
         done = self.run(self.work([self.job(q) for q in queries]), arrivals)
         return [int(cycle) for cycle in done.queries["completed"]]
 
-    def layers(self, done: Cycles) -> dict[str, list[dict[str, Any]]]:
+    def layers(
+        self, taken: Mapping[tuple[int, int], NDArray[np.int64]]
+    ) -> dict[str, list[dict[str, Any]]]:
         """Cycles a token of each layer, by stage and group.
 
         Of a token, those from the last row of the layer before to its own last row.
+
+        Parameters
+        ----------
+        taken : mapping
+            Of passes: :attr:`sw_model.cycles.machine.Cycles.layers`.
         """
         found = {}
-        for (stage, group), passes in sorted(done.layers.items()):
+        for (stage, group), passes in sorted(taken.items()):
             info: StageInfo = self.image.stages[stage]
             program = next(p for p in info.programs if p.group == group)
             rows, at = [], 0
@@ -203,7 +211,7 @@ def report(
             "per_query": done.active / len(jobs),
             "latencies": latency.tolist(),
         },
-        "layers": predictor.layers(done),
+        "layers": predictor.layers(done.layers),
         "states": {"cycles": done.cycles, "units": units},
         "limit": _limit(units),
         "model": {"seconds": seconds, "cycles_per_second": done.cycles / seconds},

@@ -83,8 +83,9 @@ class LaneAccess:
         """Take a token: the record of its query, and those of its items, (n, bytes)."""
         index = [_index(items if s.scope else query[None], s) for s in self._slots]
         indices = np.stack([np.broadcast_to(i, len(items)) for i in index], axis=1)
-        column = [np.array([s.field[n] for s in self._slots]) for n in ("rows", "hot_rows", "lines")]
-        rows, hot, lines = column
+        rows, hot, lines = (
+            np.array([s.field[name] for s in self._slots]) for name in ("rows", "hot_rows", "lines")
+        )
         lines = np.where([s.field["log2_rows"] for s in self._slots], 1, lines)
         last = np.array([s.last for s in self._slots])
         row = indices < rows  # an index that is all ones is none, and beyond each table

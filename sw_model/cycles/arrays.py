@@ -38,7 +38,7 @@ class Machine:
     - ``due``, (2, 1024): reads and writes that the host is to answer;
     - ``order``: steps of the plans in the order of each stage's filter;
     - ``position``: positions of the items of all tokens;
-    - ``piece``, (steps, lanes + 1): lookups of each lane's piece, and whether the dense lane has one;
+    - ``piece``, (steps, lanes + 1): lookups of each lane's piece; whether the dense lane has one;
     - ``makes``, ``segment``, ``missed``: see :class:`sw_model.cycles.access.LaneAccess`;
     - ``arrived``, (lanes, lookahead): cycle in which a line was there, by miss;
     - ``freed``, (lanes, outstanding): cycles in which memory tags come back;

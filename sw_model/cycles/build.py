@@ -12,28 +12,27 @@ from numpy.typing import NDArray
 from rpaccel import abi
 from rpaccel.config import SimulationConfig
 from rpaccel.geometry import GroupGeometry
-from sw_model.cycles import completer, controller, dot, filter, group, lanes, link, memory, packer, walker
+from sw_model.cycles import (
+    completer,
+    controller,
+    dot,
+    filter,
+    group,
+    lanes,
+    link,
+    memory,
+    packer,
+    walker,
+)
 from sw_model.cycles.arrays import Machine
 from sw_model.cycles.records import FAR, record
+from sw_model.cycles.tables import GatherTables, Row, table
 from sw_model.group_cycles import GroupCycles, latency
 
 if TYPE_CHECKING:
     from sw_model.cycles.machine import Work
 
-__all__ = ["Builder", "table"]
-
-Row = dict[str, Any]
-
-
-def table(dtype: np.dtype[Any], rows: Sequence[Mapping[str, Any]], **rest: int) -> Any:
-    """Records of a type from values of some of their fields; ``rest``: those that all have."""
-    made = np.zeros(len(rows), dtype)
-    for name, value in rest.items():
-        made[name] = value
-    for number, row in enumerate(rows):
-        for name, value in row.items():
-            made[name][number] = value
-    return made
+__all__ = ["Builder"]
 
 
 class Builder:
@@ -61,8 +60,6 @@ class Builder:
         self.allowed, self.setting = groups, setting
         names = [u for u in abi.unit_counters(self.hardware) if u != "device"]
         self.units = {name: number for number, name in enumerate(names)}
-        self._words: list[Row] = []
-        self._parts: list[Row] = []
         self._inputs: list[Row] = []
         self._commands: list[Row] = []
         self._dots: list[Row] = []
@@ -74,11 +71,9 @@ class Builder:
         work, hardware = self.work, self.hardware
         stages = range(hardware.stages)
         memory_lanes = [a for lanes_ in work.access for a in lanes_]
-        walkers = self._walkers()
-        lane_rows, packers, dense = self._lanes()
+        gather = GatherTables(work, [self.units[f"gather{s}"] for s in stages])
         most = max((g.lookahead for g in hardware.gather), default=1)
         tags = max((g.outstanding for g in hardware.gather), default=1)
-        steps, pieces = self._steps()
         lane_count = max(1, len(memory_lanes))
         delay = max(max(row["latency"]) for row in self._group_rows)
         return Machine(
@@ -94,25 +89,25 @@ class Builder:
             query=work.queries.copy(),
             plan=work.plan.copy(),
             order=np.array([n for order in work.order for n in order], np.int64),
-            walker=walkers,
+            walker=table(walker.WALKER, gather.walkers),
             token=work.tokens.copy(),
             position=work.positions,
-            step=table(walker.STEP, steps),
-            piece=pieces,
-            lane=table(lanes.LANE, lane_rows, wakes=FAR),
+            step=table(walker.STEP, gather.steps),
+            piece=np.array(gather.pieces, np.int64),
+            lane=table(lanes.LANE, gather.lanes, wakes=FAR),
             makes=_flat([a.makes for a in memory_lanes], np.int8),
             segment=_flat([a.segments for a in memory_lanes], np.int32),
             missed=np.concatenate([np.zeros((1, 2), np.int64), *(a.missed for a in memory_lanes)]),
             arrived=np.full((lane_count, most), FAR, np.int64),
             freed=np.full((lane_count, tags), FAR, np.int64),
-            dense=table(lanes.DENSE, dense),
-            packer=table(packer.PACKER, packers),
-            word=table(lanes.WORD, self._words),
-            part=table(lanes.PART, self._parts),
+            dense=table(lanes.DENSE, gather.dense),
+            packer=table(packer.PACKER, gather.packers, wakes=FAR),
+            word=table(lanes.WORD, gather.words),
+            part=table(lanes.PART, gather.parts),
             channel=self._channels(len(memory_lanes)),
             burst=np.zeros((hardware.memory.channels, memory.DEPTH), memory.BURST),
-            bank=np.zeros((hardware.memory.channels, 256), memory.BANK),
-            dispatcher=table(packer.DISPATCHER, [self._dispatcher(s) for s in stages]),
+            bank=self._banks(),
+            dispatcher=table(packer.DISPATCHER, [self._dispatcher(s) for s in stages], stale=1),
             group=table(group.GROUP, self._group_rows, token_last=-1),
             row=np.zeros((len(self._group_rows), delay + 2), group.ROW),
             input=table(group.INPUT, self._inputs, current=1),
@@ -157,106 +152,6 @@ class Builder:
         row = {"lanes": bus // abi.RESULT.bytes, "beats": abi.BLOCK_BYTES // bus, "accepts": -1}
         return table(completer.COMPLETER, [row])
 
-    def _walkers(self) -> Any:
-        rows, lane, step = [], 0, 0
-        for stage, words in enumerate(self.programs.stages):
-            rows.append(
-                {
-                    "steps": step,
-                    "lanes": words["lanes"],
-                    "lane": lane,
-                    "query_bytes": words["query_bytes"],
-                    "item_bytes": words["item_bytes"],
-                    "read_bytes": self.hardware.feature_read,
-                    "bus_bytes": self.hardware.host_bus_bytes,
-                    "tokens": self.work.token_first[stage],
-                }
-            )
-            lane += words["lanes"]
-            step += words["steps"]
-        return table(walker.WALKER, rows)
-
-    def _steps(self) -> tuple[list[Row], NDArray[np.int64]]:
-        rows: list[Row] = []
-        pieces = []
-        most = max(words["lanes"] for words in self.programs.stages)
-        for stage in range(self.hardware.stages):
-            for step, lanes_ in self.programs.steps(stage):
-                item = step["scope"] == abi.FieldScope.ITEM
-                rows.append({"address": step["address"], "item": item, "last": step["last"]})
-                own = [p["count"] if p["used"] else 0 for p in lanes_[:-1]]
-                own = (own + [0] * most)[:most]
-                pieces.append([*own, lanes_[-1]["used"]])
-        return rows, np.array(pieces, np.int64)
-
-    def _lanes(self) -> tuple[list[Row], list[Row], list[Row]]:
-        """Lanes, packers and dense lanes of all stages."""
-        rows: list[Row] = []
-        packers: list[Row] = []
-        dense: list[Row] = []
-        makes = segment = 0
-        missing = 1
-        for stage, gather in enumerate(self.hardware.gather):
-            used = self.programs.stages[stage]["lanes"]
-            packers.append(
-                {
-                    "tokens": self.work.token_first[stage],
-                    "lane": len(rows),
-                    "lanes": used,
-                    "unit": self.units[f"gather{stage}"],
-                }
-            )
-            for number, access in enumerate(self.work.access[stage]):
-                words, end = self._placed(stage, number)
-                rows.append(
-                    {
-                        "stage": stage,
-                        "makes": makes,
-                        "segment": segment,
-                        "missing": missing,
-                        "words": words,
-                        "words_end": end,
-                        "lookahead": gather.lookahead,
-                        "outstanding": gather.outstanding,
-                    }
-                )
-                makes += len(access.makes)
-                segment += len(access.segments)
-                missing += len(access.missed)
-            words, end = self._placed(stage, gather.lanes)
-            row = {"words": words, "words_end": end, "depth": gather.lookahead}
-            dense.append(row | {"tokens": self.work.token_first[stage]})
-        return rows, packers, dense
-
-    def _placed(self, stage: int, lane: int) -> tuple[int, int]:
-        """Words that a lane makes of an item, in parts that lie in one chunk: first and end."""
-        begin = len(self._words)
-        if not self.programs.stages[stage]["steps"]:
-            return begin, begin
-        bus = self.hardware.memory.bus_bytes
-        is_dense = lane == self.hardware.gather[stage].lanes
-        fields = self.programs.fields(stage)[lane]
-        pieces = [p[lane] for _, p in self.programs.steps(stage) if p[lane]["used"]]
-        for piece in pieces:
-            if is_dense:
-                at = fields[piece["field"]]["output"] if fields else 0
-                self._word(stage, at, piece["count"], bool(piece["item_last"]))
-            elif piece["last"]:
-                field = fields[piece["field"]]
-                for first in range(0, field["count"], bus):
-                    size = min(bus, field["count"] - first)
-                    ends = first + size == field["count"] and bool(piece["item_last"])
-                    self._word(stage, field["output"] + first, size, ends)
-        return begin, len(self._words)
-
-    def _word(self, stage: int, at: int, size: int, ends: bool) -> None:
-        chunk = self.hardware.geometry(self.hardware.groups_of(stage)[0]).gather_bytes
-        chunks = range(at // chunk, (at + max(1, size) - 1) // chunk + 1)
-        self._words.append({"part": len(self._parts), "parts": len(chunks)})
-        for number in chunks:
-            last = number == chunks[-1] and ends
-            self._parts.append({"chunk": number, "ends": last, "empty": size == 0})
-
     def _channels(self, lanes_: int) -> Any:
         simulation, memory_ = self.simulation, self.hardware.memory
         common: Row = {
@@ -281,7 +176,8 @@ class Builder:
         rows = []
         for channel in range(memory_.channels):
             seed = (simulation.seed + channel) * 0x9E3779B1 & 0xFFFFFFFF ^ 0x5DEECE6D
-            row = common | {"unit": self.units[f"memory{channel}"], "random": seed or 1}
+            row = common | {"unit": self.units[f"memory{channel}"]}
+            row["random"] = _after(seed or 1, len(self._loaded(channel)))
             if simulation.ssd is not None:
                 ssd = simulation.ssd
                 lines = max(0, -(-(ssd.first_line - channel) // memory_.channels))
@@ -294,6 +190,27 @@ class Builder:
                 }
             rows.append(row)
         return table(memory.CHANNEL, rows)
+
+    def _loaded(self, channel: int) -> list[int]:
+        """Addresses that the loader has read from a channel, in their order."""
+        memory_ = self.hardware.memory
+        return [
+            line // memory_.channels * memory_.line_bytes
+            for line in self.programs.loaded_lines
+            if line % memory_.channels == channel
+        ]
+
+    def _banks(self) -> Any:
+        """Banks with the rows open that were read last when the image was loaded."""
+        dram = self.simulation.dram
+        banks = np.zeros((self.hardware.memory.channels, 256), memory.BANK)
+        if dram is not None and dram.banks:
+            for channel in range(len(banks)):
+                for address in self._loaded(channel):
+                    row, bank = divmod(address // dram.row_bytes, dram.banks)
+                    banks["open"][channel, bank] = 1
+                    banks["row"][channel, bank] = row
+        return banks
 
     def _dispatcher(self, stage: int) -> Row:
         serving = self.hardware.groups_of(stage)
@@ -390,6 +307,15 @@ class Builder:
             "first": first,
             "tokens": self.work.token_first[stage],
         }
+
+
+def _after(random: int, bursts: int) -> int:
+    """State of a memory's random numbers: one is drawn for each burst that may be overtaken."""
+    for _ in range(bursts):
+        random ^= random << 13 & 0xFFFFFFFF
+        random ^= random >> 17
+        random ^= random << 5 & 0xFFFFFFFF
+    return random
 
 
 def _flat(arrays: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:

@@ -52,7 +52,7 @@ def complete(m, t):
             cause = _HOST
     elif state == RESULTS:
         cause = _results(m, c, t)
-    elif state == RESULTS_DONE or state == COMPLETION_DONE:
+    elif state in (RESULTS_DONE, COMPLETION_DONE):
         c.takes_done = done
         if not done:
             cause = _HOST

@@ -20,7 +20,10 @@ __all__ = [
 ]
 
 FETCHER = record("state next asks granted beat last taken")
-ADMISSION = record("state query asks granted beat last blocks checked until arriving words shows shown used released slots")
+ADMISSION = record(
+    "state query asks granted beat last blocks checked until arriving words shows shown "
+    "used released slots"
+)
 DIVIDER = record("free")
 PLANNER = record("state job step until depth")
 QUERY = record(
@@ -43,9 +46,7 @@ _A_BUSY, _A_HOST, _A_SLOT = (_ADMISSION[n] for n in ("busy", "stall_host", "stal
 _A_DIVIDER, _A_STARVED = _ADMISSION["stall_divider"], _ADMISSION["starved"]
 _PLANNER = {name: n for n, name in enumerate(abi.states(abi.PLANNER_COUNTERS))}
 _P_BUSY, _P_DIVIDER = _PLANNER["busy"], _PLANNER["stall_divider"]
-_P_TOKENS, _P_PLANS, _P_STARVED = (
-    _PLANNER[n] for n in ("stall_tokens", "stall_plans", "starved")
-)
+_P_TOKENS, _P_PLANS, _P_STARVED = (_PLANNER[n] for n in ("stall_tokens", "stall_plans", "starved"))
 
 
 @compiled
@@ -200,13 +201,13 @@ def plan(m, t):
             m.token[step.token].planned = t
             m.walker[step.stage].planned += 1
             p.state = P_DIVIDE if step.inner else P_PLAN
-    elif state == P_DIVIDE or state == P_PHASE:
+    elif state in (P_DIVIDE, P_PHASE):
         if _divides(m, t):
             p.until = t + DIVISION
             p.state = P_SHARE if state == P_DIVIDE else P_CUT
         else:
             cause = _P_DIVIDER
-    elif state == P_SHARE or state == P_CUT:
+    elif state in (P_SHARE, P_CUT):
         wake_at(m, p.until)
         if p.until == t:
             p.state = P_PLAN if state == P_SHARE else P_SUB_BATCH

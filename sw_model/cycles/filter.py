@@ -11,8 +11,8 @@ from sw_model.cycles.records import compiled, record, wake, wake_at
 __all__ = ["FILTER", "RELEASE", "filter_scores"]
 
 FILTER = record(
-    "unit collector unfiltered depth first planned done tokens "
-    "held keep last head tail sent open offers shown shown_query shown_last number "
+    "unit collector unfiltered depth first planned done tokens rows "
+    "held keep last key head tail sent open offers shown shown_query shown_last number "
     "scored"
 )
 RELEASE = record("begin ends count query final token")
@@ -33,6 +33,11 @@ def filter_scores(m, n, t):
     """A filter's cycle: what leaves it, what it takes, and where that comes from."""
     f = m.filter[n]
     source = _source(m, n, t)
+    if not (f.rows or f.held or f.shown or f.head != f.tail):
+        m.cause[f.unit] = _STARVED
+        if m.dispatcher[n].groups > 1:
+            m.cause[f.collector] = _C_GROUPS if source >= 0 else _C_STARVED
+        return
     there = source >= 0 and m.input[source].there != 0
     f.offers = 0
     takes = _unfiltered(m, n, t, there) if f.unfiltered else _filtered(m, n, t)
@@ -96,7 +101,9 @@ def _take(m, n, t, source):
         token.last_score = t
         f.scored += 1
         m.dispatcher[n].taken += m.dispatcher[n].groups > 1
+        m.dispatcher[0].stale = 1
     if ends:
+        f.rows -= 1
         here.there = 0
         here.popped += 1
         here.gone = 1
@@ -128,6 +135,8 @@ def _filtered(m, n, t):
         if taken:
             f.held = 0
             f.done += f.last
+            if f.keep or (plan.emit and plan.candidates == 0):
+                f.key = t
             if ends:
                 _sort(m, n, t, f, plan)
             wake(m)
@@ -149,17 +158,17 @@ def _filtered(m, n, t):
 
 @compiled
 def _sort(m, n, t, f, plan):
-    """Give the sorter the last key of a list.
+    """Release a list, the last key of which is in the sorter.
 
     Keys come into the last level one a cycle behind those of the list before, the first one when
     all other levels have seen the last key. The last one that is released waits for the end of what
     comes into the last level, which is up to ``depth`` keys.
     """
     run = max(1, min(f.depth, plan.candidates, HALF))
-    comes = max(t + LEVELS - 1, f.open)
+    comes = max(f.key + LEVELS - 1, f.open)
     f.open = comes + run
     release = m.release[n, f.tail % RELEASES]
-    release.begin = comes + 1
+    release.begin = max(comes, t) + 1
     release.ends = comes + run
     release.count = plan.count
     release.query = plan.query
@@ -234,7 +243,6 @@ def _unfiltered(m, n, t, there):
 
 @compiled
 def _pass_on(m, n, t, f, plan):
-    d = m.dispatcher[n]
     here = m.input[_source(m, n, t)]
     row = m.scores[here.number, here.popped % len(m.scores[0])]
     nothing = plan.emit and plan.candidates == 0

@@ -32,7 +32,8 @@ GROUP = record(
     parts=16,
 )
 INPUT = record(
-    "number group place stage parts cost dot started_tokens begun current items part due_head due_tail "
+    "number group place stage parts cost dot started_tokens begun current items part "
+    "due_head due_tail "
     "program passes form rows depth added gone stored there popped count",
     free=2,
     arrived=2,
@@ -62,6 +63,7 @@ def group(m, n, t):
     for k in range(g.first, g.first + g.inputs):
         _count(m, m.input[k], t)
     if g.change:
+        m.dispatcher[0].stale = 1
         wake(m)
     g.load += g.change
     g.change = 0
@@ -216,6 +218,7 @@ def _walk(m, g, t, level):
             _push(m, here, 0, True)
             here.added = 1
             here.free[g.buffer_now] = t + 1
+            m.dispatcher[0].stale = 1
             g.change -= here.cost
             g.over += 1
             g.walking = 0
@@ -293,6 +296,7 @@ def _leave(m, g, row, t):
         m.dot[here.dot].made[row.buffer] += 1
     if row.last:
         here.free[row.buffer] = t + 1
+        m.dispatcher[0].stale = 1
         g.change -= here.cost
         g.over += 1
 
@@ -303,6 +307,7 @@ def _push(m, here, count, last):
     at = (here.popped + here.stored + here.there) % len(m.scores[0])
     m.scores[here.number, at] = 2 * count + last
     here.stored += 1
+    m.filter[here.stage].rows += 1
 
 
 @compiled

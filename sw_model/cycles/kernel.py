@@ -11,7 +11,7 @@ from sw_model.cycles.completer import complete, open_completer
 from sw_model.cycles.controller import ADMISSION_IDLE, HANDOVER, admit, fetch, plan
 from sw_model.cycles.filter import filter_scores
 from sw_model.cycles.group import group
-from sw_model.cycles.lanes import dense_lane, lane
+from sw_model.cycles.lanes import dense_lane, lanes
 from sw_model.cycles.link import read_port, write_port
 from sw_model.cycles.memory import memory
 from sw_model.cycles.packer import dispatch, gather_cause, pack
@@ -33,9 +33,8 @@ def _cycle(m, ports, t):
     for n in range(stages):
         pack(m, n, t)
     dispatch(m, t)
-    for n in range(len(m.lane)):
-        lane(m, n, t)
     for n in range(stages):
+        lanes(m, n, t)
         dense_lane(m, n)
     read_features(m, ports)
     for n in range(stages):

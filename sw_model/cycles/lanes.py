@@ -5,14 +5,14 @@ from __future__ import annotations
 from sw_model.cycles.access import OUT, START, WAITS, WORDS
 from sw_model.cycles.records import FAR, compiled, record, wake, wake_at
 
-__all__ = ["DENSE", "LANE", "PART", "WORD", "dense_lane", "lane"]
+__all__ = ["DENSE", "LANE", "PART", "WORD", "dense_lane", "lanes"]
 
 LANE = record(
     "stage awake wakes "
     "queued front popped "  # pieces that wait
     "lookups look segments valid "  # resolver: lookups left of a piece, segments of a lookup
     "written taken shown word missed filled "  # look-ahead cache: numbers of segments, of misses
-    "asks asked returned released turn "  # its memory port
+    "asks asked returned released turn "  # its memory port: a channel, and one more
     "held held_kind pooled pooled_kind out out_kind "  # reader and pooler, one word each
     "parts part start next "  # in front of the packer: a word in parts
     "waiting reads "
@@ -28,12 +28,27 @@ ARRIVAL = 2  # cycles from the last beat of a line in the cache until its segmen
 
 
 @compiled
+def lanes(m, n, t):
+    """A cycle of a stage's lanes; nothing, if all of them wait for something else."""
+    p = m.packer[n]
+    if not p.stirred and p.wakes > t:
+        wake_at(m, p.wakes)
+        return
+    p.stirred = 0
+    p.wakes = FAR
+    for number in range(p.lane, p.lane + p.lanes):
+        here = m.lane[number]
+        if here.awake or here.wakes <= t:
+            lane(m, number, t)
+        p.stirred |= here.awake
+        p.wakes = min(p.wakes, here.wakes)
+    wake_at(m, max(p.wakes, t + 1))
+
+
+@compiled
 def lane(m, n, t):
     """A lane's cycle, from its output back to its input."""
     here = m.lane[n]
-    if not here.awake and here.wakes > t:
-        wake_at(m, here.wakes)
-        return
     here.awake = 0
     here.wakes = FAR
     _out(m, here)
@@ -142,10 +157,10 @@ def _probe(m, n, here, taken, t):
     if m.missed[here.missing + here.missed, 1] >= taken:
         return False
     m.arrived[n, here.missed % here.lookahead] = FAR
-    here.asks = 1
     here.asked = here.missed
-    line = m.missed[here.missing + here.missed, 0]
-    m.channel[line % len(m.channel)].pending += 1
+    channel = m.missed[here.missing + here.missed, 0] % len(m.channel)
+    here.asks = channel + 1
+    m.channel[channel].pending += 1
     here.missed += 1
     return True
 

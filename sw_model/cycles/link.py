@@ -18,7 +18,8 @@ __all__ = [
 
 LINK = record(
     "latency gap_num gap_den outstanding beats "  # the link, and beats of a block
-    "blocks in_flight asked answered beat read_beat read_credit read_at read_head read_tail read_sent "
+    "blocks in_flight asked answered beat read_beat read_credit read_at "
+    "read_head read_tail read_sent "
     "state addresses bursts responses write_beat write_credit write_at write_ready responded "
     "write_head write_data write_tail",
     asker=4,
@@ -50,9 +51,7 @@ def read_port(m, t):
     fetcher.granted = admission.granted = 0
     level = link.in_flight
     asks = link.blocks != 0 and level < link.outstanding
-    m.cause[READ_UNIT] = (
-        _BUSY if link.beat else _HOST if asks or level else _STARVED
-    )
+    m.cause[READ_UNIT] = _BUSY if link.beat else _HOST if asks or level else _STARVED
     if link.beat:
         wake(m)
         _take(link, fetcher, admission)

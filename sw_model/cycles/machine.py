@@ -13,10 +13,11 @@ from rpaccel import abi
 from rpaccel.config import HardwareConfig, SimulationConfig
 from sw_model.cycles import controller, walker
 from sw_model.cycles.access import DrawnHits, StageAccess
-from sw_model.cycles.build import Builder, table
+from sw_model.cycles.build import Builder
 from sw_model.cycles.kernel import kernel
 from sw_model.cycles.programs import Programs
 from sw_model.cycles.records import FAR
+from sw_model.cycles.tables import table
 from sw_model.funnel import Token
 from sw_model.planner import plan
 

@@ -33,9 +33,8 @@ def memory(m, t):
     """A cycle of all channels: beats to lanes, memory, addresses."""
     count = len(m.channel)
     for n in range(count):
-        m.channel[n].granted = 0
-    for n in range(count):
         c = m.channel[n]
+        c.granted = 0
         if c.queued:
             lane = m.lane[c.queue_lane[c.first & 1]]
             best = -1  # of the channels with a beat for this lane, the next in turn
@@ -56,6 +55,12 @@ def _channel(m, n, t):
     if not (c.asks or c.pending or c.owed or c.beat or c.queued):
         m.cause[c.unit] = _STARVED
         return
+    if not (c.asks or c.pending or c.beat or c.queued or c.busy or c.by_due):
+        due = m.burst[n, c.head % DEPTH].due
+        if due > t:  # something is owed, and nothing else can happen
+            m.cause[c.unit] = _MEMORY
+            wake_at(m, due)
+            return
     level = c.queued
     taken = c.beat and level < 2
     m.cause[c.unit] = (
@@ -109,7 +114,7 @@ def _deliver(m, n, c, t):
         m.arrived[number, c.queue_miss[at] % lane.lookahead] = t + RETURN
         m.freed[number, lane.returned % lane.outstanding] = t + TAG
         lane.returned += 1
-        lane.awake = 1
+        lane.awake = m.packer[lane.stage].stirred = 1
     c.first += 1
     c.queued -= 1
 
@@ -117,17 +122,14 @@ def _deliver(m, n, c, t):
 @compiled
 def _take(m, n, c):
     """Take a request of a lane, in turn."""
-    best = -1
-    for number in range(c.lanes):
-        lane = m.lane[number]
-        if lane.asks and m.missed[lane.missing + lane.asked, 0] % c.channels == n:
-            if best < 0 or (number > c.turn and best <= c.turn):
-                best = number
-    if best < 0:
-        return
+    best = c.turn
+    for _ in range(c.lanes):
+        best = best + 1 if best + 1 < c.lanes else 0
+        if m.lane[best].asks == n + 1:
+            break
     lane = m.lane[best]
     lane.asks = 0
-    lane.awake = 1
+    lane.awake = m.packer[lane.stage].stirred = 1
     c.turn = best
     c.pending -= 1
     c.asks = 1

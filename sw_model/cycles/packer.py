@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from rpaccel import abi
 from sw_model.cycles.group import TOKENS, reserved
-from sw_model.cycles.records import compiled, record, wake, wake_at
+from sw_model.cycles.records import compiled, record, wake
 
 __all__ = ["DISPATCHER", "ORDER", "PACKER", "dispatch", "gather_cause", "pack"]
 
 PACKER = record(
     "done item items token tokens awake finished starting writes wrote missing "
-    "lane lanes unit entered left left_before"
+    "lane lanes stirred wakes unit entered left left_before"
 )
 ORDER = 4 * abi.MAX_GROUPS  # tokens of a stage in its groups
 DISPATCHER = record(
-    "groups chosen before valid current order taken target started",
+    "groups chosen before valid current order taken target started stale",
     group=abi.MAX_GROUPS,
     input=abi.MAX_GROUPS,
     barred=abi.MAX_GROUPS,
@@ -26,9 +26,7 @@ ARRIVAL = 3  # cycles from an item's last write until its group has counted it
 _STATES = {name: n for n, name in enumerate(abi.states(abi.GATHER_COUNTERS))}
 _BUSY, _START, _WRITE = (_STATES[n] for n in ("busy", "stall_start", "stall_write"))
 _MEMORY, _FEATURES = _STATES["stall_memory"], _STATES["stall_features"]
-_POSITIONS, _LANES, _STARVED = (
-    _STATES[n] for n in ("stall_positions", "stall_lanes", "starved")
-)
+_POSITIONS, _LANES, _STARVED = (_STATES[n] for n in ("stall_positions", "stall_lanes", "starved"))
 
 
 @compiled
@@ -57,6 +55,8 @@ def pack(m, n, t):
             chunk = m.part[dense.part].chunk
     starting = ready and not p.done >> p.lanes & 1 and dense.start != 0
     p.starting = starting and not finished
+    if p.starting:
+        m.dispatcher[0].stale = 1
     if finished:
         p.awake = 1
         wake(m)
@@ -95,7 +95,7 @@ def _write(m, n, t, chunk):
         ends |= m.part[lane.part].ends << number
         lane.parts -= 1
         lane.part += 1
-        lane.awake = 1
+        lane.awake = p.stirred = 1
     if not p.done >> p.lanes & 1 and dense.parts and not dense.start:
         part = m.part[dense.part]
         if part.empty or part.chunk == chunk:
@@ -128,7 +128,10 @@ def _arrive(m, here, t):
 
 @compiled
 def dispatch(m, t):
-    """Start tokens, and choose the groups of the next ones."""
+    """Start tokens, and choose the groups of the next ones, if anything has changed for that."""
+    if not m.dispatcher[0].stale:
+        return
+    m.dispatcher[0].stale = 0
     stages = len(m.dispatcher)
     for n in range(stages):
         d = m.dispatcher[n]
@@ -153,11 +156,7 @@ def dispatch(m, t):
 def _available(m, number, t):
     """Whether the next token buffer of a group's input is free."""
     here = m.input[number]
-    free = here.free[1 - here.current]
-    if free > t:
-        wake_at(m, free)
-        return False
-    return True
+    return here.free[1 - here.current] <= t
 
 
 @compiled
@@ -191,6 +190,7 @@ def _choose(m, n, t):
                 best, end = k, done
     valid = best >= 0
     if valid != (d.valid != 0) or (valid and best != d.chosen):
+        m.dispatcher[0].stale = 1
         wake(m)
     d.before = d.chosen
     d.valid = valid
@@ -202,6 +202,7 @@ def _start(m, n, t):
     """Start a token at its group."""
     d, p = m.dispatcher[n], m.packer[n]
     wake(m)
+    m.dispatcher[0].stale = 1
     if d.groups > 1:
         d.current = d.before
         d.turn[d.order % ORDER] = d.current
@@ -216,7 +217,7 @@ def _start(m, n, t):
     p.left += token.items == 0
     for number in range(p.lanes):
         m.lane[p.lane + number].parts = 0
-        m.lane[p.lane + number].awake = 1
+        m.lane[p.lane + number].awake = p.stirred = 1
     m.dense[n].parts = 0
     m.dense[n].awake = 1
     token.started = t

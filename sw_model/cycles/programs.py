@@ -10,6 +10,12 @@ from rpaccel.config import HardwareConfig
 __all__ = ["Programs"]
 
 Words = list[dict[str, int]]
+_GROUP_WORDS = {
+    abi.Target.ENTRIES: abi.ENTRY.bytes,
+    abi.Target.PROGRAM: abi.PASS.bytes,
+    abi.Target.WEIGHTS: 0,  # as wide as the group
+    abi.Target.PARAMS: 0,
+}
 
 
 class Programs:
@@ -31,6 +37,39 @@ class Programs:
             abi.IMAGE_SEGMENT.unpack(image[block * n :][: abi.BLOCK_BYTES])
             for n in range(1, count + 1)
         ]
+
+    @cached_property
+    def loaded_lines(self) -> list[int]:
+        """Lines that the loader reads, in its order."""
+        line_bytes = self.hardware.memory.line_bytes
+        block = abi.image_block_bytes(line_bytes) // line_bytes
+        begins = sorted(segment["line"] for segment in self._segments)
+        end = self._end()
+        lines = list(range(block))
+        for number, segment in enumerate(self._segments, 1):
+            lines += range(block * number, block * (number + 1))
+            behind = [line for line in [*begins, end] if line > segment["line"]]
+            lines += range(segment["line"], behind[0])
+        return lines
+
+    def _end(self) -> int:
+        """First line behind the data of all segments; the last are a group's."""
+        memory, hardware = self.hardware.memory, self.hardware
+        last = max(self._segments, key=lambda segment: segment["line"])
+        target = last["upper"] << 8 | last["target"]
+        group = next(
+            g
+            for g in range(len(hardware.groups))
+            if target in [abi.target_id(kind, g) for kind in _GROUP_WORDS]
+        )
+        kind = next(k for k in _GROUP_WORDS if abi.target_id(k, group) == target)
+        size = _GROUP_WORDS[kind]
+        if kind == abi.Target.WEIGHTS:
+            size = hardware.geometry(group).weight_tiles * hardware.tile_cols
+        elif kind == abi.Target.PARAMS:
+            size = hardware.tile_cols * abi.PARAM.bytes
+        beats = last["words"] * -(-size // memory.bus_bytes)
+        return last["line"] + -(-beats // memory.beats)
 
     def _words(self, kind: abi.Target, index: int, size: int) -> dict[int, bytes]:
         """Words of a target that are in the image, by address."""

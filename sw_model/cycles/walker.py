@@ -67,6 +67,11 @@ def read_features(m, ports):
 def walk(m, n, t):
     """A walker's cycle, from the pieces that it gives back to the tokens that it takes."""
     w = m.walker[n]
+    if not (w.have or w.found or w.event or w.reads or w.valid or w.coming):
+        w.waits_features = w.waits_position = 0
+        if w.taken < w.planned and m.token[w.tokens + w.taken].planned < t:
+            _take(m, w)
+        return
     held_up, level = _give(m, w, t, m.dense[n])
     w.waits_features = w.wants and not w.grant and not held_up
     ready = _known(m, w)
@@ -88,11 +93,17 @@ def walk(m, n, t):
     if move or not w.found:
         _find(m, w, ready)
     if not had and w.taken < w.planned and m.token[w.tokens + w.taken].planned < t:
-        wake(m)
-        w.have = 1
-        w.started = w.index = 0
-        w.token = w.tokens + w.taken
-        w.taken += 1
+        _take(m, w)
+
+
+@compiled
+def _take(m, w):
+    """Take a token."""
+    wake(m)
+    w.have = 1
+    w.started = w.index = 0
+    w.token = w.tokens + w.taken
+    w.taken += 1
 
 
 @compiled
@@ -160,7 +171,7 @@ def _give(m, w, t, dense):
                 continue
             lane.queue[(lane.front + lane.queued) & 1] = lookups
             lane.queued += 1
-            lane.awake = 1
+            lane.awake = m.packer[lane.stage].stirred = 1
             w.given |= 1 << number
             wake(m)
         if not w.given >> w.lanes & 1 and (
