@@ -10,9 +10,9 @@ the rings take. The record is for an event simulation to be compared with.
 Arrivals are what was drawn; ``submitted`` is the clock when the driver saw that a query was due (it
 is later by what the driver takes, above all while no room is in the rings); ``opened`` when the
 query got its slot, ``copied`` when its features were there, ``completed`` when its completion was
-in host memory. The latency is ``completed - arrival``. ``--compare`` has the cycle model run the
-queries of a record, each from the cycle in which it was submitted on, and prints how far its
-latencies are from the RTL's.
+in host memory. Device memory answers in order. The latency is ``completed - arrival``.
+``--compare`` has the cycle model run the queries of a record, each from the cycle in which it was
+submitted on, and prints how far its latencies are from the RTL's.
 """
 
 import argparse
@@ -49,11 +49,16 @@ def drive(device, queries, gap, rng, progress=lambda: None):
     return arrivals.tolist(), submitted, [device.wait(handle) for handle in handles]
 
 
-def drawn(config, record_):
-    """All queries of a record, those that measured the machine first."""
-    rng = np.random.default_rng(record_["seed"])
-    count = SATURATED + len(record_["queries"])
-    return [random_query(config.features, config.funnel.items, rng) for _ in range(count)]
+def in_order(config):
+    """The same with memory that answers in order: the cycle model draws no random order."""
+    simulation = config.simulation.model_copy(update={"memory_reorder": False})
+    return config.model_copy(update={"simulation": simulation})
+
+
+def draw(config, queries, rng):
+    """All queries of a record, those that measure the machine first."""
+    features, items = config.features, config.funnel.items
+    return [random_query(features, items, rng) for _ in range(SATURATED + queries)]
 
 
 def predicted(config, record_):
@@ -61,9 +66,11 @@ def predicted(config, record_):
     from sw_model.cycles.machine import Job, simulate
     from sw_model.cycles.machine import Work as Modelled
 
+    config = in_order(config)
     work, funnel = Workflow(config), config.funnel
     jobs = []
-    for query in drawn(config, record_):
+    rng = np.random.default_rng(record_["seed"])
+    for query in draw(config, len(record_["queries"]), rng):
         trace = Trace()
         rank(
             work.quantised,
@@ -107,11 +114,10 @@ def compare_text(values):
 
 def record(config, *, queries, load, seed):
     """Run queries; the document that is written."""
+    config = in_order(config)
     work = Workflow(config)
     rng = np.random.default_rng(seed)
-    drawn = [
-        random_query(config.features, config.funnel.items, rng) for _ in range(SATURATED + queries)
-    ]
+    drawn = draw(config, queries, rng)
     with tempfile.TemporaryDirectory(prefix="poisson-") as folder, progress_bar() as bar:
         file = Path(folder) / "record"
         task = bar.add_task("queries", total=queries)

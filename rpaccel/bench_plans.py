@@ -28,7 +28,7 @@ from rpaccel.schedule.search import Runs
 from rpaccel.serve import Answer, Service, Status
 from rpaccel.serve.cpu import CpuFunnel
 from rpaccel.workflow import Workflow
-from sw_model.query import Query
+from sw_model.query import Query, Ranking
 
 __all__ = ["Tandem", "bench", "narrowed", "table"]
 
@@ -65,15 +65,15 @@ class Tandem:
 
     async def submit(self, query: Query) -> Answer:
         """Run a query through all stages, as far as it comes."""
-        left = np.arange(query.items)[: self.items]
+        left, scores = np.arange(query.items)[: self.items], np.zeros(0, np.int64)
         latency = 0.0
         for service in self.services:
             answer = await service.submit(narrowed(query, left, self.config))
             latency += answer.latency
             if answer.ranking is None:
-                break
-            left = left[answer.ranking.positions]
-        return Answer(answer.status, latency, answer.ranking, answer.reason)
+                return Answer(answer.status, latency, None, answer.reason)
+            left, scores = left[answer.ranking.positions], answer.ranking.scores
+        return Answer(Status.answered, latency, Ranking(left, scores))
 
 
 def _stage(config: Config, name: str, items: int, keep: int) -> Config:
@@ -151,7 +151,7 @@ def bench(
     best = sorted(able, key=lambda plan: plan.p99(qps))[:MOST]
     arrivals = exponential_arrivals(queries, qps, np.random.default_rng(seed)).tolist()
     runs = Runs(SIMULATED, seed)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for plan in best:
         latencies = asyncio.run(_run(config, work, plan, work.queries, arrivals))
         found = runs(plan, qps).summary

@@ -21,6 +21,7 @@ from rpaccel.compiler import compile_image
 from rpaccel.config import Config, load
 from rpaccel.provision import Policy, Setting, choices
 from rpaccel.report import grid
+from rpaccel.schedule.cheapest import arriving
 from rpaccel.schedule.regroup import Work, simulate_groups
 from sw_model.random_models import random_models
 
@@ -62,11 +63,10 @@ def _work(config: Config, keep: Sequence[int]) -> Work:
     funnel = config.funnel.model_copy(update={"keep": list(keep)})
     config = config.model_copy(update={"funnel": funnel})
     models = random_models(config, np.random.default_rng(config.data.seed))
-    rate = config.simulation.host_rate
     return Work.of(
         compile_image(config, models),
         sub_batches=funnel.sub_batches,
-        arriving=funnel.sub_batch_items * config.features.item_bytes / rate if rate else 0.0,
+        arriving=arriving(config, funnel.sub_batch_items),
         filter_=keep[0] / funnel.sub_batches + 14,
     )
 

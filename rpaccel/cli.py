@@ -393,6 +393,34 @@ def run(
 
 
 @app.command()
+def predict(
+    config: ConfigPath,
+    hit_rate: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Share of rows on chip, one a stage: draw hits in place of tracing the data set's "
+            "queries. The result is statistical."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predict the cycles of the data set's queries, and what limits them (extra ``bench``)."""
+    from rpaccel.config import load
+    from rpaccel.predict import Predictor, drawn_hits, report, text
+    from rpaccel.workflow import Workflow
+
+    work = Workflow(load(config))
+    hits = drawn_hits(work.config, hit_rate) if hit_rate else None
+    predictor = Predictor(work.config, work.quantised, work.image)
+    if hits is None:
+        jobs = [predictor.job(query) for query in work.queries]
+    else:
+        jobs = [predictor.untraced()] * work.config.data.queries
+    found = report(predictor, jobs, hits)
+    show(found, text(found), as_json)
+
+
+@app.command()
 def schedule(
     config: ConfigPath,
     qps: Annotated[float, typer.Option(help="Queries a second, Poisson arrivals.")],

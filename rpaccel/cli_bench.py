@@ -148,7 +148,7 @@ def arrivals(
     ] = None,
     queries: Annotated[
         tuple[int, int], typer.Option(min=1, help="At random times on each machine.")
-    ] = (40, 6),
+    ] = (40, 4),
     as_json: AsJson = False,
 ) -> None:
     """Both machines of ``pipeline`` in RTL, under queries that come at random and in pairs."""

@@ -119,7 +119,7 @@ class Network:
         at = self.model.row_elements(table) - self.model.dimension(table)
         return rows[:, :at], rows[:, at:]
 
-    def restore(self, model: FloatModel) -> None:
+    def load_weights(self, model: FloatModel) -> None:
         """Take the weights of a model of the same shape."""
 
         def put(parameter: torch.Tensor, values: NDArray[np.float32]) -> None:

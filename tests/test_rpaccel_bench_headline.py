@@ -97,11 +97,13 @@ def test_figures_of_a_record(tmp_path: Path) -> None:
     }
     ours = report["machines"]["rpaccel"]
     low = ours["low"]["percentiles"]["p99"]["value"]
-    assert low == pytest.approx(80e-6 + 20_000 / CLOCK_HZ, rel=0.01)
+    # the better setting, its queries one after the other: 1.4 % of them meet
+    alone = 80e-6 + 18_000 / CLOCK_HZ
+    assert alone * 1.001 < low < 80e-6 + 20_000 / CLOCK_HZ
     assert report["measures"][0]["value"] > 10
     text = table(report)
     assert "25,000 QPS" in text  # back to back
-    assert "as pairs" not in text
+    assert "by one query after the other" in text
 
 
 def test_a_slower_machine_misses_its_targets(tmp_path: Path) -> None:

