@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from rtl_gen.regroup import Regroup
+from sim.pysim import simulate
 from sw_model.dispatch_cycles import DispatchCycles, Program
 from sw_model.group_cycles import latency
+from sw_model.regroup_cycles import RegroupCycles
 from tests.group_bench import Bench, hardware, random_model
 
 
@@ -55,6 +58,44 @@ def check(bench, tokens):
         busy += [cycle for made in done.token.passes for cycle in made.rows.tolist()]
     assert sorted(busy) == bench.cycles["busy"]
     return used
+
+
+def test_who_is_open_when(rng):
+    """Settings that change at any time, groups busy at any time: open in the model's cycles."""
+    hw = machine()
+    dut = Regroup(hw)
+    groups = range(len(hw.groups))
+    changes = {int(c): int(rng.integers(4)) for c in np.cumsum(rng.integers(1, 60, 60))}
+    spans = {group: [(-1, -1)] for group in groups}  # starts of tokens, and when they are over
+    seen = []
+
+    async def testbench(ctx):
+        for cycle in range(max(changes) + 100):
+            ctx.set(dut.setting, changes.get(cycle, ctx.get(dut.setting)))
+            busy = [spans[g][-1][0] < cycle <= spans[g][-1][1] for g in groups]
+            ctx.set(dut.idle, sum(1 << g for g in groups if not busy[g]))
+            is_open, active = ctx.get(dut.open), ctx.get(dut.active)
+            assert ctx.get(dut.changing) == (is_open != ctx.get(dut.on))
+            for group in groups:
+                mine = active >> group & 1
+                assert mine or not busy[group], "a group that has tokens lost its sub-arrays"
+                assert not mine or not any(active >> o & 1 for o in hw.overlapping(group))
+                if is_open >> group & 1 and cycle > spans[group][-1][1] and rng.random() < 0.2:
+                    spans[group].append((cycle, cycle + int(rng.integers(1, 40))))
+            seen.append(is_open)
+            await ctx.tick()
+
+    simulate(dut, testbench)
+    model = RegroupCycles(hw)
+    known, last = 0, 0
+    for cycle, setting in changes.items():
+        known = setting if setting < len(SETTINGS) else 0
+        if known != last:
+            ends = {g: max(e for s, e in spans[g] if s < cycle) for g in groups}
+            model.change(known, cycle, ends.get)
+            last = known
+    for cycle, is_open in enumerate(seen):
+        assert is_open == sum(1 << g for g in groups if model.is_open(g, cycle))
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.3])
