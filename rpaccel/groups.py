@@ -20,6 +20,7 @@ class GroupConfig(Section):
     into one array each; as many of these as there is room for share a token's items. By default
     all are fused. ``at``, in a machine with settings, is the place of its first sub-array in the
     array, ``[row, col]``: groups whose rectangles have sub-arrays in common share these.
+    ``weight_rows`` are words of its weight memory, by default as many as ``hardware`` says.
     """
 
     rows: Annotated[int, Field(ge=1, le=64)] = 1
@@ -29,6 +30,7 @@ class GroupConfig(Section):
         Field(min_length=1, max_length=16),
     ] = None
     at: Annotated[list[Natural], Field(min_length=2, max_length=2)] | None = None
+    weight_rows: Annotated[int, Field(ge=16, le=2**20)] | None = None
     stages: Annotated[list[Natural], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -322,9 +322,12 @@ class HardwareConfig(Section):
     def digest(self) -> int:
         """64-bit identity of the machine: images carry it, the device checks it."""
         values = self.model_dump(mode="json")
-        if not self.settings:  # a machine without them is the same as before there were any
+        # A machine without these is the same as before there were any.
+        if not self.settings:
             del values["settings"]
-            for group in values["groups"]:
-                del group["at"]
+        for group in values["groups"]:
+            for name in "at", "weight_rows":
+                if group[name] is None:
+                    del group[name]
         text = json.dumps(values, sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

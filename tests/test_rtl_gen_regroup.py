@@ -112,14 +112,15 @@ def test_regrouped_between_tokens(rng, stall):
 
 
 NEIGHBOURS = {
-    "idle": (0, []),
-    "busy": (8, []),
-    "regrouped": (8, [(100, 1), (180, 2), (90, 0), (40, 1), (1, 0), (1, 2)]),
+    "idle": (0, [], 0),
+    "busy": (8, [], 0),
+    "regrouped": (8, [(100, 1), (180, 2), (90, 0), (40, 1), (1, 0), (1, 2)], 0),
+    "kept apart": (8, [(100, 1)], 1 << 4 * 3 + 1 | 1 << 4 * 2 + 1),
 }
 
 
 def test_cross_talk(rng):
-    """Whatever the other groups do, and however they are regrouped, a group does the same.
+    """Whatever others do, however they are regrouped or kept from stages, a group does the same.
 
     In value and in cycle; with stalls of its own gather unit and filter.
     """
@@ -127,8 +128,9 @@ def test_cross_talk(rng):
     bench = Bench(machine(), models)
     mine = [bench.token(rng, 0, n) for n in (20, 1, 0, 17)]
     seen = {}
-    for name, (count, settings) in NEIGHBOURS.items():
-        bench = Bench(machine(), models, costs=[500, 90], settings=settings)
+    for name, (count, settings, barred) in NEIGHBOURS.items():
+        given = {"settings": settings, "barred": barred}
+        bench = Bench(machine(), models, costs=[500, 90], **given)
         others = [bench.token(rng, 1, int(n)) for n in rng.integers(0, 40, count)]
         same = np.random.default_rng(7)
         bench.run(same, [*mine, *others], stall=0.3, score_stall=0.3)
