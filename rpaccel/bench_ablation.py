@@ -38,7 +38,7 @@ from sw_model.query import Query, Ranking
 from sw_model.random_models import random_models
 from sw_model.topk import top_k
 
-__all__ = ["FEATURES", "Variant", "bench", "table", "variants"]
+__all__ = ["FEATURES", "Variant", "bench", "machine", "run_variant", "table", "variants"]
 
 FEATURES = {
     "O.1": "two stages",
@@ -180,7 +180,7 @@ class _Runner:
         return over
 
 
-def _run(config: Config, variant: Variant, queries: int) -> dict[str, Any]:
+def run_variant(config: Config, variant: Variant, queries: int) -> dict[str, Any]:
     """Run a variant; its rankings are compared with the golden model's."""
     config = machine(config, variant)
     models = random_models(config, np.random.default_rng(config.data.seed))
@@ -237,7 +237,7 @@ def bench(
     rows: list[dict[str, Any]] = []
     for variant in variants():
         say(variant.name)
-        row = _run(config, variant, queries)
+        row = run_variant(config, variant, queries)
         host = row["host_trips"] * 2 * HOST_SECONDS
         if "O.2" not in variant.features:
             host += row["host_trips"] * sort

@@ -117,7 +117,7 @@ def _run(
 
     models = random_models(config, np.random.default_rng(config.data.seed))
     made, used = parts(programs), parts(sub_batches)
-    image = compile_image(made, models, hotness=hotness(config))
+    image = compile_image(made, models, hotness=hotness(config, models))
     every = criteo_like_queries(config, FIRST + first, len(arrivals))
     with Device(open_transport("verilator", made, models, image), made, image) as device:
         say(f"{len(arrivals)} queries in {sub_batches} sub-batches")

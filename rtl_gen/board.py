@@ -92,7 +92,8 @@ class BoardTop(Elaboratable):
     """A :class:`rtl_gen.serial_machine.SerialMachine` on a board's serial port and clock.
 
     Where the board's clock has another frequency than ``board.clock_hz``, a PLL makes that, and the
-    machine is in reset until it is locked. Else the machine's clock is the board's.
+    machine is in reset until it is locked; nextpnr takes the frequency that it is constrained to
+    from the dividers. Else the machine's clock is the board's.
 
     Parameters
     ----------
@@ -174,7 +175,6 @@ class BoardTop(Elaboratable):
                 "FD1S3AX", p_GSR="DISABLED", i_CK=domain.clk, i_D=source, o_Q=target
             )
         m.submodules.reset = Instance("SGSR", i_CLK=domain.clk, i_GSR=running)
-        platform.add_clock_constraint(domain.clk, self.config.board.clock_hz)
 
 
 def _input(m, name, port):
