@@ -160,13 +160,13 @@ def bench(
                 "plan": plan.name,
                 "quality": plan.quality,
                 "capacity": plan.capacity,
-                "predicted": {p: e.value for p, e in found.percentiles.items() if p in (50, 99)},
-                "measured": {p: float(np.percentile(latencies, p)) for p in (50, 99)},
+                "predicted": {f"p{p}": found.percentiles[p].value for p in (50, 99)},
+                "measured": {f"p{p}": float(np.percentile(latencies, p)) for p in (50, 99)},
                 "run": summarise(latencies, percentiles=(50, 99)).as_dict(),
             }
         )
     for row in rows:
-        row["errors"] = {p: row["predicted"][p] / row["measured"][p] - 1 for p in (50, 99)}
+        row["errors"] = {p: row["predicted"][p] / row["measured"][p] - 1 for p in ("p50", "p99")}
     return {
         "name": config.name,
         "qps": qps,
@@ -184,8 +184,12 @@ def table(report: Mapping[str, Any]) -> str:
         [
             row["plan"],
             f"{row['quality']:.4f}",
-            *(f"{row[kind][p] * 1e3:.2f}" for p in (50, 99) for kind in ("predicted", "measured")),
-            *(f"{row['errors'][p]:+.0%}" for p in (50, 99)),
+            *(
+                f"{row[kind][p] * 1e3:.2f}"
+                for p in ("p50", "p99")
+                for kind in ("predicted", "measured")
+            ),
+            *(f"{row['errors'][p]:+.0%}" for p in ("p50", "p99")),
         ]
         for row in report["plans"]
     ]

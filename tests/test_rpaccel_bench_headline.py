@@ -35,7 +35,7 @@ def seen(arrivals: list[int], taken: list[int], way: int = 100) -> dict[str, lis
 
 def record(folder: Path, name: str = "record", **changes: Any) -> Path:
     values = {
-        "rpaccel": run(10_000, 20_000, 18_000),
+        "rpaccel": run(10_000, 20_000, 15_000),
         "baseline": run(100_000, 105_000, 105_000),
         "host_sort_seconds": 20e-6,
     } | changes
@@ -97,9 +97,9 @@ def test_figures_of_a_record(tmp_path: Path) -> None:
     }
     ours = report["machines"]["rpaccel"]
     low = ours["low"]["percentiles"]["p99"]["value"]
-    # the better setting, its queries one after the other: 1.4 % of them meet
-    alone = 80e-6 + 18_000 / CLOCK_HZ
-    assert alone * 1.001 < low < 80e-6 + 20_000 / CLOCK_HZ
+    # the better setting, its queries one after the other: 1.2 % of them meet
+    alone = 80e-6 + 15_000 / CLOCK_HZ
+    assert alone * 1.02 < low < 0.99 * (80e-6 + 20_000 / CLOCK_HZ)
     assert report["measures"][0]["value"] > 10
     text = table(report)
     assert "25,000 QPS" in text  # back to back

@@ -72,7 +72,7 @@ def test_the_best_plans_are_predicted_and_run(
     assert report["platform"]["kind"] == "measured"
     for row in report["plans"]:
         assert row["quality"] == 1.0
-        for p in (50, 99):
+        for p in ("p50", "p99"):
             assert row["errors"][p] == pytest.approx(row["predicted"][p] / row["measured"][p] - 1)
     assert report["plans"][0]["plan"] in bench_plans.table(report)
 
