@@ -92,6 +92,8 @@ CTR_INDEX_BITS = 16 - CTR_BITS
 """Width of the number of an entry of the CTR table."""
 SEQUENCE_ROUNDS = 64
 """Segments of a lane are numbered modulo so many times its ``lookahead``, a power of two."""
+FOLLOW_BITS = 4
+"""Width of PASS.wait_write."""
 THRESHOLD_BITS = CTR_INDEX_BITS + 1
 """Width of a filter's threshold: an entry of the CTR table, or one behind the last."""
 
@@ -556,7 +558,7 @@ PASS = Layout(
     Field("columns", 16, "number of columns written (1 where the destination is SCORE)"),
     Field("params", 14, "epilogue parameters of the first column of sub-arrays"),
     Field("wait_input", 1, "reads bytes written by the gather unit: follow its items"),
-    Field("wait_write", 1, "reads bytes written by the previous writing pass: follow it"),
+    Field("wait_write", FOLLOW_BITS, "follow the writing pass so many before it; 0: none"),
     Field("last", 1, "last pass of the program"),
     Field("vector", 8, "chunk of the dot interaction's last vector that is made, from 1; 0: none"),
     Field("pause", 1, "last pass before the dot interaction"),

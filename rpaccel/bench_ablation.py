@@ -38,7 +38,7 @@ from sw_model.query import Query, Ranking
 from sw_model.random_models import random_models
 from sw_model.topk import top_k
 
-__all__ = ["FEATURES", "Variant", "bench", "table", "variants"]
+__all__ = ["FEATURES", "Variant", "bench", "machine", "run_variant", "table", "variants"]
 
 FEATURES = {
     "O.1": "two stages",
@@ -173,20 +173,19 @@ class _Runner:
         while waiting or running:
             while waiting and len(running) < slots:
                 running.append(self.start(waiting.pop(0)))
-            job = next((j for j in running if j.handle.done), None)
-            if job is None:
-                self.device.poll(running[0].handle)
-            elif not self.goes_on(job):
+            done = self.device.wait_any([job.handle for job in running])
+            job = next(job for job in running if job.handle is done)
+            if not self.goes_on(job):
                 running.remove(job)
                 over.append((job, self.device.cycles()))
         return over
 
 
-def _run(config: Config, variant: Variant, queries: int) -> dict[str, Any]:
+def run_variant(config: Config, variant: Variant, queries: int) -> dict[str, Any]:
     """Run a variant; its rankings are compared with the golden model's."""
     config = machine(config, variant)
     models = random_models(config, np.random.default_rng(config.data.seed))
-    image = compile_image(config, models, hotness=hotness(config))
+    image = compile_image(config, models, hotness=hotness(config, models))
     slots = config.hardware.query_slots
     every = criteo_like_queries(config, TRAINING_QUERIES, 2 + queries + slots)
     transport = open_transport("verilator", config, models, image)
@@ -239,7 +238,7 @@ def bench(
     rows: list[dict[str, Any]] = []
     for variant in variants():
         say(variant.name)
-        row = _run(config, variant, queries)
+        row = run_variant(config, variant, queries)
         host = row["host_trips"] * 2 * HOST_SECONDS
         if "O.2" not in variant.features:
             host += row["host_trips"] * sort

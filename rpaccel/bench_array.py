@@ -17,7 +17,7 @@ from rpaccel.bench_dot import UNITS, dot_flow
 from rpaccel.bench_groups import SETTINGS, flow
 from rpaccel.config import HardwareConfig
 from rpaccel.geometry import DotShape, GroupGeometry, Shape
-from rpaccel.tiling import Space, tiles
+from rpaccel.tiling import Space, passes
 from sw_model.dispatch_cycles import DispatchCycles
 from sw_model.group_cycles import GroupCycles
 from sw_model.quantised import QuantisedDot, QuantisedLayer, QuantisedModel, QuantisedTable
@@ -102,7 +102,7 @@ def _program(
     shape: Shape, model: QuantisedModel, dot: DotShape | None = None
 ) -> list[Mapping[str, int]]:
     space = Space.plan(shape, model, DENSE, WORDS // PASS_ITEMS, dot=dot)
-    return [tile.command for place in space.layers for tile in tiles(shape, place)]
+    return [tile.command for layer in passes(shape, space) for tile in layer]
 
 
 def _fixed(tile: int, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -22,11 +23,14 @@ from rpaccel.compiler import compile_image
 from rpaccel.config import Config, load
 from rpaccel.driver import Device
 from rpaccel.errors import ConfigError
+from rpaccel.handle import Handle
 from rpaccel.report import grid
 from rpaccel.verify import compare
 from rpaccel.workflow import measurements, open_transport
 from sw_model.criteo_like import TABLES, trace
 from sw_model.funnel import rank
+from sw_model.hotness import accesses
+from sw_model.quantised import QuantisedModel
 from sw_model.query import Query
 from sw_model.random_models import random_models
 from sw_model.topk import filters_of
@@ -100,84 +104,139 @@ def criteo_like_queries(config: Config, first: int, count: int) -> list[Query]:
     return queries
 
 
-def hotness(config: Config) -> list[dict[str, NDArray[np.int64]]]:
-    """Accesses to the rows of each table in the training trace, for each stage alike."""
-    counts: dict[str, NDArray[np.int64]] = {}
-    for query in criteo_like_queries(config, 0, TRAINING_QUERIES):
-        for name, ids in query.indices.items():
-            more = np.bincount(ids[:, 0])
-            before = counts.get(name, more[:0])
-            total = np.zeros(max(len(more), len(before)), np.int64)
-            total[: len(before)] += before
-            total[: len(more)] += more
-            counts[name] = total
-    return [counts] * len(config.funnel.stages)
+def hotness(config: Config, models: Sequence[QuantisedModel]) -> list[dict[str, NDArray[np.int64]]]:
+    """Accesses of each stage to the rows of each table in the training trace."""
+    return accesses(config, models, criteo_like_queries(config, 0, TRAINING_QUERIES))
 
 
-def _run(config: Config, queries: int, say: Say) -> dict[str, Any]:
-    """Run queries alone, then others back to back; compare all with the golden model."""
-    slots = config.hardware.query_slots
-    rng = np.random.default_rng(config.data.seed)
-    models = random_models(config, rng)
-    image = compile_image(config, models, hotness=hotness(config))
-    parts = [config.funnel.sub_batches * factor for factor in ALONE]
-    single = 1 + len(parts)
-    every = criteo_like_queries(config, TRAINING_QUERIES, single + queries + slots)
-    seconds = {"build": -time.perf_counter()}
-    transport = open_transport("verilator", config, models, image)
-    seconds["build"] += time.perf_counter()
-    ends: list[tuple[int, int, dict[str, int]]] = []
-    with Device(transport, config, image) as device:
-        seconds["run"] = -time.perf_counter()
-        say("queries alone")
-        handles = device.run(every[:1], outstanding=1)
-        for number, count in enumerate(parts, 1):
-            size = -(-config.funnel.items // count)
-            handles += device.run(every[number : number + 1], outstanding=1, sub_batch=size)
-        started = device.cycles()
+def _parts(config: Config, parts: int) -> Config:
+    """The same machine and funnel, programs made for a number of sub-batches."""
+    funnel = config.funnel.model_copy(update={"sub_batches": parts})
+    return config.model_copy(update={"funnel": funnel})
 
-        def ended(done: int, _: int) -> None:
-            counters = device.counters()
-            ends.append((done, counters["device.cycles"], counters))
-            say(f"{done} of {queries + slots} queries, {ends[-1][1] - started} cycles")
 
-        handles += device.run(every[single:], outstanding=slots, progress=ended)
-        seconds["run"] += time.perf_counter()
-    say("comparing with the golden model")
-    for number, (query, handle) in enumerate(zip(every, handles, strict=True)):
-        used = parts[number - 1] if 1 <= number < single else config.funnel.sub_batches
+def _settings(config: Config) -> dict[int, list[int]]:
+    """What a query alone is tried with: for how many sub-batches programs are made, and how many.
+
+    Where groups have shapes to choose from, programs for small sub-batches may be others.
+    """
+    parts = config.funnel.sub_batches
+    counts = [parts * factor for factor in ALONE]
+    hardware = config.hardware
+    shapes = max(len(hardware.geometry(g).shapes) for g in range(len(hardware.groups)))
+    return {parts: counts, counts[-1]: counts[-1:]} if shapes > 1 else {parts: counts}
+
+
+@dataclass
+class _Bench:
+    """A configuration, its models, and the results that were compared with the golden model's."""
+
+    config: Config
+    say: Say
+    models: list[QuantisedModel] = field(init=False)
+    compared: int = 0
+
+    def __post_init__(self) -> None:
+        self.models = random_models(self.config, np.random.default_rng(self.config.data.seed))
+        self.hotness = hotness(self.config, self.models)
+
+    def device(self, parts: int) -> Device:
+        """A device with programs for a number of sub-batches."""
+        config = _parts(self.config, parts)
+        image = compile_image(config, self.models, hotness=self.hotness)
+        self.say(f"loading the image for {parts} sub-batches")
+        return Device(open_transport("verilator", config, self.models, image), config, image)
+
+    def compare(self, query: Query, parts: int, handle: Handle) -> None:
+        """Compare a result with the golden model's."""
+        config = _parts(self.config, parts)
         golden = rank(
-            models,
+            self.models,
             config.features,
             query,
             keep=config.funnel.keep,
-            sub_batch=-(-config.funnel.items // used),
+            sub_batch=config.funnel.sub_batch_items,
             filters=filters_of(config),
             global_release=config.funnel.global_release,
         )
-        compare(number, golden, handle.result())
-    # While the last ones run fewer than can are in flight: they are not looked at.
-    first, last = (next(e for e in ends if e[0] >= n) for n in (queries // 2, queries))
-    counts = {name: last[2][name] - first[2][name] for name in last[2]}
-    spent = last[1] - first[1]
-    latencies = [handle.cycles for handle in handles[single:][first[0] : last[0]]]
+        compare(handle.query_id, golden, handle.result())
+        self.compared += len(handle.result().positions)
+
+    def alone(self, device: Device, query: Query, parts: int) -> int:
+        """Cycles of a query that comes alone."""
+        handle = device.submit(query, sub_batch=_parts(self.config, parts).funnel.sub_batch_items)
+        self.compare(query, parts, device.wait(handle))
+        return handle.cycles
+
+    def flow(self, device: Device, queries: Sequence[Query], count: int) -> dict[str, Any]:
+        """Queries back to back until ``count`` are over; the second half is measured."""
+        waiting, running = iter(queries), dict[int, Query]()
+        handles = list[Handle]()
+        ends: list[int] = []
+        latencies: list[int] = []
+        seen: list[dict[str, int]] = []
+        started = device.cycles()
+        while len(ends) < count:
+            while len(running) < self.config.hardware.query_slots:
+                query = next(waiting)
+                handles.append(device.submit(query))
+                running[handles[-1].query_id] = query
+            done = device.wait_any(handles)
+            handles.remove(done)
+            latencies.append(done.cycles)
+            ends.append(device.cycles() - started)
+            self.say(f"{len(ends)} of {count} queries, {ends[-1]} cycles")
+            if len(ends) in (count // 2, count):
+                seen.append(device.counters())
+            self.compare(running.pop(done.query_id), self.config.funnel.sub_batches, done)
+        counts = {name: value - seen[0][name] for name, value in seen[1].items()}
+        spent, first = counts["device.cycles"], count // 2
+        macs = sum(value for name, value in counts.items() if name.endswith(".macs"))
+        row_bytes = 0.0
+        for stage, model in enumerate(self.models):  # an item has a lookup in each table
+            widths = [quantised.rows.shape[1] for quantised in model.tables]
+            row_bytes += counts[f"gather{stage}.lookups"] * sum(widths) / len(widths)
+        return {
+            "window": [first, count],
+            "cycles_per_query": spent / (count - first),
+            "ends": ends,
+            "measured": measurements(self.config, counts, latencies[first:])
+            | {"window_cycles": spent},
+            "utilisation": macs / (self.config.hardware.macs * spent),
+            "demand": {
+                "macs": macs / (count - first),
+                "row_bytes": row_bytes / (count - first),
+            },
+        }
+
+
+def _run(config: Config, count: int, say: Say) -> dict[str, Any]:
+    """Run queries alone, in all settings, and others back to back."""
+    bench, settings = _Bench(config, say), _settings(config)
+    singles = 1 + sum(map(len, settings.values()))
+    slots = config.hardware.query_slots
+    every = criteo_like_queries(config, TRAINING_QUERIES, singles + count + slots)
+    queries = iter(every[:singles])
+    flow, tried = dict[str, Any](), list[dict[str, int]]()
+    cold = 0
+    started = time.perf_counter()
+    for parts, counts in settings.items():
+        with bench.device(parts) as device:
+            if not flow:
+                cold = bench.alone(device, next(queries), parts)
+            for used in counts:
+                cycles = bench.alone(device, next(queries), used)
+                tried.append({"programs": parts, "sub_batches": used, "cycles": cycles})
+                say(f"alone in {used} sub-batches, {cycles} cycles")
+            if not flow:
+                flow = bench.flow(device, every[singles:], count)
+    best = min(tried, key=lambda setting: setting["cycles"])
     return {
         "name": config.name,
-        "compared": sum(len(handle.result().positions) for handle in handles),
-        "window": [first[0], last[0]],
-        "cycles_per_query": spent / (last[0] - first[0]),
-        "ends": [cycles - started for _, cycles, _ in ends],
-        "alone": {
-            "cold": handles[0].cycles,
-            "sub_batches": {
-                str(count): h.cycles for count, h in zip(parts, handles[1:single], strict=True)
-            },
-            "warm": min(h.cycles for h in handles[1:single]),
-        },
-        "measured": measurements(config, counts, latencies) | {"window_cycles": spent},
-        "utilisation": sum(v for n, v in counts.items() if n.endswith(".macs"))
-        / (config.hardware.macs * spent),
-        "seconds": seconds,
+        "compared": bench.compared,
+        "alone": {"cold": cold, "tried": tried, "best": best, "warm": best["cycles"]},
+        "seconds": time.perf_counter() - started,
+        **flow,
     }
 
 
@@ -220,7 +279,8 @@ def bench(
     -------
     dict
         ``rpaccel`` and ``baseline``: cycles a query in steady state and of one that comes alone,
-        and counters; ``ratios`` of the two.
+        what a query demands (useful MACs, and bytes of the rows looked up, cached or not), and
+        counters; ``ratios`` of the two.
     """
     report: dict[str, Any] = {}
     given = {"rpaccel": machine, "baseline": baseline}
@@ -237,6 +297,8 @@ def bench(
         "throughput": theirs["cycles_per_query"] / ours["cycles_per_query"],
         "cycles_alone": theirs["alone"]["warm"] / ours["alone"]["warm"],
         "latency_alone": theirs["alone"]["seconds"] / ours["alone"]["seconds"],
+        "compute": theirs["demand"]["macs"] / ours["demand"]["macs"],
+        "rows": theirs["demand"]["row_bytes"] / ours["demand"]["row_bytes"],
     }
     return report
 
@@ -252,12 +314,15 @@ def table(report: dict[str, Any]) -> str:
         ("cycles a query, back to back", lambda r: r["cycles_per_query"], ",.0f", "throughput"),
         ("queries a second at 250 MHz", lambda r: CLOCK_HZ / r["cycles_per_query"], ",.0f", ""),
         ("cycles of a query alone, at best", lambda r: r["alone"]["warm"], ",d", "cycles_alone"),
-        ("the same, with empty caches", lambda r: r["alone"]["cold"], ",d", ""),
+        ("its sub-batches", lambda r: r["alone"]["best"]["sub_batches"], ",d", ""),
+        ("cycles alone, with empty caches", lambda r: r["alone"]["cold"], ",d", ""),
         ("us alone, 40 each way", lambda r: 1e6 * r["alone"]["seconds"], ",.0f", "latency_alone"),
         ("array utilisation", lambda r: r["utilisation"], ".1%", ""),
         ("bytes a query from host", bytes_of("host_read"), ",.0f", ""),
         ("bytes a query to host", bytes_of("host_write"), ",.0f", ""),
         ("bytes a query from memory", bytes_of("memory_read"), ",.0f", ""),
+        ("10^6 MACs a query", lambda r: r["demand"]["macs"] / 1e6, ",.0f", "compute"),
+        ("bytes of rows a query", lambda r: r["demand"]["row_bytes"], ",.0f", "rows"),
         ("results equal to the golden model's", lambda r: r["compared"], ",d", ""),
     ]
     rows = [

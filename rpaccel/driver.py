@@ -402,6 +402,14 @@ class Device:
         self._link.until(lambda: handle.done, f"query {handle.query_id}", timeout_cycles)
         return handle
 
+    def wait_any(self, handles: Sequence[Handle], timeout_cycles: int | None = None) -> Handle:
+        """Wait until one of several queries is complete, and return it; see :meth:`wait`."""
+        self._opened()
+        self._link.until(
+            lambda: any(handle.done for handle in handles), "one of several queries", timeout_cycles
+        )
+        return next(handle for handle in handles if handle.done)
+
     def run(
         self,
         queries: Sequence[Query],

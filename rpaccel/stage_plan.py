@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rpaccel.config import Config
 from rpaccel.geometry import GroupGeometry, Shape
 from rpaccel.image import DotInfo, LayerInfo, ShapeInfo
-from rpaccel.tiling import PlacedLayer, PlacedProduct, Space, Tile, tiles
+from rpaccel.tiling import PlacedLayer, PlacedProduct, Space, Tile, passes
 from sw_model.group_cycles import GroupCycles
 from sw_model.quantised import QuantisedModel
 
@@ -68,15 +68,14 @@ def plan(
     Raises
     ------
     ConfigError
-        A layer could overflow, see :func:`rpaccel.tiling.tiles`.
+        A layer could overflow, see :func:`rpaccel.tiling.passes`.
     """
     hardware = config.hardware
     depth, rows = hardware.accumulator_depth, hardware.activation_rows
     unit = hardware.dot_unit(stage) if model.dot is not None else None
     dot = hardware.dot_shape(stage) if unit is not None else None
     space = Space.plan(shape, model, config.features.dense, rows // depth, slices=slices, dot=dot)
-    layers = [list(tiles(shape, place)) for place in space.layers]
-    passes = sum(map(len, layers))
+    layers = passes(shape, space)
     limits = {
         "accumulator_depth": shape.parts * depth,
         "activation_rows": shape.parts * (rows // space.words),
@@ -102,7 +101,7 @@ def plan(
         parts=shape.parts,
         k_width=shape.k_width,
         n_width=shape.n_width,
-        passes=passes,
+        passes=sum(map(len, layers)),
         max_items=max_items,
         cycles=cycles,
         fits=items <= max_items,
@@ -110,16 +109,16 @@ def plan(
     return Plan(shape, space, layers, info, limit, found)
 
 
-def layer_info(shape: Shape, place: PlacedLayer | PlacedProduct, passes: list[Tile]) -> LayerInfo:
+def layer_info(shape: Shape, place: PlacedLayer | PlacedProduct, tiles: list[Tile]) -> LayerInfo:
     """Describe a layer by its passes."""
-    n_tiles = sum(tile.command["final"] for tile in passes)
+    n_tiles = sum(tile.command["final"] for tile in tiles)
     return LayerInfo(
         name=place.name,
         inputs=place.inputs,
         outputs=place.outputs,
         macs=place.macs,
-        k_tiles=len(passes) // n_tiles,
+        k_tiles=len(tiles) // n_tiles,
         n_tiles=n_tiles,
-        passes=len(passes),
-        utilisation=place.macs / (len(passes) * shape.k_width * shape.n_width),
+        passes=len(tiles),
+        utilisation=place.macs / (len(tiles) * shape.k_width * shape.n_width),
     )

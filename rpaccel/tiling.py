@@ -20,7 +20,7 @@ from rpaccel.errors import ConfigError
 from rpaccel.geometry import DotShape, Shape
 from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedProduct
 
-__all__ = ["PlacedLayer", "PlacedProduct", "Space", "Tile", "pair_words", "tiles"]
+__all__ = ["PlacedLayer", "PlacedProduct", "Space", "Tile", "pair_words", "passes"]
 
 
 @dataclass(frozen=True)
@@ -289,21 +289,64 @@ class Tile:
     params: NDArray[np.uint8] | None
 
 
-def tiles(shape: Shape, place: PlacedLayer | PlacedProduct) -> Iterator[Tile]:
-    """Cut a layer into passes: for each output chunk, all input slices in ascending order.
+class _Written:
+    """Which of the writing passes so far made each byte, and which of them have been followed.
 
-    A product is made of tiles that bring its factors to their columns: those of the first are
-    accumulated, by which those of the second are multiplied, all of a chunk that are in one slice.
+    Rows of a pass come after those of the passes before it, so what one of them has waited for is
+    there for all behind it.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._maker = np.zeros(size, np.int64)  # from 1; what the gather unit writes has none
+        self._passes = self._followed = 0
+
+    def follow(self, at: NDArray[np.int64]) -> int:
+        """PASS.wait_write of the next pass, which reads these bytes."""
+        maker = int(self._maker[at].max())
+        if maker <= self._followed:
+            return 0
+        back = min(self._passes + 1 - maker, (1 << abi.FOLLOW_BITS) - 1)
+        self._followed = self._passes + 1 - back
+        return back
+
+    def write(self, start: int, stop: int) -> None:
+        """Bytes that the next pass writes."""
+        self._passes += 1
+        self._maker[start:stop] = self._passes
+
+    def resume(self) -> None:
+        """All passes so far are over."""
+        self._followed = self._passes
+
+
+def passes(shape: Shape, space: Space) -> list[list[Tile]]:
+    """Cut a stage into passes.
+
+    Returns
+    -------
+    list of list of Tile
+        Of each layer of ``space``, in their order.
 
     Raises
     ------
     ConfigError
-        A sum of the layer could overflow int32, or a parameter is out of range.
+        A sum of a layer could overflow int32, or a parameter is out of range.
     """
-    if isinstance(place, PlacedProduct):
-        yield from _product_tiles(shape, place)
-        return
+    written = _Written(space.words * shape.word_bytes)
+    layers = []
+    for place in space.layers:
+        if isinstance(place, PlacedProduct):
+            layers.append(list(_product_tiles(shape, place, written)))
+        else:
+            layers.append(list(_layer_tiles(shape, place, written)))
+    return layers
+
+
+def _layer_tiles(shape: Shape, place: PlacedLayer, written: _Written) -> Iterator[Tile]:
+    """Cut a layer into passes: for each output chunk, all input slices in ascending order."""
     check(place)
+    if place.resumes:
+        written.resume()
     k = shape.k_width
     slices = np.unique(place.at // k).tolist()
     for chunk, channels, columns in _chunks(shape, place.target or 0, range(place.outputs)):
@@ -321,16 +364,22 @@ def tiles(shape: Shape, place: PlacedLayer | PlacedProduct) -> Iterator[Tile]:
                 else abi.Destination.ACTIVATION,
                 "relu": place.layer.relu and not place.layer.logit,
                 "wait_input": not place.resumes and place.gathered[taken].any(),
-                "wait_write": not place.resumes and not place.gathered[taken].all(),
+                "wait_write": written.follow(place.at[taken]),
             }
             if place.pauses and j == slices[-1]:
                 command["vector"] = 1 + chunk - (place.target or 0) // shape.n_width
                 command["pause"] = channels.stop == place.outputs
             yield _tile(shape, place.layer, j, chunk, channels, columns, block, command)
+        if place.target is not None:
+            written.write(place.target + channels.start, place.target + channels.stop)
 
 
-def _product_tiles(shape: Shape, place: PlacedProduct) -> Iterator[Tile]:
-    """Cut a product into passes."""
+def _product_tiles(shape: Shape, place: PlacedProduct, written: _Written) -> Iterator[Tile]:
+    """Cut a product into passes.
+
+    They bring its factors to their columns: those of the first are accumulated, by which those of
+    the second are multiplied, all of a chunk that are in one slice.
+    """
     k, (first, second) = shape.k_width, place.sources
     product, elements = place.product, np.arange(place.outputs)
     for j in np.unique((second + elements) // k).tolist():
@@ -354,9 +403,10 @@ def _product_tiles(shape: Shape, place: PlacedProduct) -> Iterator[Tile]:
                     "multiply": final,
                     "destination": abi.Destination.ACTIVATION,
                     "wait_input": True,
-                    "wait_write": False,
+                    "wait_write": 0,
                 }
                 yield _tile(shape, product, at, chunk, channels, columns, block, command)
+            written.write(place.target + channels.start, place.target + channels.stop)
 
 
 def _chunks(shape: Shape, target: int, outputs: range) -> Iterator[tuple[int, slice, slice]]:

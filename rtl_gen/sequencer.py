@@ -94,7 +94,7 @@ def pass_layout(geometry: GroupGeometry, *, slot: int) -> data.StructLayout:
             "columns": 16,
             "params": 14,
             "wait_input": 1,
-            "wait_write": 1,
+            "wait_write": abi.FOLLOW_BITS,
             "last": 1,
             **({"vector": 8, "pause": 1} if geometry.dots else {}),
         }
@@ -380,7 +380,9 @@ class Issuer(wiring.Component):
                 ~work.wait_input | (row < arrived[(work.token.stage << 1) | work.token.buffer])
             ),
             write_ok.eq(
-                ~work.wait_write | (outstanding == 0) | ((outstanding == 1) & (row < written))
+                (work.wait_write == 0)
+                | (outstanding < work.wait_write)
+                | ((outstanding == work.wait_write) & (row < written))
             ),
             room_ok.eq(~(work.final & work.score) | self.room.bit_select(work.token.stage, 1)),
             now.valid.eq(waiting & input_ok & write_ok & room_ok),

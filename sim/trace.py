@@ -200,7 +200,7 @@ def _fields(layout: Any, low: int = 0) -> Iterator[tuple[tuple[str, ...], int, i
             yield (name,), offset, (1 << layout[name].width) - 1
 
 
-def read(hardware: HardwareConfig, record: Path) -> Trace:
+def read(hardware: HardwareConfig, record: Path, trace: Trace | None = None) -> Trace:
     """Read the record of a run.
 
     Parameters
@@ -208,13 +208,15 @@ def read(hardware: HardwareConfig, record: Path) -> Trace:
     hardware : HardwareConfig
     record : path
         What ``trace_monitor.v`` wrote.
+    trace : Trace, optional
+        Sees it; by default a new one.
     """
     layout = trace_layout(hardware)
     states = [(path[1:], at) for path, at, _ in _fields(layout) if path[0] == "states"]
     fields = [entry for entry in _fields(layout) if entry[0][0] != "states"]
     state_mask = sum(1 << at for _, at in states)
     pulses = sum(mask << at for path, at, mask in fields if path[-1] in PULSES)
-    trace = Trace(hardware)
+    trace = Trace(hardware) if trace is None else trace
     trace.states = {unit: {} for (unit, _), _ in states}
     for (unit, state), _ in states:
         trace.states[unit][state] = []

@@ -144,7 +144,7 @@ class GroupCycles:
         m = shape.item_rows(items)
         delay = latency(self._tile_rows, shape)
         walked = taken + _WALK_START  # the walker idles for a cycle
-        written: NDArray[np.int64] | None = None
+        written: list[NDArray[np.int64]] = []  # of the token's writing passes
         made: list[PassCycles] = []
         for command in program:
             sent = self._send(walked + _WALK - 1)
@@ -156,14 +156,14 @@ class GroupCycles:
                 bound[0] = max(bound[0], before[-1] + (2 if len(before) == 1 else 1))
             if command["wait_input"]:
                 bound = np.maximum(bound, inputs)
-            if command["wait_write"] and written is not None:
-                bound = np.maximum(bound, written + delay + 1)
+            if 0 < command["wait_write"] <= len(written):
+                bound = np.maximum(bound, written[-command["wait_write"]] + delay + 1)
             if command["final"] and command["destination"]:
                 rows = self._scored(stage, bound, shape, items, delay, turn)
             else:
                 rows = _in_turn(bound)
                 if command["final"]:
-                    written = rows
+                    written.append(rows)
             done = PassCycles(loads, rows)
             self._passes = [*self._passes[-1:], (done, shape)]
             made.append(done)

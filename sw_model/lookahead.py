@@ -21,11 +21,15 @@ class Probe:
         It is cached or in flight.
     evicted : int or None
         The valid line it replaces.
+    waits : int
+        Number of the segment that used the replaced line last, which has to be read before; -1
+        without one.
     """
 
     line: int
     hit: bool
     evicted: int | None = None
+    waits: int = -1
 
 
 @dataclass
@@ -103,7 +107,7 @@ class LookaheadCache:
     def probe(self, line: int) -> Probe:
         """Look a line up for a segment, fetching it on a miss."""
         found = self._sets[line % self.sets]
-        evicted = None
+        evicted, waits = None, -1
         kept = found.find(line)
         if kept is not None:
             kept.used = self.segments
@@ -112,11 +116,12 @@ class LookaheadCache:
         else:
             self.misses += 1
             if len(found.lines) == self.ways:
-                evicted = found.replace([self._recent(each) for each in found.lines]).line
+                out = found.replace([self._recent(each) for each in found.lines])
+                evicted, waits = out.line, out.used
                 self.evictions += 1
             found.lines.append(_Kept(line, self.segments))
         self.segments += 1
-        return Probe(line, kept is not None, evicted)
+        return Probe(line, kept is not None, evicted, waits)
 
     def _recent(self, kept: _Kept) -> bool:
         """Whether one of the last segments used a line, as far as their numbers tell."""

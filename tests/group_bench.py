@@ -6,7 +6,7 @@ import numpy as np
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
-from rpaccel.tiling import Space, pair_words, tiles
+from rpaccel.tiling import Space, pair_words, passes
 from rtl_gen.array import ReconfigurableArray
 from rtl_gen.group import Group
 from sim.pysim import idle, simulate, stream_get, stream_put
@@ -151,8 +151,8 @@ class Memories:
             space = Space.plan(shape, model, dense, words, slices=slices, dot=unit)
             self.spaces[stage] = space
             self.starts[stage] = len(self.program)
-            for place in space.layers:
-                for tile in tiles(shape, place):
+            for layer in passes(shape, space):
+                for tile in layer:
                     self._add(tile)
             self.program[-1]["last"] = 1
             self.programs[stage] = self.program[self.starts[stage] :]

@@ -16,7 +16,7 @@ from sw_model.generated_rows import GeneratedRows
 
 __all__ = ["LoadedImage", "StageRun"]
 
-NOT_WRITTEN, GATHER, PASS, THERE = 0, 1, 2, 3
+NOT_WRITTEN, GATHER, THERE, PASS = 0, 1, 2, 3  # and more: PASS + n for the n-th that writes
 
 
 def _rounded(words: int) -> int:
@@ -186,7 +186,8 @@ class StageRun:
         self.k, self.n = self.shape.k_width, self.shape.n_width
         shape = self.shape.parts, hw.activation_rows, self.shape.word_bytes
         self.memory = rng.integers(-128, 128, shape).astype(np.int8)
-        self.writer = np.zeros(shape, np.int8)
+        self.writer = np.zeros(shape, np.int16)
+        self.writing = 0  # passes that wrote
         self.dot = hw.dot_shape(stage) if entry["dimension"] else None
         self.entry = entry
         if self.dot is not None:
@@ -295,7 +296,12 @@ class StageRun:
             assert product or used.sum() <= command["rows"] <= self.k
             assert (writers[:, used] != NOT_WRITTEN).all(), "a pass reads what nobody wrote"
             assert command["wait_input"] or not (writers[:, used] == GATHER).any()
-            assert command["wait_write"] or not (writers[:, used] == PASS).any()
+            back, followed = command["wait_write"], PASS
+            if back:  # rows follow those of this pass, and so of all before it
+                followed += self.writing + 1 - back
+                assert followed > PASS
+                self.writer[(self.writer > PASS) & (self.writer <= followed)] = THERE
+            assert (writers[:, used] <= followed).all(), "a pass reads before it is written"
             here = x.astype(np.int64) @ weights
             if command["multiply"]:
                 assert not command["first"]
@@ -329,8 +335,8 @@ class StageRun:
                 value = product * pair["mantissa"]
                 if pair["shift"]:
                     value = (value + (1 << pair["shift"] - 1)) >> pair["shift"]
-                self.write(number, item, min(max(value, -128), 127), PASS)
-        self.writer[self.writer == PASS] = THERE
+                self.write(number, item, min(max(value, -128), 127), THERE)
+        self.writer[self.writer > PASS] = THERE
 
     def tile(self, first: int, number: int) -> np.ndarray:
         """Weights of a tile, (k_width, n_width): of several in the words, the one of a number."""
@@ -363,6 +369,7 @@ class StageRun:
         assert command["column"] + command["columns"] <= self.n
         if score:
             assert (command["column"], command["columns"], command["last"]) == (0, 1, 1)
+        self.writing += not score
         for column in range(command["column"], command["column"] + command["columns"]):
             p = abi.PARAM.unpack(word[8 * column : 8 * column + 8])
             for item in range(self.items):
@@ -375,7 +382,7 @@ class StageRun:
                     low = 0 if command["relu"] else -128
                     value = min(max(v, low), 127)
                     at = command["target"] * self.shape.word_bytes + command["chunk"] * self.n
-                    self.write(at + column, item, value, PASS)
+                    self.write(at + column, item, value, PASS + self.writing)
                     if command["vector"]:
                         assert column < self.entry["dimension"] - (command["vector"] - 1) * self.n
                         last = (self.dot.vectors - 1) * self.dot.dimension

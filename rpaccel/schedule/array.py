@@ -10,7 +10,7 @@ import numpy as np
 from rpaccel.config import Config, HardwareConfig
 from rpaccel.load import Stage
 from rpaccel.schedule.backends import Backend, Served
-from rpaccel.tiling import Space, tiles
+from rpaccel.tiling import Space, passes
 from sw_model.group_cycles import GroupCycles
 from sw_model.quantised import QuantisedModel
 from sw_model.random_models import random_model
@@ -120,7 +120,7 @@ class ArrayBackend(Backend):
         (shape,) = geometry.shapes
         model: QuantisedModel = self._models[name]
         space = Space.plan(shape, model, self._dense, self._rows // self._depth)
-        program = [tile.command for layer in space.layers for tile in tiles(shape, layer)]
+        program = [tile.command for layer in passes(shape, space) for tile in layer]
         most = min(self._depth, self._rows // space.words)
         if not most:
             return None
