@@ -278,7 +278,8 @@ def table(report: Mapping[str, Any]) -> str:
         f"{change['high']:+.4f}), {report['quality']['queries']} queries",
         f"{report['machine']}; load average {report['busy']:.1f} when it was done",
     ]
-    for name in report["stages"]:
-        if reason := report[name]["latency"]["reason"]:
-            lines.append(f"{name}: {reason}")
+    for name, text in report["stages"].items():
+        latency = report[name]["latency"]
+        if latency["reason"] or "p99" not in latency["percentiles"]:
+            lines.append(f"{text}: {latency['reason'] or '; '.join(latency['notes'])}")
     return "\n".join(lines)
