@@ -153,7 +153,7 @@ def sram(geometry):
     return {
         "accumulators": hardware.accumulator_depth * LANE * columns,
         "activation memory": buffers * hardware.activation_rows * 8 * geometry.row_bytes,
-        "weights": hardware.weight_rows * 8 * hardware.tile_cols * geometry.weight_tiles,
+        "weights": geometry.weight_rows * 8 * hardware.tile_cols * geometry.weight_tiles,
         "parameters": hardware.param_rows * abi.PARAM.bits * hardware.tile_cols * geometry.max_cols,
     }
 

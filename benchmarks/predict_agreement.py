@@ -1,13 +1,14 @@
 """Cycle model against RTL on random machines: error a query, a layer, and of stalls; the picture.
 
     python -m benchmarks.predict_agreement --seeds 0..9 -o build/predict.jsonl
-    python -m benchmarks.predict_agreement -o build/predict.jsonl --json
+    python -m benchmarks.predict_agreement -o build/predict.jsonl --again --json
     python -m benchmarks.predict_agreement -o build/predict.jsonl --picture docs/results/predict.png
 
 The first runs the machines of some seeds and adds a line for each configuration to the file, of
-those that are not in it; the others tell what is in it. A machine (tests/random_machines.py) runs
-several configurations: models, funnel, timing of memory and host, groups in use, queries. Random
-pauses of memory and host are not modelled, so there are none.
+those that are not in it; the second runs the model anew for what is in it, which takes no RTL. A
+machine (tests/random_machines.py) runs several configurations: models, funnel, timing of memory and
+host, groups in use, queries.
+Random pauses of memory and host are not modelled, so there are none.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from rpaccel import abi
 from rpaccel.compiler import compile_image
 from rpaccel.config import Config, HardwareConfig
 from rpaccel.driver import Device
-from rpaccel.errors import ConfigError, QueryError
+from rpaccel.errors import ConfigError
 from rpaccel.image import Image
 from rpaccel.predict import Predictor
 from sim.trace import Token, Trace, read
 from sim.transport import SimulatedTransport
-from sw_model.cycles.machine import Cycles, Job
+from sw_model.planner import largest_sub_batches
 from sw_model.quantised import QuantisedModel
 from sw_model.query import Query
 from sw_model.random_models import random_models, random_query
@@ -103,6 +104,9 @@ def _queries(
             left = int(rng.integers(1, left + 1))
             keep.append(left)
         sub_batch = min(largest, -(-items // int(rng.integers(1, 9))))
+        bounds = largest_sub_batches(items, sub_batch, keep)
+        if any(n > stage.max_items for n, stage in zip(bounds, image.stages, strict=True)):
+            sub_batch = 1  # an inner stage takes fewer at a time
         once = tuple(np.flatnonzero(rng.random(len(keep) - 1) < 0.3).tolist())
         how = {"keep": keep, "sub_batch": sub_batch, "global_release": once}
         yield random_query(config.features, items, rng), how
@@ -141,15 +145,11 @@ class Rows(Trace):
         return found
 
 
-def measure(
-    setting: Setting,
-) -> tuple[list[int], dict[str, int], Rows, list[Job]]:
+def measure(setting: Setting) -> dict[str, Any]:
     """Run queries in RTL, all submitted before the device begins.
 
-    Returns cycles of each query, counts of all counters, the trace, and the jobs as they were run.
+    Returns cycles of each query, counts of all counters, and cycles of layers.
     """
-    predictor = Predictor(setting.config, setting.models, setting.image)
-    jobs = []
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "record"
         transport = SimulatedTransport(
@@ -161,14 +161,7 @@ def measure(
         )
         with Device(transport, setting.config, setting.image) as device:
             device._link.write("CONTROL", 0)
-            handles = []
-            for query, how in setting.queries:
-                try:
-                    handles.append(device.submit(query, **how))
-                except QueryError:  # an inner stage takes fewer at a time
-                    how = how | {"sub_batch": 1}
-                    handles.append(device.submit(query, **how))
-                jobs.append(predictor.job(query, **how))
+            handles = [device.submit(query, **how) for query, how in setting.queries]
             before = device.counters()
             device._link.write("CONTROL", 1 << abi.Control.ENABLE)
             for handle in handles:
@@ -176,23 +169,37 @@ def measure(
             after = device.counters()
         seen = Rows(setting.config.hardware)
         read(setting.config.hardware, record, seen)
-    counts = {name: after[name] - before[name] for name in after}
-    return [handle.cycles for handle in handles], counts, seen, jobs
+    predictor = Predictor(setting.config, setting.models, setting.image)
+    return {
+        "queries": [handle.cycles for handle in handles],
+        "counts": {name: after[name] - before[name] for name in after},
+        "layers": _layers(predictor.layers(seen.passes(setting.image))),
+    }
+
+
+def predict(setting: Setting) -> dict[str, Any]:
+    """The same by the model."""
+    predictor = Predictor(setting.config, setting.models, setting.image)
+    jobs = [predictor.job(query, **how) for query, how in setting.queries]
+    done = predictor.run(predictor.work(jobs))
+    counts = {
+        f"{unit}.{state}": cycles
+        for unit, states in done.states.items()
+        for state, cycles in states.items()
+    }
+    return {
+        "queries": (done.queries["requested"] - done.queries["fetched"]).tolist(),
+        "counts": counts | {"device.active": done.active},
+        "layers": _layers(predictor.layers(done.layers)),
+    }
 
 
 def compare(setting: Setting) -> dict[str, Any]:
     """Run a configuration in RTL and in the model."""
-    cycles, counts, seen, jobs = measure(setting)
-    predictor = Predictor(setting.config, setting.models, setting.image)
-    done = predictor.run(predictor.work(jobs))
-    latency = (done.queries["requested"] - done.queries["fetched"]).tolist()
     simulation = setting.config.simulation
     return {
-        "queries": [list(pair) for pair in zip(cycles, latency, strict=True)],
-        "active": [counts["device.active"], done.active],
-        "states": _states(counts, done),
-        "layers": _layers(predictor, seen, done),
-        "misses": sum(v for n, v in counts.items() if n.endswith(".misses")),
+        "rtl": measure(setting),
+        "model": predict(setting),
         "dot": any(model.dot is not None for model in setting.models),
         "groups": len(setting.config.hardware.groups),
         "stages": len(setting.models),
@@ -201,34 +208,27 @@ def compare(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _layers(predictor: Predictor, seen: Rows, done: Cycles) -> list[list[float]]:
-    """Cycles a token of each layer by RTL and by the model."""
-    rtl = predictor.layers(seen.passes(predictor.image))
-    model = predictor.layers(done.layers)
-    return [
-        [mine["cycles"], its["cycles"]]
-        for place, rows in rtl.items()
-        for mine, its in zip(rows, model[place], strict=True)
-    ]
-
-
-def _states(counts: Mapping[str, int], done: Cycles) -> dict[str, list[int]]:
-    """Cycles of each state by RTL and by the model; those of starving are what is left."""
+def _layers(places: Mapping[str, list[dict[str, Any]]]) -> dict[str, float]:
+    """Cycles a token of each layer."""
     return {
-        f"{unit}.{state}": [counts[f"{unit}.{state}"], cycles]
-        for unit, states in done.states.items()
-        for state, cycles in states.items()
-        if state != "starved" and (cycles or counts[f"{unit}.{state}"])
+        f"{place}, {number} {row['layer']}": row["cycles"]
+        for place, rows in places.items()
+        for number, row in enumerate(rows)
     }
+
+
+def states(row: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Cycles of each state by RTL and by the model; those of starving are what is left."""
+    both = {
+        name: (row["rtl"]["counts"][name], cycles)
+        for name, cycles in row["model"]["counts"].items()
+    }
+    return {name: pair for name, pair in both.items() if ".starved" not in name and any(pair)}
 
 
 def run(seeds: Sequence[int], file: Path) -> None:
     """Add what is missing of some machines to a file."""
-    there = set()
-    if file.exists():
-        for line in file.read_text().splitlines():
-            row = json.loads(line)
-            there.add((row["seed"], row["number"]))
+    there = {(row["seed"], row["number"]) for row in _rows(file)}
     for seed in seeds:
         for number, setting in zip(range(SETTINGS), settings(seed), strict=False):
             if (seed, number) not in there:
@@ -237,21 +237,48 @@ def run(seeds: Sequence[int], file: Path) -> None:
                     out.write(json.dumps(row) + "\n")
 
 
+def again(file: Path) -> None:
+    """Put what the model says now in the place of what it said."""
+    rows = _rows(file)
+    for seed in sorted({row["seed"] for row in rows}):
+        mine = {row["number"]: row for row in rows if row["seed"] == seed}
+        for number, setting in zip(range(max(mine) + 1), settings(seed), strict=False):
+            if number in mine:
+                mine[number]["model"] = predict(setting)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def _errors(row: Mapping[str, Any], what: str) -> list[float]:
+    rtl, model = row["rtl"][what], row["model"][what]
+    if isinstance(rtl, dict):
+        rtl, model = list(rtl.values()), [model[name] for name in rtl]
+    return [(m - r) / max(1, r) for r, m in zip(rtl, model, strict=True)]
+
+
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Errors of the rows of a file."""
-    errors = np.array([abs(m - r) / r for row in rows for r, m in row["queries"]])
-    active = np.array([abs(m - r) / r for row in rows for r, m in [row["active"]]])
-    layers = np.array([abs(m - r) / max(1, r) for row in rows for r, m in row["layers"]])
+    queries, layers = (
+        np.abs([error for row in rows for error in _errors(row, what)])
+        for what in ("queries", "layers")
+    )
     stalls = [_stalled(row) for row in rows]
+    exact = [all(rtl == model for rtl, model in states(row).values()) for row in rows]
     return {
         "machines": len({row["seed"] for row in rows}),
         "configurations": len(rows),
-        "queries": len(errors),
-        "query_error": _distribution(errors),
-        "configuration_error": _distribution(active),
+        "exact_configurations": float(np.mean(exact)),
+        "queries": len(queries),
+        "exact_queries": float((queries == 0).mean()),
+        "query_error": _distribution(queries),
         "layers": len(layers),
+        "exact_layers": float((layers == 0).mean()),
         "layer_error": _distribution(layers),
-        "exact_queries": float((errors == 0).mean()),
         "same_cause": float(np.mean([same for same, _ in stalls])),
         "moved_cycles": float(np.mean([moved for _, moved in stalls])),
     }
@@ -265,16 +292,16 @@ def _distribution(errors: np.ndarray) -> dict[str, float]:
 def _stalled(row: Mapping[str, Any]) -> tuple[float, float]:
     """Share of units whose longest stall is the same, and of cycles in another state."""
     units: dict[str, list[tuple[str, int, int]]] = {}
-    for name, (rtl, model) in row["states"].items():
+    for name, (rtl, model) in states(row).items():
         unit, _, state = name.partition(".")
         units.setdefault(unit, []).append((state, rtl, model))
     same, moved, total = [], 0, 0
-    for states in units.values():
-        stalls = [s for s in states if s[0].startswith("stall_")]
+    for mine in units.values():
+        stalls = [s for s in mine if s[0].startswith("stall_")]
         if stalls:
             same.append(max(stalls, key=lambda s: s[1])[0] == max(stalls, key=lambda s: s[2])[0])
-        moved += sum(abs(rtl - model) for _, rtl, model in states)
-        total += row["active"][0]
+        moved += sum(abs(rtl - model) for _, rtl, model in mine)
+        total += row["rtl"]["counts"]["device.active"]
     return float(np.mean(same)), moved / total
 
 
@@ -286,9 +313,12 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.5))
-    pairs = np.array([pair for row in rows for pair in row["queries"]])
-    error = (pairs[:, 1] - pairs[:, 0]) / pairs[:, 0]
-    axes[0].loglog(pairs[:, 0], pairs[:, 1], ".", markersize=3)
+    rtl, model = (
+        np.array([cycles for row in rows for cycles in row[by]["queries"]])
+        for by in ("rtl", "model")
+    )
+    error = (model - rtl) / rtl
+    axes[0].loglog(rtl, model, ".", markersize=3)
     axes[0].set(xlabel="RTL, cycles a query", ylabel="model")
     axes[1].plot(np.sort(np.abs(error)) * 100, np.linspace(0, 1, len(error)))
     axes[1].axvline(3, linestyle=":")
@@ -302,13 +332,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", metavar="A..B", help="machines to run")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--again", action="store_true", help="run the model anew, no RTL")
     parser.add_argument("--picture", type=Path, metavar="FILE")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if args.seeds:
         first, _, last = args.seeds.partition("..")
         run(range(int(first), int(last or first) + 1), args.output)
-    rows = [json.loads(line) for line in args.output.read_text().splitlines()]
+    if args.again:
+        again(args.output)
+    rows = _rows(args.output)
     found = summary(rows)
     if args.picture:
         draw(rows, args.picture)

@@ -89,6 +89,7 @@ def machine(config: Config, variant: Variant) -> Config:
     if "O.3" not in variant.features:
         side = math.isqrt(config.hardware.macs)
         hardware |= {"tile_rows": side, "tile_cols": side, "groups": [{"stages": [0, 1]}]}
+        hardware["settings"] = []
     if "O.4" not in variant.features:
         for gather in hardware["gather"]:
             gather |= {"lookahead": 2, "cache_lines": 1, "cache_ways": 1, "outstanding": 1}

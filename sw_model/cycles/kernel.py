@@ -15,7 +15,7 @@ from sw_model.cycles.lanes import dense_lane, lanes
 from sw_model.cycles.link import read_port, write_port
 from sw_model.cycles.memory import memory
 from sw_model.cycles.packer import dispatch, gather_cause, pack
-from sw_model.cycles.records import FAR, compiled, sources
+from sw_model.cycles.records import FAR, SOURCES, compiled
 from sw_model.cycles.walker import read_features, refill_positions, walk
 
 __all__ = ["kernel"]
@@ -71,7 +71,7 @@ def kernel() -> Any:
     It takes the machine, the port of the feature buffer served last, counts of each unit's states,
     and a last cycle; it returns the cycle behind the last one, or -1 if nothing moves any more.
     """
-    stamp = int(sources()[:15], 16)  # Numba keeps the code by this function's own text, and this
+    stamp = SOURCES  # Numba keeps the code by this function's own text, and this
 
     @njit(_nrt=False, error_model="numpy", cache=True)
     def run(m, ports, counts, last):

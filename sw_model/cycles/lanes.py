@@ -13,7 +13,7 @@ LANE = record(
     "lookups look segments valid "  # resolver: lookups left of a piece, segments of a lookup
     "written taken shown word missed filled "  # look-ahead cache: numbers of segments, of misses
     "asks asked returned released turn "  # its memory port: a channel, and one more
-    "held held_kind pooled pooled_kind out out_kind "  # reader and pooler, one word each
+    "held pooled out "  # reader and pooler, a word each
     "parts part start next "  # in front of the packer: a word in parts
     "waiting reads "
     "makes segment missing words words_end lookahead outstanding",
@@ -42,99 +42,102 @@ def lanes(m, n, t):
             lane(m, number, t)
         p.stirred |= here.awake
         p.wakes = min(p.wakes, here.wakes)
+    if p.stirred:
+        wake(m)
     wake_at(m, max(p.wakes, t + 1))
 
 
 @compiled
 def lane(m, n, t):
-    """A lane's cycle, from its output back to its input."""
+    """A lane's cycle, from its output back to its input. Registers hold segments, or zero."""
     here = m.lane[n]
-    here.awake = 0
-    here.wakes = FAR
-    _out(m, here)
-    popped, taken = _pop(m, n, here, t)
+    moved = False
+    out, pooled, held = here.out, here.pooled, here.held
+    if out and not here.parts:
+        _place(m, here, out)
+        out = 0
+        moved = True
+    if pooled and not (pooled & OUT and out):  # only what completes a bag, and starts, go on
+        if pooled & OUT:
+            out = pooled
+        pooled = 0
+        moved = True
+    if held and not pooled:
+        pooled = held
+        held = 0
+        moved = True
+    wakes = FAR
+    taken = behind = here.taken
+    waiting = reads = 0
+    if here.shown and not held:
+        kind = m.segment[here.segment + taken]
+        if kind & WAITS:
+            wakes = m.arrived[n, here.filled % here.lookahead] + ARRIVAL
+            waiting = wakes > t
+        if not waiting:
+            wakes = FAR
+            moved = True
+            reads = 1
+            held = kind
+            here.word += 1
+            if here.word == kind >> WORDS:
+                here.word = 0
+                behind += 1
+                here.filled += kind & WAITS != 0
+    here.out, here.pooled, here.held = out, pooled, held
+    here.waiting, here.reads, here.taken = waiting, reads, behind
+    here.wakes = wakes
     written = here.written
-    if here.valid and _probe(m, n, here, taken, t):
+    _resolve(m, n, here, taken, t)
+    shown = behind != written
+    if moved or shown != (here.shown != 0) or behind != taken:
         here.awake = 1
-        here.valid = 0
+    here.shown = shown
+
+
+@compiled
+def _resolve(m, n, here, taken, t):
+    """From pieces to segments in the queue; ``taken`` had left it before this cycle."""
+    valid, segments, lookups = here.valid, here.segments, here.lookups
+    moved = False
+    if valid and _probe(m, n, here, taken, t):
+        valid = 0
         here.written += 1
-    if not here.valid and here.segments:
-        here.awake = 1
-        here.valid = 1
-        here.segments -= 1
-    if here.lookups:
+        moved = True
+    if segments and not valid:
+        valid = 1
+        segments -= 1
+        moved = True
+    if lookups:
         makes = m.makes[here.makes + here.look]
-        if not makes or not here.segments:
-            here.awake = 1
-            here.segments += makes
+        if not makes or not segments:
+            segments += makes
             here.look += 1
-            here.lookups -= 1
-    if not here.lookups and here.queued:
-        here.awake = 1
-        here.lookups = here.queue[here.front & 1]
+            lookups -= 1
+            moved = True
+    if here.queued and not lookups:
+        lookups = here.queue[here.front & 1]
         here.front += 1
         here.queued -= 1
         here.popped = t
-    shown = here.taken != written
-    if popped or shown != (here.shown != 0):
-        here.awake = 1
-    here.shown = shown
-    if here.awake:
-        wake(m)
+        moved = True
+    here.valid, here.segments, here.lookups = valid, segments, lookups
+    here.awake = moved
 
 
 @compiled
-def _out(m, here):
-    """Move words towards the packer: only those that complete a bag, and starts, go there."""
-    if not here.parts and here.out:
-        here.awake = m.packer[here.stage].awake = 1
-        here.out = 0
-        here.start = here.out_kind & START
-        here.parts = 1
-        if not here.start:
-            word = m.word[here.words + here.next]
-            here.parts = word.parts
-            here.part = word.part
-            here.next += 1
-            if here.words + here.next == here.words_end:
-                here.next = 0
-    if here.pooled and not (here.pooled_kind & OUT and here.out):
-        here.awake = 1
-        here.pooled = 0
-        if here.pooled_kind & OUT:
-            here.out = 1
-            here.out_kind = here.pooled_kind
-    if here.held and not here.pooled:
-        here.awake = 1
-        here.held = 0
-        here.pooled = 1
-        here.pooled_kind = here.held_kind
-
-
-@compiled
-def _pop(m, n, here, t):
-    """Read a word of the first segment; whether it was its last, and segments taken before."""
-    taken = here.taken
-    here.waiting = here.reads = 0
-    if not here.shown or here.held:
-        return False, taken
-    kind = m.segment[here.segment + taken]
-    if kind & WAITS:
-        there = m.arrived[n, here.filled % here.lookahead] + ARRIVAL
-        if there > t:
-            here.waiting = 1
-            here.wakes = there
-            wake_at(m, there)
-            return False, taken
-    here.awake = here.reads = here.held = 1
-    here.held_kind = kind
-    here.word += 1
-    if here.word < kind >> WORDS:
-        return False, taken
-    here.word = 0
-    here.taken += 1
-    here.filled += kind & WAITS != 0
-    return True, taken
+def _place(m, here, kind):
+    """Put a word in front of the packer, in parts that lie in one chunk each."""
+    m.packer[here.stage].awake = 1
+    here.start = kind & START
+    here.parts = 1
+    if not here.start:
+        word = m.word[here.words + here.next]
+        here.parts = word.parts
+        here.part = word.part
+        here.next += 1
+        if here.words + here.next == here.words_end:
+            here.next = 0
 
 
 @compiled
@@ -152,7 +155,6 @@ def _probe(m, n, here, taken, t):
     if here.missed - here.released == here.outstanding or here.asks:
         if here.released < here.returned:
             here.wakes = min(here.wakes, m.freed[n, here.released % here.outstanding])
-            wake_at(m, here.wakes)
         return False
     if m.missed[here.missing + here.missed, 1] >= taken:
         return False

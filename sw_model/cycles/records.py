@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-__all__ = ["FAR", "compiled", "record", "sources", "wake", "wake_at"]
+__all__ = ["FAR", "SOURCES", "compiled", "record", "wake", "wake_at"]
 
 FAR = 1 << 60
 """A cycle that never comes."""
@@ -30,12 +30,15 @@ def compiled(function: Callable[..., Any]) -> Any:
     return njit(**_OPTIONS)(function)
 
 
-def sources() -> str:
-    """Digest of the model's own text: compiled code that was kept is only good for the same."""
+def _sources() -> int:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return int(digest.hexdigest()[:15], 16)
+
+
+SOURCES = _sources()
+"""Digest of the model's own text: compiled code that was kept is only good for the same."""
 
 
 def record(fields: str, **arrays: int) -> np.dtype[Any]:
