@@ -28,7 +28,7 @@ from sw_model.bootstrap import bootstrap, bootstrap_difference
 from sw_model.dlrm import FloatModel
 from sw_model.query import Query
 
-__all__ = ["bench", "capacity", "open_loop", "quality", "table"]
+__all__ = ["bench", "capacity", "of_stages", "open_loop", "quality", "table"]
 
 SHARE = 0.8
 """Of one stage's capacity: the load at which tails are compared."""
@@ -42,6 +42,28 @@ def last_alone(config: Config) -> Config:
     funnel = config.funnel
     alone = {"stages": funnel.stages[-1:], "keep": funnel.keep[-1:], "global_release": []}
     return config.model_copy(update={"funnel": funnel.model_copy(update=alone)})
+
+
+def of_stages(config: Config, stages: Sequence[str]) -> Config:
+    """The funnel with some of the configuration's models, for the CPU: its hardware is not asked.
+
+    Stages but the last keep what the configuration's first stages keep.
+
+    Raises
+    ------
+    ConfigError
+        A model is unknown, or there are more stages than the configuration has.
+    """
+    known = [model.name for model in config.models]
+    if unknown := set(stages) - set(known):
+        raise ConfigError(f"stages must be among {', '.join(known)}, not {sorted(unknown)}")
+    funnel = config.funnel
+    if len(stages) > len(funnel.stages):
+        raise ConfigError(f"at most {len(funnel.stages)} stages, not {len(stages)}")
+    keep = [*funnel.keep[: len(stages) - 1], funnel.keep[-1]]
+    return config.model_copy(
+        update={"funnel": funnel.model_copy(update={"stages": list(stages), "keep": keep})}
+    )
 
 
 async def capacity(service: Service, queries: Sequence[Query], seconds: float) -> float:
@@ -278,7 +300,8 @@ def table(report: Mapping[str, Any]) -> str:
         f"{change['high']:+.4f}), {report['quality']['queries']} queries",
         f"{report['machine']}; load average {report['busy']:.1f} when it was done",
     ]
-    for name in report["stages"]:
-        if reason := report[name]["latency"]["reason"]:
-            lines.append(f"{name}: {reason}")
+    for name, text in report["stages"].items():
+        latency = report[name]["latency"]
+        if latency["reason"] or "p99" not in latency["percentiles"]:
+            lines.append(f"{text}: {latency['reason'] or '; '.join(latency['notes'])}")
     return "\n".join(lines)

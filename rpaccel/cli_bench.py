@@ -203,6 +203,10 @@ def cpu(
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="With trained models and a funnel.")
     ] = Path("examples/demo.toml"),
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Of each stage, in place of the configuration's."),
+    ] = None,
     queries: Annotated[int, typer.Option(min=1, help="At random times, each funnel.")] = 2000,
     workers: Annotated[
         int, typer.Option(min=0, help="Processes of one thread (0: a processor less).")
@@ -211,10 +215,11 @@ def cpu(
 ) -> None:
     """One stage against the funnel on this computer's CPU, really run (needs the extra train)."""
     from rpaccel.bench_cpu import bench as figures
-    from rpaccel.bench_cpu import table
+    from rpaccel.bench_cpu import of_stages, table
     from rpaccel.config import load
 
-    report = figures(load(config), queries=queries, workers=workers)
+    read = load(config)
+    report = figures(of_stages(read, stage) if stage else read, queries=queries, workers=workers)
     show(report, table(report), as_json)
 
 

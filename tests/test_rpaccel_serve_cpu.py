@@ -138,6 +138,16 @@ def test_a_query_that_fails_ends_a_measurement() -> None:
         asyncio.run(run())
 
 
+def test_stages_are_chosen_by_their_models() -> None:
+    config = load("examples/recpipe.toml")
+    two = bench_cpu.of_stages(config, ["RM-small", "RM-large"]).funnel
+    assert (two.stages, two.keep, two.items) == (["RM-small", "RM-large"], [512, 64], 4096)
+    with pytest.raises(ConfigError, match=r"among RM-small, RM-med, RM-large, not \['RM-huge'\]"):
+        bench_cpu.of_stages(config, ["RM-huge"])
+    with pytest.raises(ConfigError, match="at most 3 stages, not 4"):
+        bench_cpu.of_stages(config, ["RM-small"] * 4)
+
+
 def test_random_models_are_refused() -> None:
     with pytest.raises(ConfigError, match="needs trained models"):
         bench_cpu.bench(load("tests/tiny.toml"))

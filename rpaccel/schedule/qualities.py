@@ -124,7 +124,7 @@ def funnels(config: Config) -> list[tuple[tuple[int, ...], int, tuple[int, ...]]
 
 
 def measure(config: Config, scored: ScoredQueries) -> Qualities:
-    """Rate all funnels of a configuration's stages on labelled queries, float and int8.
+    """Rate all funnels of a configuration's stages on labelled queries, in all their arithmetics.
 
     Filters are exact, and the sub-batches those of the configuration, on every platform.
     """
@@ -148,7 +148,7 @@ def measure(config: Config, scored: ScoredQueries) -> Qualities:
             change_low=float(change),
         )
 
-    rows = [rate(kind, *funnel) for funnel in funnels(config) for kind in ("float", "int8")]
+    rows = [rate(kind, *funnel) for funnel in funnels(config) for kind in scored.logits]
     return Qualities(
         name=config.name,
         kind="measured",
