@@ -44,7 +44,7 @@ class Recipe:
     sources: dict[str, str]
     toplevel: str
     simulator: str
-    waves: bool
+    waves: bool | str
     parameters: dict[str, object]
     macros: dict[str, object]
     control: str
@@ -174,7 +174,7 @@ def make(recipe: Recipe, entry: Path, say: Say) -> None:
 
 def _commands(recipe: Recipe, work: Path, files: list[Path], build_args: list[str]) -> Captured:
     captured = capture(
-        RUNNERS[recipe.simulator](recipe.waves).build,
+        RUNNERS[recipe.simulator](bool(recipe.waves)).build,
         sources=files,
         hdl_toplevel=recipe.toplevel,
         parameters=recipe.parameters,
@@ -191,7 +191,8 @@ def _commands(recipe: Recipe, work: Path, files: list[Path], build_args: list[st
 def _make_verilator(recipe: Recipe, work: Path, files: list[Path], log: Path, say: Say) -> Path:
     control = work / "control.vlt"
     control.write_text(recipe.control)
-    captured = _commands(recipe, work, files, [*_VERILATOR_OPTIONS, str(control)])
+    options = [*_VERILATOR_OPTIONS, *(["--trace-saif"] if recipe.waves == "saif" else [])]
+    captured = _commands(recipe, work, files, [*options, str(control)])
     generate, make = captured.commands
     generate.remove("--public-flat-rw")  # the control file names the ports instead: 4x faster
     make.append(f"OPT_FAST={recipe.optimise}")
