@@ -34,6 +34,7 @@ _VERILATOR_OPTIONS = (
     # the code at full size (docs/decisions/0001-scale-skeleton.md).
     *("--output-split-cfuncs", "100"),
 )
+_SAIF_OPTIONS = ("--trace-saif", "--trace-max-width", "0")
 _ONE_FILE_LIMIT = 4_000_000  # characters of Verilog; more would take too much memory
 
 
@@ -191,7 +192,7 @@ def _commands(recipe: Recipe, work: Path, files: list[Path], build_args: list[st
 def _make_verilator(recipe: Recipe, work: Path, files: list[Path], log: Path, say: Say) -> Path:
     control = work / "control.vlt"
     control.write_text(recipe.control)
-    options = [*_VERILATOR_OPTIONS, *(["--trace-saif"] if recipe.waves == "saif" else [])]
+    options = [*_VERILATOR_OPTIONS, *(_SAIF_OPTIONS if recipe.waves == "saif" else [])]
     captured = _commands(recipe, work, files, [*options, str(control)])
     generate, make = captured.commands
     generate.remove("--public-flat-rw")  # the control file names the ports instead: 4x faster

@@ -16,7 +16,8 @@ from rpaccel.silicon.netlist import parse
 from rpaccel.silicon.runs import Observed, expect, monolithic, reduced
 from rpaccel.silicon.sram import Macro, Memory
 from rpaccel.silicon.technology import CLOCK_FJ, FLIP_FLOP_UM2, REFERENCE_LOGIC_UM2
-from rtl_gen.generate import TOP, verilog
+from rtl_gen.generate import TOP
+from sim.generated import generated
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,9 @@ def small():
 
 def test_every_instance_has_its_block():
     config = load("tests/tiny.toml")
-    found = {block_of(i.path) for i in parse(verilog(config.hardware)[f"{TOP}.v"], TOP).instances()}
+    found = {
+        block_of(i.path) for i in parse(generated(config.hardware)[f"{TOP}.v"], TOP).instances()
+    }
     assert found == set(BLOCKS)
 
 
@@ -104,7 +107,7 @@ def test_groups_alike_are_synthesised_once(monkeypatch):
         return {name: {"INVX1": 1, "DFFPOSX1": 1} for name in sources}
 
     monkeypatch.setattr("rpaccel.silicon.machine.synthesise", synthesise)
-    netlist = parse(verilog(config.hardware)[f"{TOP}.v"], TOP)
+    netlist = parse(generated(config.hardware)[f"{TOP}.v"], TOP)
     found = places(netlist, config.hardware, FakeLibrary())
     assert not [name for name in asked if "group1" in name or "group3" in name]
     assert len({place.path for place in found if place.store is None}) == len(
@@ -117,7 +120,7 @@ def test_groups_alike_are_synthesised_once(monkeypatch):
     assert {p.store.memory for p in buffers} == {
         Memory(8 * geometry.row_bytes, config.hardware.activation_rows)
     }
-    (static,) = [p for p in found if p.path == ("static",) and p.store is not None]
+    (static,) = [p for p in found if p.path[0] == "static" and p.store is not None]
     assert static.store.count == config.hardware.static_macros
     assert static.logic.um2 > 0
 
@@ -159,6 +162,27 @@ def test_energy_of_a_block(small):
     assert block.leakage == pytest.approx(200, rel=1e-3)
     report = block.report()
     assert report["watts"] == pytest.approx(1e6 * report["uj"] * 1e-12 / 400e-9)
+
+
+def test_energy_of_the_static_region(small):
+    """Two lanes, ten reads in 100 cycles, a quarter of the bits changing: of 16 macros one does."""
+    path = ("static", "macros")
+    scope = Scope()
+    for high in 40, 60:
+        scope.add("r_en", high, 1)
+    for _ in range(2 * 8):
+        scope.add("r_data", 0, 10 * 8 // 4 // 16)
+    scope.nets["r_data"] = 16, 0, 20
+    run = Observed(
+        small, counts(small, macs=1.0, cycles=100.0), 1, Activity(100, {path: scope}, 10)
+    )
+    for stage in range(small.hardware.stages):
+        run.counts[f"gather{stage}.static_hits"] = 5.0
+    store = Store(Memory(8, 4), Macro(50.0, 2.0, 3.0, 0.0, 1.0), count=16)
+    (block,) = energies([Place(path, Logic(toggle_pj=64.0), store)], run, run).values()
+    assert block.sram_um2 == 16 * 50
+    assert block.sram == pytest.approx(10 * 2.0)
+    assert block.logic == pytest.approx(10 * 0.25 * 64.0 / 16)
 
 
 def test_duty_is_work_a_unit(small):

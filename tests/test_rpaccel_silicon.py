@@ -13,7 +13,8 @@ from rpaccel.silicon.library import Library
 from rpaccel.silicon.netlist import MACRO_BITS, parse
 from rpaccel.silicon.sram import DEEPEST, Memory, sram
 from rpaccel.silicon.synthesis import synthesise
-from rtl_gen.generate import TOP, verilog
+from rtl_gen.generate import TOP
+from sim.generated import generated
 
 CELLS = """\
 /* five cells */
@@ -72,7 +73,7 @@ def cells(tmp_path):
 
 @pytest.fixture(scope="module")
 def netlist():
-    return parse(verilog(load("tests/tiny.toml").hardware)[f"{TOP}.v"], TOP)
+    return parse(generated(load("tests/tiny.toml").hardware)[f"{TOP}.v"], TOP)
 
 
 def test_energies_of_cells(cells):

@@ -15,6 +15,7 @@ from rpaccel.silicon.technology import CLOCK_HZ
 __all__ = ["Energy", "Rates", "energies", "rates"]
 
 READ, WRITE = ("read__en", "r_en"), ("write__en", "w_en")
+WORDS = "r_data"
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,14 @@ class Rates:
         Of one of its bits.
     reads, writes : float
         Words read, and shares of words written.
+    flips : float
+        Share of a word's bits that are others than in the word read before.
     """
 
-    toggles: float
-    reads: float
-    writes: float
+    toggles: float = 0.0
+    reads: float = 0.0
+    writes: float = 0.0
+    flips: float = 0.0
 
 
 @dataclass
@@ -89,9 +93,23 @@ def rates(activity: Activity) -> dict[tuple[str, ...], Rates]:
         reads = sum(_share_high(s, READ, activity, mean=False) for s in scopes)
         writes = sum(_share_high(s, WRITE, activity, mean=True) for s in scopes)
         found[kind] = Rates(
-            changes / max(1, bits) / activity.cycles, reads / len(scopes), writes / len(scopes)
+            changes / max(1, bits) / activity.cycles,
+            reads / len(scopes),
+            writes / len(scopes),
+            _flips(scopes, reads * activity.cycles),
         )
     return found
+
+
+def _flips(scopes: Sequence[Scope], reads: float) -> float:
+    """See :class:`Rates`; 0 where no words are seen."""
+    words = [scope for scope in scopes if WORDS in scope.nets and READ[1] in scope.nets]
+    if not words or not reads:
+        return 0.0
+    bits, _, _ = words[0].nets[WORDS]
+    ports, _, _ = words[0].nets[READ[1]]
+    changes = sum(scope.nets[WORDS][2] for scope in words)
+    return changes / reads / (bits / ports)
 
 
 def energies(places: Sequence[Place], small: Observed, full: Observed) -> dict[str, Energy]:
@@ -116,13 +134,17 @@ def energies(places: Sequence[Place], small: Observed, full: Observed) -> dict[s
     cycles = full.cycles_per_query
     for place in places:
         block = blocks[name := block_of(place.path)]
-        rate = known.get(kind_of(place.path)) or Rates(fallback.get(name, 0.0), 0.0, 0.0)
+        rate = known.get(kind_of(place.path)) or Rates(fallback.get(name, 0.0))
         more = _more(place.path, small, full)
         block.seconds = cycles / CLOCK_HZ
         block.logic_um2 += place.logic.um2
         block.flip_flops += place.logic.flip_flops
         block.clock += cycles * place.logic.clock_pj
-        block.logic += cycles * more * rate.toggles * place.logic.toggle_pj
+        toggles = rate.toggles
+        if place.store is not None and place.store.count > 1:
+            # The word that a macro of the static region shows goes to the selectors of all lanes.
+            toggles = rate.reads * rate.flips / place.store.count
+        block.logic += cycles * more * toggles * place.logic.toggle_pj
         block.leakage += 1e9 * block.seconds * place.logic.leakage_mw
         if place.store is not None:
             macro, count = place.store.macro, place.store.count

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from rpaccel.config import HardwareConfig
 from rpaccel.silicon.library import FLIP_FLOP, Library
-from rpaccel.silicon.netlist import STATIC, Instance, Netlist
+from rpaccel.silicon.netlist import SRAM, STATIC, Instance, Netlist
 from rpaccel.silicon.sram import Macro, Memory, sram
 from rpaccel.silicon.synthesis import Counts, synthesise
 from rpaccel.silicon.technology import (
@@ -190,9 +190,7 @@ def places(
 
 def _used_at(instance: Instance) -> tuple[str, ...]:
     """Where the ports of a memory are seen: an SRAM's in the RAM that it is in."""
-    if instance.module in ("rpaccel_sram", STATIC):
-        return instance.path[:-1]
-    return instance.path
+    return instance.path[:-1] if instance.module == SRAM else instance.path
 
 
 def _parts(name: str) -> list[tuple[str, float]]:

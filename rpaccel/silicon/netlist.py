@@ -10,7 +10,7 @@ from functools import cached_property
 
 from rpaccel.silicon.sram import Memory
 
-__all__ = ["MACRO_BITS", "Instance", "Module", "Netlist", "parse"]
+__all__ = ["MACRO_BITS", "SRAM", "STATIC", "Instance", "Module", "Netlist", "parse"]
 
 MACRO_BITS = 1024
 """Memories of the RAM component with fewer bits are flip-flops."""
