@@ -76,8 +76,9 @@ def table(report: dict[str, Any]) -> str:
                 ratios,
             ),
             f"Full load: {theirs['queries_per_second']:,.0f} and "
-            f"{ours['queries_per_second']:,.0f} queries a second, {theirs['cycles_per_query']:,.0f} "
-            f"and {ours['cycles_per_query']:,.0f} cycles a query that the array needs. "
+            f"{ours['queries_per_second']:,.0f} queries a second, "
+            f"{theirs['cycles_per_query']:,.0f} and {ours['cycles_per_query']:,.0f} cycles a query "
+            f"that the array needs. "
             f"Activity from RTL of {seen}. Slowest SRAM macro {slowest:.2f} ns. "
             f"Made in {report['seconds']:.0f} s.",
         ]
@@ -101,7 +102,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
             style = {"color": f"C{number % 10}", "hatch": "//" if number >= 10 else None}
             place.bar(range(len(names)), values, bottom=tops, label=name, **style)
             tops = [top + value for top, value in zip(tops, values, strict=True)]
-        tops += report["paper"][paper]
+        tops = [*tops, *report["paper"][paper]]
         place.bar(range(len(names), len(labels)), report["paper"][paper], color="0.7")
         for x, top in enumerate(tops):
             place.text(x, top, f"{top:.2f}", ha="center", va="bottom", fontsize=8)

@@ -8,70 +8,82 @@ accesses counted in RTL of two smaller machines, scaled to what the machines of 
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rpaccel.bench_pipeline import preset
-from rpaccel.config import Config, load, parse
+from rpaccel.config import Config, load
 from rpaccel.silicon import library
-from rpaccel.silicon.blocks import BLOCKS
-from rpaccel.silicon.energy import Energy, energies
-from rpaccel.silicon.machine import places
-from rpaccel.silicon.netlist import parse as read_netlist
-from rpaccel.silicon.runs import expect, monolithic, observe, reduced
+from rpaccel.silicon.blocks import BLOCKS, block_of
+from rpaccel.silicon.energy import energies
+from rpaccel.silicon.machine import Place, Store, places
+from rpaccel.silicon.netlist import parse
+from rpaccel.silicon.runs import Observed, expect, monolithic, observe, reduced
+from rpaccel.silicon.sram import Memory, sram
 from rpaccel.silicon.technology import CLOCK_HZ, PAPER
 
-__all__ = ["MACHINES", "bench", "with_memory_of"]
+__all__ = ["MACHINES", "bench", "enlarged"]
 
 MACHINES = ("baseline", "rpaccel")
+ARRAY_MEMORIES = ("token buffers", "weight and parameter memories")
 
 Say = Callable[[str], object]
 
 
-def with_memory_of(baseline: Config, machine: Config) -> Config:
-    """A baseline with as much memory in its array as another machine (the paper's has, too)."""
-    values = baseline.model_dump()
-    ours, theirs = machine.hardware, baseline.hardware
-    buffers = sum(
-        2 * len(group.stages) * group.rows * group.cols * ours.geometry(n).row_bytes
-        for n, group in enumerate(ours.groups)
+def enlarged(theirs: list[Place], ours: list[Place]) -> list[Place]:
+    """Give a machine as many bits of array memory as another has (the paper's two have as many).
+
+    Token buffers and weight memories get deeper; the few address bits that this takes do not count.
+    """
+    ratios = {block: _bits(ours, block) / _bits(theirs, block) for block in ARRAY_MEMORIES}
+    found = []
+    for place in theirs:
+        store, ratio = place.store, ratios.get(block_of(place.path))
+        if store is not None and ratio is not None:
+            memory = Memory(store.memory.width, round(ratio * store.memory.depth))
+            store = Store(memory, sram(memory), store.count)
+        found.append(replace(place, store=store))
+    return found
+
+
+def _bits(found: list[Place], block: str) -> int:
+    return sum(
+        place.store.count * place.store.memory.bits
+        for place in found
+        if place.store is not None and block_of(place.path) == block
     )
-    weights = sum(ours.geometry(n).weight_tiles for n in range(len(ours.groups)))
-    values["hardware"] |= {
-        "activation_rows": buffers * ours.activation_rows // (2 * theirs.geometry(0).row_bytes),
-        "weight_rows": weights
-        * ours.tile_cols
-        * ours.weight_rows
-        // (theirs.geometry(0).weight_tiles * theirs.tile_cols),
-    }
-    return parse(values | {"name": f"{baseline.name}, memory as {machine.name}"})
 
 
-def _machine(config: Config, small: Any, progress: Callable[[int, int], object]) -> dict[str, Any]:
+def _report(found: list[Place], small: Observed, full: Observed) -> dict[str, Any]:
     """Area and energies of a machine."""
-    from rtl_gen.generate import TOP
-    from sim.generated import generated
-
-    netlist = read_netlist(generated(config.hardware)[f"{TOP}.v"], TOP)
-    found = places(netlist, config.hardware, library.read(), progress)
-    full = expect(config)
-    by_block: dict[str, Energy] = energies(found, small, full)
+    by_block = energies(found, small, full)
+    blocks = {name: by_block[name].report() for name in BLOCKS if name in by_block}
     return {
-        "name": config.name,
+        "name": full.config.name,
         "cycles_per_query": full.cycles_per_query,
         "queries_per_second": CLOCK_HZ / full.cycles_per_query,
         "utilisation": sum(v for n, v in full.counts.items() if n.endswith(".macs"))
-        / (config.hardware.macs * full.counts["device.cycles"]),
+        / (full.config.hardware.macs * full.counts["device.cycles"]),
         "slowest_macro_ns": max(p.store.macro.cycle_ns for p in found if p.store is not None),
-        "blocks": {name: by_block[name].report() for name in BLOCKS if name in by_block},
+        "blocks": blocks,
+        "total": _sums(blocks),
     }
 
 
-def _sums(run: dict[str, Any]) -> dict[str, float]:
+def _places(config: Config, progress: Callable[[int, int], object]) -> list[Place]:
+    from rtl_gen.generate import TOP
+    from sim.generated import generated
+
+    netlist = parse(generated(config.hardware)[f"{TOP}.v"], TOP)
+    return places(netlist, config.hardware, library.read(), progress)
+
+
+def _sums(blocks: dict[str, dict[str, float]]) -> dict[str, float]:
     total: Counter[str] = Counter()
-    for block in run["blocks"].values():
+    for block in blocks.values():
         total.update(block)
     return dict(total)
 
@@ -105,31 +117,42 @@ def bench(
         name: load(path or preset(name))
         for name, path in zip(MACHINES, (baseline, machine), strict=True)
     }
-    configs["equal"] = with_memory_of(configs["baseline"], configs["rpaccel"])
     scaled = reduced(load(preset("scaled")))
-    small = {"rpaccel": observe(scaled, say), "baseline": observe(monolithic(scaled), say)}
-    small["equal"] = small["baseline"]
-    report: dict[str, Any] = {"paper": PAPER, "machines": {}}
-    done: defaultdict[str, int] = defaultdict(int)
+    small = {"baseline": observe(monolithic(scaled), say), "rpaccel": observe(scaled, say)}
+    found, full = {}, {}
     for name, config in configs.items():
-
-        def progress(count: int, total: int, name: str = name) -> None:
-            done[name] += count
-            say(f"{name}: {done[name]} of {total} modules")
-
-        run = _machine(config, small[name], progress)
-        report["machines"][name] = run | {"total": _sums(run)}
-    report["activity"] = {
-        name: {"machine": run.config.name, "cycles_per_query": run.cycles_per_query}
-        for name, run in small.items()
-        if name != "equal"
+        found[name] = _places(config, _Progress(name, say))
+        say(f"{name}: what it does")
+        full[name] = expect(config)
+    more = enlarged(found["baseline"], found["rpaccel"])
+    runs = {name: _report(found[name], small[name], full[name]) for name in MACHINES}
+    equal = _report(more, small["baseline"], full["baseline"])
+    equal["name"] += f", memory as {runs['rpaccel']['name']}"
+    ours = runs["rpaccel"]
+    return {
+        "machines": {"baseline": runs["baseline"], "equal": equal, "rpaccel": ours},
+        "ratios": {
+            "baseline": _ratios(ours, runs["baseline"]),
+            "equal": _ratios(ours, equal),
+        },
+        "activity": {
+            name: {"machine": run.config.name, "cycles_per_query": run.cycles_per_query}
+            for name, run in small.items()
+        },
+        "paper": PAPER,
+        "seconds": time.perf_counter() - begin,
     }
-    report["ratios"] = {
-        over: _ratios(report["machines"]["rpaccel"], report["machines"][over])
-        for over in ("baseline", "equal")
-    }
-    report["seconds"] = time.perf_counter() - begin
-    return report
+
+
+class _Progress:
+    """Tell how many modules of a machine have been synthesised."""
+
+    def __init__(self, name: str, say: Say) -> None:
+        self.name, self.say, self.done = name, say, 0
+
+    def __call__(self, count: int, total: int) -> None:
+        self.done += count
+        self.say(f"{self.name}: {self.done} of {total} modules")
 
 
 def _ratios(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:

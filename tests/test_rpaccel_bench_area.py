@@ -3,8 +3,8 @@
 import pytest
 
 from rpaccel import bench_area
-from rpaccel.area_report import table
-from rpaccel.bench_area import with_memory_of
+from rpaccel.area_report import draw, table
+from rpaccel.bench_area import enlarged
 from rpaccel.bench_pipeline import preset
 from rpaccel.config import load
 from rpaccel.silicon.activity import Activity, Scope
@@ -14,7 +14,7 @@ from rpaccel.silicon.library import Cell
 from rpaccel.silicon.machine import Logic, Place, Scale, Store, _parts, places
 from rpaccel.silicon.netlist import parse
 from rpaccel.silicon.runs import Observed, expect, monolithic, reduced
-from rpaccel.silicon.sram import Macro, Memory
+from rpaccel.silicon.sram import Macro, Memory, sram
 from rpaccel.silicon.technology import CLOCK_FJ, FLIP_FLOP_UM2, REFERENCE_LOGIC_UM2
 from rtl_gen.generate import TOP
 from sim.generated import generated
@@ -158,6 +158,9 @@ def test_energy_of_a_block(small):
     assert block.clock == pytest.approx(cycles * 3 * 1e-3 * CLOCK_FJ)
     assert block.logic == pytest.approx(cycles * 2 * (60 / 4 / 100) * 2.0)
     assert block.sram == pytest.approx(cycles * 2 * (0.25 * 2.0 + 0.1 * 3.0))
+    scope.nets["read__en"] = 1, 700, 0  # 0.7 of the cycles in the small machine, all in the other
+    (busy,) = energies([Place(path, Logic(), store)], seen, full).values()
+    assert busy.sram == pytest.approx(cycles * (1.0 * 2.0 + 2 * 0.1 * 3.0))
     # 400 ns at 0.5 mW are 200 pJ; the logic's leakage comes on top.
     assert block.leakage == pytest.approx(200, rel=1e-3)
     report = block.report()
@@ -217,61 +220,74 @@ def test_expected_work_of_a_small_machine(small):
 
 
 def test_baseline_with_as_much_memory():
-    baseline, ours = load(preset("baseline")), load(preset("rpaccel"))
-    more = with_memory_of(baseline, ours)
-    # 64 tiles of 4 buffers of 224 words of 128 bytes; 4 groups of 8192 words of 4 x 16 bytes.
-    assert 2 * 128 * more.hardware.activation_rows == 64 * 4 * 224 * 128
-    assert 128 * more.hardware.weight_rows == 4 * 8192 * 64
-    assert more.hardware.macs == baseline.hardware.macs
+    def place(name, width, depth, count=1):
+        memory = Memory(width, depth)
+        return Place(tuple(name.split(".")), Logic(um2=1.0), Store(memory, sram(memory), count))
+
+    buffer, weights = "array.group0.cells.cell_0_0.buffer_", "array.group0.cells.weights.memory"
+    theirs = [place(f"{buffer}0", 1024, 512), place(weights, 512, 256), place("features", 64, 64)]
+    ours = [place(f"{buffer}{n}", 128, 2048) for n in range(4)] + [place(weights, 64, 1024)]
+    more = enlarged(theirs, ours)
+    assert [p.store.memory for p in more] == [Memory(1024, 1024), Memory(512, 128), Memory(64, 64)]
+    assert more[0].store.macro == sram(Memory(1024, 1024))
+    assert [p.logic for p in more] == [p.logic for p in theirs]
 
 
-def report(monkeypatch, tmp_path):
-    """The whole benchmark with machines of one instance."""
-    block = dict.fromkeys(
-        ("logic_mm2", "sram_mm2", "mm2", "clock_uj", "logic_uj", "sram_uj", "leakage_uj", "uj"), 1.0
-    )
+@pytest.fixture
+def report(monkeypatch):
+    """The whole benchmark, on machines of a few instances."""
 
-    def machine(config, small, progress):
+    def found(config, progress):
         progress(1, 1)
         ours = config.name == "table3"
-        scale = 3.0 if ours else 2.0
-        watts = {"watts": 4.0 * scale, "idle_watts": scale}
-        blocks = {BLOCKS[0]: {k: scale * v for k, v in block.items()} | watts}
-        return {
-            "name": config.name,
-            "cycles_per_query": 100.0 if ours else 800.0,
-            "queries_per_second": 8000.0 if ours else 1000.0,
-            "slowest_macro_ns": 1.5,
-            "blocks": blocks,
-        }
+        memory = Memory(64, 64)
+        buffer = ("array", "group0", "cells", "cell_0_0", "buffer_0")
+        weights = ("array", "group0", "cells", "weights")
+        return [
+            Place(buffer, Logic(1e6, 1e6, 0.0), Store(memory, Macro(2e6, 0, 0, 0, 1.5), 1)),
+            Place(weights, Logic(), Store(memory, Macro(0.0, 0, 0, 0, 1.0), 1)),
+            Place(("registers",), Logic(4e6 if ours else 1e6, 0.0, 1e3)),
+        ]
 
     def observed(config, say):
-        return Observed(config, {"device.cycles": 10.0}, 1)
+        scope = Scope()
+        scope.add("x", 0, 50)
+        activity = Activity(100, {("registers",): scope}, 10)
+        return Observed(config, counts(config, macs=1.0, cycles=100.0), 1, activity)
 
-    monkeypatch.setattr(bench_area, "_machine", machine)
+    def expected(config):
+        cycles = 100.0 if config.name == "table3" else 800.0
+        return Observed(config, counts(config, macs=1.0, cycles=cycles), 1)
+
+    monkeypatch.setattr(bench_area, "_places", found)
     monkeypatch.setattr(bench_area, "observe", observed)
+    monkeypatch.setattr(bench_area, "expect", expected)
     monkeypatch.setattr(bench_area.library, "read", lambda: None)
     return bench_area.bench()
 
 
-def test_ratios_and_table(monkeypatch, tmp_path):
-    made = report(monkeypatch, tmp_path)
-    ratios = made["ratios"]["baseline"]
-    assert ratios["area"] == pytest.approx(0.5)
-    assert ratios["watts"] == pytest.approx(0.5)
-    # 3 W idle and 9 W of work at eight times the rate, against 8 W.
-    assert ratios["watts_same_rate"] == pytest.approx((3 + 9 / 8) / 8 - 1)
-    text = table(made)
-    assert "+50.0%" in text
+def test_ratios_and_table(report):
+    ratios = report["ratios"]["baseline"]
+    assert ratios["area"] == pytest.approx(7 / 4 - 1)
+    assert ratios["logic"] == pytest.approx(5 / 2 - 1)
+    assert ratios["sram"] == pytest.approx(0)
+    assert ratios["throughput"] == 8
+    ours, base = (report["machines"][name]["total"] for name in ("rpaccel", "baseline"))
+    # A million flip-flops, and 1 nJ times half a change in each cycle, at 250 MHz.
+    assert base["watts"] == pytest.approx(0.25 * (CLOCK_FJ + 0.5), rel=0.02)
+    # Energy of a query is an eighth where power is the same but for leakage.
+    assert ratios["energy_per_query"] == pytest.approx(ours["watts"] / base["watts"] / 8 - 1)
+    # At an eighth of its own rate only an eighth of the changes are left.
+    work = ours["watts"] - ours["idle_watts"]
+    expected = (ours["idle_watts"] + work / 8) / base["watts"] - 1
+    assert ratios["watts_same_rate"] == pytest.approx(expected)
+    text = table(report)
+    assert "+75.0%" in text
     assert "at most +7 %" in text
-    assert "multiply-accumulate units" in text
-    assert "8,000 queries a second" in text
+    assert "registers and counters" in text
+    assert "2,500,000 queries a second" in text
 
 
-def test_picture(monkeypatch, tmp_path):
-    from rpaccel.area_report import draw
-
-    made = report(monkeypatch, tmp_path)
-    made["paper"] = {key: list(value) for key, value in made["paper"].items()}
-    draw(made, tmp_path / "silicon.png")
+def test_picture(report, tmp_path):
+    draw(report, tmp_path / "silicon.png")
     assert (tmp_path / "silicon.png").read_bytes().startswith(b"\x89PNG")

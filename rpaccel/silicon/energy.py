@@ -151,8 +151,10 @@ def energies(places: Sequence[Place], small: Observed, full: Observed) -> dict[s
             block.bits += count * place.store.memory.bits
             block.sram_um2 += count * macro.um2
             block.leakage += 1e9 * block.seconds * count * macro.leakage_mw
-            used = rate.reads * macro.read_pj + rate.writes * macro.write_pj
-            block.sram += cycles * more * used
+            # One memory is read once a cycle at most; some are read in every cycle as it is.
+            reads = more * rate.reads if count > 1 else min(1.0, more * rate.reads)
+            writes = min(1.0, more * rate.writes)
+            block.sram += cycles * (reads * macro.read_pj + writes * macro.write_pj)
     return dict(blocks)
 
 
