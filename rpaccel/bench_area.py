@@ -77,7 +77,7 @@ def _places(config: Config, progress: Callable[[int, int], object]) -> list[Plac
     from rtl_gen.generate import TOP
     from sim.generated import generated
 
-    netlist = parse(generated(config.hardware)[f"{TOP}.v"], TOP)
+    netlist = parse(generated(config.hardware), TOP)
     return places(netlist, config.hardware, library.read(), progress)
 
 

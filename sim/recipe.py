@@ -60,9 +60,14 @@ class Recipe:
         """Compile the C++ as two files, not as dozens: their common headers cost more than half."""
         return sum(map(len, self.sources.values())) < _ONE_FILE_LIMIT
 
+    @property
+    def options(self) -> list[str]:
+        """Verilator's options."""
+        return [*_VERILATOR_OPTIONS, *(_SAIF_OPTIONS if self.waves == "saif" else ())]
+
     def digest(self) -> str:
         """Name of the simulator that this recipe gives, and no other does."""
-        return _digest([FORMAT, _TIMESCALE, _VERILATOR_OPTIONS, vars(self)])
+        return _digest([FORMAT, _TIMESCALE, self.options, vars(self)])
 
     def runtime_digest(self) -> str:
         """Of what decides Verilator's own run-time objects, which no design changes."""
@@ -192,8 +197,7 @@ def _commands(recipe: Recipe, work: Path, files: list[Path], build_args: list[st
 def _make_verilator(recipe: Recipe, work: Path, files: list[Path], log: Path, say: Say) -> Path:
     control = work / "control.vlt"
     control.write_text(recipe.control)
-    options = [*_VERILATOR_OPTIONS, *(_SAIF_OPTIONS if recipe.waves == "saif" else [])]
-    captured = _commands(recipe, work, files, [*options, str(control)])
+    captured = _commands(recipe, work, files, [*recipe.options, str(control)])
     generate, make = captured.commands
     generate.remove("--public-flat-rw")  # the control file names the ports instead: 4x faster
     make.append(f"OPT_FAST={recipe.optimise}")

@@ -27,9 +27,7 @@ def small():
 
 def test_every_instance_has_its_block():
     config = load("tests/tiny.toml")
-    found = {
-        block_of(i.path) for i in parse(generated(config.hardware)[f"{TOP}.v"], TOP).instances()
-    }
+    found = {block_of(i.path) for i in parse(generated(config.hardware), TOP).instances()}
     assert found == set(BLOCKS)
 
 
@@ -107,7 +105,7 @@ def test_groups_alike_are_synthesised_once(monkeypatch):
         return {name: {"INVX1": 1, "DFFPOSX1": 1} for name in sources}
 
     monkeypatch.setattr("rpaccel.silicon.machine.synthesise", synthesise)
-    netlist = parse(generated(config.hardware)[f"{TOP}.v"], TOP)
+    netlist = parse(generated(config.hardware), TOP)
     found = places(netlist, config.hardware, FakeLibrary())
     assert not [name for name in asked if "group1" in name or "group3" in name]
     assert len({place.path for place in found if place.store is None}) == len(

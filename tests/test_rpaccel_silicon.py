@@ -13,7 +13,9 @@ from rpaccel.silicon.library import Library
 from rpaccel.silicon.netlist import MACRO_BITS, parse
 from rpaccel.silicon.sram import DEEPEST, Memory, sram
 from rpaccel.silicon.synthesis import synthesise
+from rtl_gen.emit import emit
 from rtl_gen.generate import TOP
+from rtl_gen.ram import Ram
 from sim.generated import generated
 
 CELLS = """\
@@ -73,7 +75,7 @@ def cells(tmp_path):
 
 @pytest.fixture(scope="module")
 def netlist():
-    return parse(generated(load("tests/tiny.toml").hardware)[f"{TOP}.v"], TOP)
+    return parse(generated(load("tests/tiny.toml").hardware), TOP)
 
 
 def test_energies_of_cells(cells):
@@ -180,6 +182,18 @@ def test_modules_alike_are_synthesised_once(netlist):
     assert len({netlist.digest(name) for name in names}) == len(names)
     used = {i.module for i in netlist.instances() if i.memory is None}
     assert {netlist.digest(name) for name in used} == {netlist.digest(name) for name in names}
+
+
+@needs_yosys
+def test_what_is_around_a_macro_is_synthesised(monkeypatch, tmp_path, cells):
+    monkeypatch.setenv("RPACCEL_CACHE", str(tmp_path / "cache"))
+    ram = Ram(width=8, depth=64, macro_bits=0)
+    netlist = parse(emit(ram, "ram")[0], "ram")
+    found = {instance.path: instance.memory for instance in netlist.instances()}
+    assert found == {(): None, ("sram",): Memory(8, 64)}
+    text, interfaces = netlist.source("ram")
+    assert "module rpaccel_sram" in interfaces
+    assert synthesise({"ram": (text, interfaces)}, cells) == {"ram": {}}
 
 
 def test_a_changed_module_has_another_digest(netlist):

@@ -237,7 +237,7 @@ def _emitted(name: str) -> tuple[str, str]:
     else:
         unit = ReferenceMac()
     files, _ = emit(unit, name)
-    return parse(files[f"{name}.v"], name).source(name)
+    return parse(files, name).source(name)
 
 
 def _crossbar(hardware: HardwareConfig, static: Instance, selector: Logic) -> Logic:

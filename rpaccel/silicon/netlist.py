@@ -89,11 +89,14 @@ class Netlist:
     ----------
     modules : mapping of name to Module
     top : str
+    boxes : mapping of name to Verilog
+        Models of the modules that are black boxes.
     """
 
-    def __init__(self, modules: Mapping[str, Module], top: str) -> None:
+    def __init__(self, modules: Mapping[str, Module], top: str, boxes: Mapping[str, str]) -> None:
         self.modules = modules
         self.top = top
+        self.boxes = boxes
         self._digests: dict[str, str] = {}
 
     def instances(self) -> Iterator[Instance]:
@@ -133,8 +136,11 @@ class Netlist:
     def source(self, name: str) -> tuple[str, str]:
         """Verilog of a module, and of the interfaces of those in it."""
         module = self.modules[name]
-        inside = dict.fromkeys(c.module for c in module.children if c.module in self.modules)
-        return module.text, "".join(self.modules[child].interface for child in inside)
+        inside = dict.fromkeys(child.module for child in module.children)
+        return module.text, "".join(
+            self.modules[name].interface if name in self.modules else self.boxes[name]
+            for name in inside
+        )
 
 
 def _macro(path: tuple[str, ...], child: Child) -> Instance:
@@ -147,8 +153,17 @@ def _macro(path: tuple[str, ...], child: Child) -> Instance:
     raise ValueError(f"module {child.module} of {'.'.join(path)} is not in the Verilog")
 
 
-def parse(verilog: str, top: str) -> Netlist:
-    """Read the Verilog that :func:`rtl_gen.generate.verilog` writes."""
+def parse(files: Mapping[str, str], top: str) -> Netlist:
+    """Read the Verilog that :func:`rtl_gen.generate.verilog` writes.
+
+    Parameters
+    ----------
+    files : mapping of file name to Verilog
+        The top module's file has all modules but those of SRAM, which have a file each.
+    top : str
+    """
+    verilog = files[f"{top}.v"]
+    boxes = {name.removesuffix(".v"): text for name, text in files.items()}
     starts = [match.start() for match in _MODULE.finditer(verilog)]
     modules = {}
     for start, end in zip(starts, [*starts[1:], len(verilog)], strict=True):
@@ -156,4 +171,4 @@ def parse(verilog: str, top: str) -> Netlist:
         match = _MODULE.match(text)
         assert match is not None
         modules[match[1]] = Module(match[1], text)
-    return Netlist(modules, top)
+    return Netlist(modules, top, boxes)
