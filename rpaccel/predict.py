@@ -192,9 +192,9 @@ def report(
     """
     alone = [predictor.run(predictor.work([job], hits)) for job in jobs]
     work = predictor.work(jobs, hits)
-    started = time.perf_counter()
+    started = time.process_time()
     done = predictor.run(work)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     latency = done.queries["requested"] - done.queries["fetched"]
     units = {
         unit: {state: count / done.cycles for state, count in states.items()}
