@@ -83,7 +83,7 @@ def monolithic(config: Config) -> Config:
 
 def _image(config: Config) -> Image:
     models = random_models(config, np.random.default_rng(config.data.seed))
-    return compile_image(config, models, hotness=hotness(config))
+    return compile_image(config, models, hotness=hotness(config, models))
 
 
 def observe(config: Config, say: Callable[[str], object] = lambda text: None) -> Observed:
