@@ -15,7 +15,7 @@ from tests.test_rpaccel_load_fifo import pipelines
 DONE, SHED, EXPIRED = Outcome
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(pipelines(), st.integers(0, 200))
 def test_without_a_policy_equal_to_arrays(pipeline, when):
     arrivals, stages = pipeline

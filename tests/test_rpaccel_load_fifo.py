@@ -44,7 +44,7 @@ def pipelines(draw):
     return np.cumsum(gaps), stages
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(pipelines(), st.sampled_from([1, 7, 1 << 15]))
 def test_exact_in_integers(pipeline, block):
     arrivals, stages = pipeline

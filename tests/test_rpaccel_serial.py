@@ -140,7 +140,7 @@ def test_waiting():
     assert 0.001 <= line.time - before < 0.002
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     rate=st.sampled_from([0.001, 0.01, 0.03]),

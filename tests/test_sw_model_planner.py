@@ -1,6 +1,6 @@
 """Sub-batch plans: what is released in all, and no more at once than the bound says."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sw_model.planner import largest_sub_batches, plan, share
@@ -31,7 +31,6 @@ def funnels(draw):
     return items, draw(st.integers(1, 500)), keep, once
 
 
-@settings(deadline=None)
 @given(funnels())
 def test_properties(funnel):
     items, sub_batch, keep, once = funnel
