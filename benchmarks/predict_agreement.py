@@ -5,10 +5,9 @@
     python -m benchmarks.predict_agreement -o build/predict.jsonl --picture docs/results/predict.png
 
 The first runs the machines of some seeds and adds a line for each configuration to the file, of
-those that are not in it; the second runs the model anew for what is in it, which takes no RTL. A
-machine (tests/random_machines.py) runs several configurations: models, funnel, timing of memory and
-host, groups in use, queries.
-Random pauses of memory and host are not modelled, so there are none.
+those that are not in it; the second runs the model anew for what is in it, which takes no RTL.
+A machine (tests/random_machines.py) runs several configurations: models, funnel, timing of memory
+and host, queries. Random pauses of memory and host are not modelled, so there are none.
 """
 
 from __future__ import annotations
@@ -38,10 +37,11 @@ from sw_model.quantised import QuantisedModel
 from sw_model.query import Query
 from sw_model.random_models import random_models, random_query
 from tests.random_machines import random_dots, random_hardware, random_workload
+from tests.workloads import workload
 
 SETTINGS = 10  # configurations of a machine
 QUERIES = 3
-MEMORY_BYTES = 1 << 18
+MEMORY_BYTES, SMALL_BYTES = 1 << 18, 1 << 16  # one simulator for all of a machine
 DOTS = 3  # every so many machines have dot interaction units
 STREAM = 7117  # of the random numbers
 
@@ -57,7 +57,9 @@ class Setting:
 
 
 def hardware_of(seed: int) -> dict[str, Any]:
-    """The machine of a seed."""
+    """The machine of a seed; negative ones have the small one of other tests."""
+    if seed < 0:
+        return workload().hardware.model_dump()
     rng = np.random.default_rng([seed, STREAM])
     hardware = random_hardware(rng)
     return random_dots(rng, hardware) if seed % DOTS == DOTS - 1 else hardware
@@ -68,13 +70,15 @@ def settings(seed: int) -> Iterator[Setting]:
     hardware = hardware_of(seed)
     number = 0
     while True:
-        rng = np.random.default_rng([seed, number, STREAM])
+        rng = np.random.default_rng([abs(seed), number, STREAM])
         number += 1
         config = _timed(random_workload(rng, hardware), rng)
         models = random_models(config, rng)
         try:
             image = compile_image(config, models)
         except ConfigError:  # too large for the machine
+            continue
+        if seed < 0 and len(image.data) > SMALL_BYTES:
             continue
         yield Setting(config, models, image, list(_queries(rng, config, image)))
 
@@ -96,12 +100,14 @@ def _timed(config: Config, rng: np.random.Generator) -> Config:
 def _queries(
     rng: np.random.Generator, config: Config, image: Image
 ) -> Iterator[tuple[Query, dict[str, Any]]]:
-    largest = image.stages[0].max_items
+    hardware, features = config.hardware, config.features
+    largest, depths = image.stages[0].max_items, hardware.topk_depth
+    room = (hardware.feature_bytes - features.query_bytes) // max(1, features.item_bytes)
     for _ in range(QUERIES):
-        items = int(rng.integers(1, config.funnel.items + 1))
+        items = min(int(rng.integers(1, config.funnel.items + 1)), room)
         keep, left = [], items
-        for _ in config.funnel.stages:
-            left = int(rng.integers(1, left + 1))
+        for depth in depths:
+            left = int(rng.integers(1, min(left, depth) + 1))
             keep.append(left)
         sub_batch = min(largest, -(-items // int(rng.integers(1, 9))))
         bounds = largest_sub_batches(items, sub_batch, keep)
@@ -150,13 +156,15 @@ def measure(setting: Setting) -> dict[str, Any]:
 
     Returns cycles of each query, counts of all counters, and cycles of layers.
     """
+    small = setting.config.hardware == workload().hardware
+    size = SMALL_BYTES if small else MEMORY_BYTES
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "record"
         transport = SimulatedTransport(
             setting.config,
-            setting.image.data.ljust(MEMORY_BYTES, b"\0"),  # one simulator for all of a machine
+            setting.image.data.ljust(size, b"\0"),
             tables=setting.image.generated,
-            optimise="-O1",
+            optimise="-O0" if small else "-O1",
             trace=record,
         )
         with Device(transport, setting.config, setting.image) as device:
@@ -330,7 +338,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", metavar="A..B", help="machines to run")
+    parser.add_argument("--seeds", metavar="A..B", help="machines; -B..-A: the small one")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     parser.add_argument("--again", action="store_true", help="run the model anew, no RTL")
     parser.add_argument("--picture", type=Path, metavar="FILE")
@@ -338,7 +346,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.seeds:
         first, _, last = args.seeds.partition("..")
-        run(range(int(first), int(last or first) + 1), args.output)
+        low, high = sorted((int(first), int(last or first)))
+        run(range(low, high + 1), args.output)
     if args.again:
         again(args.output)
     rows = _rows(args.output)

@@ -261,3 +261,31 @@ def bench_plans(
 
     report = figures(load(config), cache, qps=qps, quality=quality, queries=queries)
     show(report, table(report), as_json)
+
+
+@bench.command()
+def area(
+    machine: Annotated[
+        Path | None, typer.Option(metavar="CONFIG", help="By default a preset, Table 3.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="CONFIG", help="By default a preset of that size.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the figures here (PNG).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Silicon area and power by block, beside the baseline (extra ``area``, a cell library)."""
+    from rpaccel.area_report import draw, table
+    from rpaccel.bench_area import bench as figures
+    from rpaccel.progress import progress_bar
+
+    if picture is not None:
+        make_folder(picture.parent)
+    with progress_bar() as bar:
+        task = bar.add_task("area", total=None)
+        report = figures(machine, baseline, say=lambda text: bar.update(task, description=text))
+    show(report, table(report), as_json)
+    if picture is not None:
+        draw(report, picture)

@@ -58,7 +58,7 @@ class Predictor:
         """
         funnel = self.config.funnel
         kept = query.items
-        given = {
+        given: dict[str, Any] = {
             "keep": [kept := min(kept, n) for n in funnel.keep],
             "sub_batch": -(-query.items // funnel.sub_batches),
             "global_release": funnel.global_release,
@@ -192,9 +192,9 @@ def report(
     """
     alone = [predictor.run(predictor.work([job], hits)) for job in jobs]
     work = predictor.work(jobs, hits)
-    started = time.perf_counter()
+    started = time.process_time()
     done = predictor.run(work)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     latency = done.queries["requested"] - done.queries["fetched"]
     units = {
         unit: {state: count / done.cycles for state, count in states.items()}

@@ -78,7 +78,9 @@ class ArrayBackend(Backend):
         self._models = {
             each.name: random_model(each, features, np.random.default_rng(0))
             for each in config.models
-            if each.interaction == "concat"  # cycles of a dot interaction are not modelled
+            # A unit for the dot interaction belongs to a group; here are none, but sub-arrays that
+            # are divided freely.
+            if each.interaction == "concat"
         }
         self._cycles = cache(self._measure)
 

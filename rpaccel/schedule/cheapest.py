@@ -25,7 +25,7 @@ def tile_cycles(config: Config) -> Mapping[str, float]:
     """
     hardware = config.hardware
     shape = hardware.geometry(0).shapes[0]
-    every = sum(group.rows * group.cols for group in hardware.groups)
+    every = hardware.macs // (hardware.tile_rows * hardware.tile_cols)
     features = config.features.model_copy(
         update={"tables": [t.model_copy(update={"rows": 2}) for t in config.features.tables]}
     )

@@ -80,7 +80,7 @@ class Programs:
             if segment["upper"] << 8 | segment["target"] == abi.target_id(kind, index):
                 at = segment["line"] * memory.line_bytes
                 for number in range(segment["words"]):
-                    word = self._image[at + number * stride :][:size]
+                    word = self._image[at + number * stride : at + number * stride + size]
                     found[segment["address"] + number] = word
         return found
 
