@@ -7,11 +7,18 @@ each counts as many LUT4 as one of 8x8 bits takes in logic, which is measured ap
 RAMs are macros: their bits are listed. An epilogue of more than two channels is extrapolated from
 those of one and of two.
 
-    python -m benchmarks.array_area [--json FILE]
+With ``--cells`` areas are of OSU's standard cells of 180 nm, in um2 of logic and of flip-flops, and
+OpenSTA says how long the longest paths are (Debian's packages qflow-tech-osu018 and opensta).
+
+    python -m benchmarks.array_area [--cells] [--json FILE]
 """
 
 import argparse
 import json
+import re
+import shutil
+import subprocess
+from functools import partial
 from pathlib import Path
 
 from amaranth.back import rtlil
@@ -21,6 +28,8 @@ from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
+from rpaccel.errors import BuildError
+from rpaccel.silicon import library
 from rtl_gen.cell import Cell
 from rtl_gen.cells import Cells
 from rtl_gen.emit import emit
@@ -31,6 +40,7 @@ from rtl_gen.sequencer import pass_layout
 from rtl_gen.signatures import slot_bits
 from rtl_gen.subarray import LANE, SubArray, sum_bits
 from sim.ecp5 import luts, yosys
+from sim.toolchain import require
 
 SIZE = 32
 ARRAYS = {
@@ -93,12 +103,8 @@ def hardware(*, tile, shapes):
     )
 
 
-def area(unit, folder, *, apart=None, logic=False):
-    """LUT4, flip-flops and multipliers of a unit.
-
-    ``apart`` leaves out modules inside it: those of these names, and all that are written once.
-    ``logic`` makes logic of multipliers.
-    """
+def read(unit, folder, apart):
+    """Steps of Yosys that read a unit."""
     if apart is None:
         (folder / "unit.il").write_text(rtlil.convert(unit, name="unit"))
         read, boxes = "read_rtlil unit.il", []
@@ -108,7 +114,16 @@ def area(unit, folder, *, apart=None, logic=False):
         read, boxes = "read_verilog unit.v", [*shared, *apart]
     (folder / MACRO_MODEL.name).write_text(MACRO_MODEL.read_text())
     steps = [read, f"read_verilog -lib {MACRO_MODEL.name}", "hierarchy -top unit"]
-    steps += [f"blackbox {name}; setattr -mod -set keep 1 {name}" for name in boxes]
+    return steps + [f"blackbox {name}; setattr -mod -set keep 1 {name}" for name in boxes]
+
+
+def area(unit, folder, *, apart=None, logic=False):
+    """LUT4, flip-flops and multipliers of a unit.
+
+    ``apart`` leaves out modules inside it: those of these names, and all that are written once.
+    ``logic`` makes logic of multipliers.
+    """
+    steps = read(unit, folder, apart)
     if logic:
         # Booth's recoding makes smaller multipliers than synth_ecp5 does.
         steps += ["proc", "opt_clean", "booth"]
@@ -119,6 +134,60 @@ def area(unit, folder, *, apart=None, logic=False):
         "ffs": cells.get("TRELLIS_FF", 0),
         "multipliers": cells.get("MULT18X18D", 0),
     }
+
+
+def mapped(unit, folder, cells, apart, *, fast):
+    """Cells of a library that a unit is made of; ``fast`` leaves out what only timing needs."""
+    shutil.copy(cells.path, folder / "cells.lib")
+    (folder / "map.abc").write_text("strash\n&get -n\n&nf\n&put\n")
+    steps = read(unit, folder, apart)
+    steps += ["synth -flatten -booth -noshare -noabc -top unit", "dfflibmap -liberty cells.lib"]
+    steps.append(f"abc -liberty cells.lib {'-script map.abc' if fast else '-D 4000'}")
+    steps += ["setundef -zero", "splitnets -ports", "opt_clean -purge"]
+    steps.append("write_verilog -noattr -noexpr -simple-lhs net.v")
+    return yosys("; ".join(steps), folder)
+
+
+def cell_area(unit, folder, *, cells, apart=None, logic=False):
+    """The same as :func:`area` in um2 of standard cells: logic, flip-flops, no multipliers."""
+    found = mapped(unit, folder, cells, apart, fast=True)
+    sums = {"luts": 0.0, "ffs": 0.0, "multipliers": 0}
+    for name, count in found.items():
+        if name in cells.cells:
+            key = "ffs" if name == library.FLIP_FLOP else "luts"
+            sums[key] += count * cells.cells[name].um2
+    return sums
+
+
+PERIOD = 100.0
+
+
+def path_ns(unit, folder, cells):
+    """Longest path between two registers of a unit, setup included, by OpenSTA."""
+    mapped(unit, folder, cells, None, fast=False)
+    (folder / "path.tcl").write_text(
+        "read_liberty cells.lib\nread_verilog net.v\nlink_design unit\n"
+        f"create_clock -name clk -period {PERIOD} [get_ports clk]\n"
+        "report_checks -path_delay max\nexit\n"
+    )
+    command = [str(require("sta")), "-no_splash", "-exit", "path.tcl"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    match = re.search(r"(\S+)\s+slack", done.stdout)
+    if match is None:
+        raise BuildError(f"OpenSTA found no path:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
+    return PERIOD - float(match[1])
+
+
+def paths(geometry, folder, cells):
+    """Longest paths of the parts of an array: a row of a sub-array feeds all of its columns."""
+    hardware = geometry.hardware
+    bits = sum_bits(max(shape.k_width for shape in geometry.shapes))
+    epilogue = {"cols": 2, "depth": hardware.accumulator_depth, "macro_bits": 0}
+    units = {
+        "multiply-accumulate": SubArray(rows=2, cols=hardware.tile_cols, sum_bits=bits),
+        "epilogue": Epilogue(**epilogue, sum_bits=bits),
+    }
+    return {name: path_ns(unit, folder, cells) for name, unit in units.items()}
 
 
 def extended(small, large, sizes, size):
@@ -153,7 +222,7 @@ def sram(geometry):
     return {
         "accumulators": hardware.accumulator_depth * LANE * columns,
         "activation memory": buffers * hardware.activation_rows * 8 * geometry.row_bytes,
-        "weights": hardware.weight_rows * 8 * hardware.tile_cols * geometry.weight_tiles,
+        "weights": geometry.weight_rows * 8 * hardware.tile_cols * geometry.weight_tiles,
         "parameters": hardware.param_rows * abi.PARAM.bits * hardware.tile_cols * geometry.max_cols,
     }
 
@@ -184,7 +253,7 @@ def wires(geometry, *, without=()):
     return unit
 
 
-def measure(geometry, folder):
+def measure(geometry, folder, area=area):
     """Areas of the modules of an array, once each; see :func:`compose`."""
     hardware = geometry.hardware
     group = hardware.groups[geometry.group]
@@ -269,29 +338,42 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("build/array_area"))
     parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--cells", action="store_true", help="standard cells in place of ECP5")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    multiplier = area(Multiplier(), options.folder, logic=True)["luts"]
-    parts, bits, modules = {}, {}, {}
+    cells = library.read() if options.cells else None
+    taken = partial(cell_area, cells=cells) if cells else area
+    multiplier = 0 if cells else area(Multiplier(), options.folder, logic=True)["luts"]
+    parts, bits, modules, longest = {}, {}, {}, {}
     for name, array in ARRAYS.items():
         geometry = hardware(**array).geometry(0)
         side = SIZE // array["tile"]
-        modules[name] = measure(geometry, options.folder)
+        if cells:
+            longest[name] = paths(geometry, options.folder, cells)
+        modules[name] = measure(geometry, options.folder, taken)
         parts[name] = compose(modules[name], side, side)
         bits[name] = sram(geometry)
     rows = table(parts, multiplier)
-    print("| part | LUT4 | flip-flops | monolithic: LUT4 | flip-flops | LUT4 | flip-flops |")
+    unit = "um2 of logic" if cells else "LUT4"
+    print(f"| part | {unit} | flip-flops | monolithic: {unit} | flip-flops | {unit} | flip-flops |")
     print("|---|---|---|---|---|---|---|")
     for name, *counts, luts_ratio, ffs_ratio in rows:
-        shown = [f"{count:,}" for count in counts]
+        shown = [f"{count:,.0f}" for count in counts]
         shown += ["-" if r is None else f"{r - 1:+.1%}" for r in (luts_ratio, ffs_ratio)]
         print(f"| {name} | {' | '.join(shown)} |")
-    print(f"\nA multiplier of 8x8 bits: {multiplier} LUT4. The paper's array: {PAPER:+.1%}.\n")
+    if cells:
+        for part in longest["monolithic"]:
+            ours, base = (longest[name][part] for name in ARRAYS)
+            print(f"\nLongest path, {part}: {ours:.2f} ns, monolithic {base:.2f} ns.")
+    else:
+        print(f"\nA multiplier of 8x8 bits: {multiplier} LUT4.")
+    print(f"\nThe paper's array: {PAPER:+.1%}.\n")
     print("| bits of SRAM | reconfigurable | monolithic |\n|---|---|---|")
     for name in bits["monolithic"]:
         print(f"| {name} | {bits['reconfigurable'][name]:,} | {bits['monolithic'][name]:,} |")
     if options.json:
         figures = {"multiplier": multiplier, "modules": modules, "parts": parts, "sram": bits}
+        figures |= {"paths_ns": longest} if cells else {}
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 

@@ -5,7 +5,8 @@ Settings and funnel are those of ``rpaccel bench array``, where groups take any 
     python -m benchmarks.dispatch
 """
 
-from rpaccel.bench_array import SETTINGS, shared
+from rpaccel.bench_array import shared
+from rpaccel.bench_groups import SETTINGS
 from sw_model.dispatch_cycles import DispatchCycles
 
 

@@ -5,11 +5,14 @@ given share of what the machine can do, which is measured first, with as many qu
 the rings take. The record is for an event simulation to be compared with.
 
     python -m benchmarks.poisson CONFIG -o FILE [--queries 200] [--load 0.7] [--seed 1]
+    python -m benchmarks.poisson CONFIG --compare FILE
 
 Arrivals are what was drawn; ``submitted`` is the clock when the driver saw that a query was due (it
 is later by what the driver takes, above all while no room is in the rings); ``opened`` when the
 query got its slot, ``copied`` when its features were there, ``completed`` when its completion was
-in host memory. The latency is ``completed - arrival``.
+in host memory. Device memory answers in order. The latency is ``completed - arrival``.
+``--compare`` has the cycle model run the queries of a record, each from the cycle in which it was
+submitted on, and prints how far its latencies are from the RTL's.
 """
 
 import argparse
@@ -21,12 +24,15 @@ import numpy as np
 
 from rpaccel.config import load as load_config
 from rpaccel.driver import Device
+from rpaccel.features import pack
 from rpaccel.progress import progress_bar
 from rpaccel.verify import compare
 from rpaccel.workflow import Workflow
 from sim.trace import read
 from sim.transport import SimulatedTransport
+from sw_model.funnel import Trace, rank
 from sw_model.random_models import random_query
+from sw_model.topk import filters_of
 
 SATURATED = 20
 """Queries that measure what the machine can do."""
@@ -43,13 +49,75 @@ def drive(device, queries, gap, rng, progress=lambda: None):
     return arrivals.tolist(), submitted, [device.wait(handle) for handle in handles]
 
 
+def in_order(config):
+    """The same with memory that answers in order: the cycle model draws no random order."""
+    simulation = config.simulation.model_copy(update={"memory_reorder": False})
+    return config.model_copy(update={"simulation": simulation})
+
+
+def draw(config, queries, rng):
+    """All queries of a record, those that measure the machine first."""
+    features, items = config.features, config.funnel.items
+    return [random_query(features, items, rng) for _ in range(SATURATED + queries)]
+
+
+def predicted(config, record_):
+    """Latencies in cycles of a record's queries by the cycle model, int64 of shape (queries,)."""
+    from sw_model.cycles.machine import Job, simulate
+    from sw_model.cycles.machine import Work as Modelled
+
+    config = in_order(config)
+    work, funnel = Workflow(config), config.funnel
+    jobs = []
+    rng = np.random.default_rng(record_["seed"])
+    for query in draw(config, len(record_["queries"]), rng):
+        trace = Trace()
+        rank(
+            work.quantised,
+            config.features,
+            query,
+            keep=funnel.keep,
+            sub_batch=funnel.sub_batch_items,
+            filters=filters_of(config),
+            global_release=funnel.global_release,
+            trace=trace,
+        )
+        features = np.frombuffer(pack(config.features, query), np.uint8)
+        last = len(funnel.stages) - 1
+        jobs.append(
+            Job(features, query.items, funnel.sub_batch_items, funnel.keep, trace.tokens, 0, last)
+        )
+    rows = record_["queries"]
+    # The first ones are long over when the recorded ones come.
+    begin = int(10 * SATURATED * record_["cycles_a_query"])
+    due = [begin + row["submitted"] - rows[0]["submitted"] for row in rows]
+    made = simulate(
+        Modelled(config.hardware, work.image.data, jobs), config.simulation, [0] * SATURATED + due
+    )
+    ends = np.asarray(made.queries["completed"][SATURATED:]) - begin + rows[0]["submitted"]
+    return ends - [row["arrival"] for row in rows]
+
+
+def errors(config, record_):
+    """Errors of the predicted latencies, relative, of shape (queries,)."""
+    return predicted(config, record_) / [row["latency"] for row in record_["queries"]] - 1
+
+
+def compare_text(values):
+    """What is to be said of errors."""
+    low, middle, high = np.percentile(values, [5, 50, 95])
+    return (
+        f"{len(values)} latencies, the cycle model against the RTL: median {middle:+.2%}, "
+        f"5 % to 95 % of them {low:+.2%} to {high:+.2%}, worst {np.abs(values).max():.2%}"
+    )
+
+
 def record(config, *, queries, load, seed):
     """Run queries; the document that is written."""
+    config = in_order(config)
     work = Workflow(config)
     rng = np.random.default_rng(seed)
-    drawn = [
-        random_query(config.features, config.funnel.items, rng) for _ in range(SATURATED + queries)
-    ]
+    drawn = draw(config, queries, rng)
     with tempfile.TemporaryDirectory(prefix="poisson-") as folder, progress_bar() as bar:
         file = Path(folder) / "record"
         task = bar.add_task("queries", total=queries)
@@ -95,11 +163,17 @@ def record(config, *, queries, load, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("-o", "--output", type=Path)
+    what.add_argument("--compare", type=Path, metavar="FILE")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--load", type=float, default=0.7, help="of what the machine can do")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    if options.compare:
+        found = errors(load_config(options.config), json.loads(options.compare.read_text()))
+        print(compare_text(found))
+        return
     made = record(
         load_config(options.config), queries=options.queries, load=options.load, seed=options.seed
     )

@@ -38,7 +38,7 @@ from sw_model.query import Query, Ranking
 from sw_model.random_models import random_models
 from sw_model.topk import top_k
 
-__all__ = ["FEATURES", "Variant", "bench", "table", "variants"]
+__all__ = ["FEATURES", "Variant", "bench", "machine", "run_variant", "table", "variants"]
 
 FEATURES = {
     "O.1": "two stages",
@@ -89,6 +89,7 @@ def machine(config: Config, variant: Variant) -> Config:
     if "O.3" not in variant.features:
         side = math.isqrt(config.hardware.macs)
         hardware |= {"tile_rows": side, "tile_cols": side, "groups": [{"stages": [0, 1]}]}
+        hardware["settings"] = []
     if "O.4" not in variant.features:
         for gather in hardware["gather"]:
             gather |= {"lookahead": 2, "cache_lines": 1, "cache_ways": 1, "outstanding": 1}
@@ -180,11 +181,11 @@ class _Runner:
         return over
 
 
-def _run(config: Config, variant: Variant, queries: int) -> dict[str, Any]:
+def run_variant(config: Config, variant: Variant, queries: int) -> dict[str, Any]:
     """Run a variant; its rankings are compared with the golden model's."""
     config = machine(config, variant)
     models = random_models(config, np.random.default_rng(config.data.seed))
-    image = compile_image(config, models, hotness=hotness(config))
+    image = compile_image(config, models, hotness=hotness(config, models))
     slots = config.hardware.query_slots
     every = criteo_like_queries(config, TRAINING_QUERIES, 2 + queries + slots)
     transport = open_transport("verilator", config, models, image)
@@ -237,7 +238,7 @@ def bench(
     rows: list[dict[str, Any]] = []
     for variant in variants():
         say(variant.name)
-        row = _run(config, variant, queries)
+        row = run_variant(config, variant, queries)
         host = row["host_trips"] * 2 * HOST_SECONDS
         if "O.2" not in variant.features:
             host += row["host_trips"] * sort

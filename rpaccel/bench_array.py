@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from rpaccel.bench_dot import UNITS, dot_flow
-from rpaccel.bench_groups import flow
+from rpaccel.bench_groups import SETTINGS, flow
 from rpaccel.config import HardwareConfig
 from rpaccel.geometry import DotShape, GroupGeometry, Shape
 from rpaccel.tiling import Space, passes
@@ -23,7 +22,7 @@ from sw_model.dispatch_cycles import DispatchCycles
 from sw_model.group_cycles import GroupCycles
 from sw_model.quantised import QuantisedDot, QuantisedLayer, QuantisedModel, QuantisedTable
 
-__all__ = ["SETTINGS", "bench", "draw", "shared", "table"]
+__all__ = ["bench", "draw", "shared", "table"]
 
 MACS = 128 * 128
 ITEMS, SURVIVORS = 4096, 512
@@ -36,64 +35,6 @@ MODELS = {
     "RM-small": (4, (64, 4), (64, 1)),
     "RM-med": (16, (64, 16), (64, 1)),
     "RM-large": (32, (512, 256, 128, 64, 32), (96, 1)),
-}
-
-
-class Setting(NamedTuple):
-    """A machine that can be the paper's, and how its groups are used.
-
-    Attributes
-    ----------
-    tile : (int, int)
-    machine : mapping
-        ``groups``, and ``settings`` if there are any.
-    setting : int
-        Number of the setting.
-    stages : mapping
-        For a stage, the groups that get its tokens, of those that are on; by default all.
-    """
-
-    tile: tuple[int, int]
-    machine: Mapping[str, Any]
-    setting: int = 0
-    stages: Mapping[int, Sequence[int]] = MappingProxyType({})
-
-
-def _joined() -> dict[str, Any]:
-    """128x128 that is (8,2), (8,8) or (8,16) by its setting, of sub-arrays of 32x16.
-
-    The left half is 8 groups of 32x32 in each of them; the right half is 2 of 64x64, 8 of 32x32,
-    or 16 of 32x16.
-    """
-    halves = [(1, 2, 0), (2, 4, 4), (1, 2, 4), (1, 1, 4)]
-    groups: list[dict[str, Any]] = []
-    kinds = []
-    for rows, cols, begin in halves:
-        places = [[r, c] for r in range(0, 4, rows) for c in range(begin, begin + 4, cols)]
-        kinds.append(list(range(len(groups), len(groups) + len(places))))
-        groups += [{"at": at, "rows": rows, "cols": cols, "stages": [0, 1]} for at in places]
-    front, *backs = kinds
-    return {"groups": groups, "settings": [front + back for back in backs]}
-
-
-_SIXTEEN = {"groups": [{"stages": [0, 1]} for _ in range(16)]}
-_JOINED = _joined()
-#: The paper's machines, and two that it does not have.
-SETTINGS = {
-    "16 of 32x32, any stage": Setting((32, 32), _SIXTEEN),
-    "16 of 32x32, 5 for the front end": Setting(
-        (32, 32), _SIXTEEN, stages={0: range(5), 1: range(5, 16)}
-    ),
-    **{
-        f"{name}, {use}": Setting(
-            (32, 16),
-            _JOINED,
-            number,
-            {0: range(8), 1: range(8, len(_JOINED["groups"]))} if use == "a stage each" else {},
-        )
-        for number, name in enumerate(("(8,2)", "(8,8)", "(8,16)"))
-        for use in ("a stage each", "any stage")
-    },
 }
 #: Utilisation in the paper's figure 10a, from its artifact's SCALE-Sim run, by array size.
 PAPER = {

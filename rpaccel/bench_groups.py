@@ -8,6 +8,7 @@ docs/architecture.md says; memory and host are not part of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,11 +19,69 @@ from rpaccel.geometry import Shape
 from sw_model.dispatch_cycles import DispatchCycles, Program
 from sw_model.group_cycles import GroupCycles
 
-__all__ = ["Flow", "flow"]
+__all__ = ["SETTINGS", "Flow", "Setting", "flow"]
 
 _FILTER = 15  # cycles from the last score of a sub-batch to its first survivor
 _BEFORE = -100  # cycle in which the setting is chosen
 _SETTLED, _MEASURED = 5, 20  # queries before the measurement, and in it
+
+
+class Setting(NamedTuple):
+    """A machine that can be the paper's, and how its groups are used.
+
+    Attributes
+    ----------
+    tile : (int, int)
+    machine : mapping
+        ``groups``, and ``settings`` if there are any.
+    setting : int
+        Number of the setting.
+    stages : mapping
+        For a stage, the groups that get its tokens, of those that are on; by default all.
+    """
+
+    tile: tuple[int, int]
+    machine: Mapping[str, Any]
+    setting: int = 0
+    stages: Mapping[int, Sequence[int]] = MappingProxyType({})
+
+
+def _joined() -> dict[str, Any]:
+    """128x128 that is (8,2), (8,8) or (8,16) by its setting, of sub-arrays of 32x16.
+
+    The left half is 8 groups of 32x32 in each of them; the right half is 2 of 64x64, 8 of 32x32,
+    or 16 of 32x16.
+    """
+    halves = [(1, 2, 0), (2, 4, 4), (1, 2, 4), (1, 1, 4)]
+    groups: list[dict[str, Any]] = []
+    kinds = []
+    for rows, cols, begin in halves:
+        places = [[r, c] for r in range(0, 4, rows) for c in range(begin, begin + 4, cols)]
+        kinds.append(list(range(len(groups), len(groups) + len(places))))
+        groups += [{"at": at, "rows": rows, "cols": cols, "stages": [0, 1]} for at in places]
+    front, *backs = kinds
+    return {"groups": groups, "settings": [front + back for back in backs]}
+
+
+_SIXTEEN = {"groups": [{"stages": [0, 1]} for _ in range(16)]}
+_JOINED = _joined()
+#: The paper's machines, and two that it does not have.
+SETTINGS = {
+    "16 of 32x32, any stage": Setting((32, 32), _SIXTEEN),
+    "16 of 32x32, 5 for the front end": Setting(
+        (32, 32), _SIXTEEN, stages={0: range(5), 1: range(5, 16)}
+    ),
+    **{
+        f"{name}, {use}": Setting(
+            (32, 16),
+            _JOINED,
+            number,
+            {0: range(8), 1: range(8, len(_JOINED["groups"]))} if use == "a stage each" else {},
+        )
+        for number, name in enumerate(("(8,2)", "(8,8)", "(8,16)"))
+        for use in ("a stage each", "any stage")
+    },
+}
 
 
 class Flow(NamedTuple):

@@ -29,6 +29,7 @@ from rpaccel.verify import compare
 from rpaccel.workflow import measurements, open_transport
 from sw_model.criteo_like import TABLES, trace
 from sw_model.funnel import rank
+from sw_model.hotness import accesses
 from sw_model.quantised import QuantisedModel
 from sw_model.query import Query
 from sw_model.random_models import random_models
@@ -103,18 +104,9 @@ def criteo_like_queries(config: Config, first: int, count: int) -> list[Query]:
     return queries
 
 
-def hotness(config: Config) -> list[dict[str, NDArray[np.int64]]]:
-    """Accesses to the rows of each table in the training trace, for each stage alike."""
-    counts: dict[str, NDArray[np.int64]] = {}
-    for query in criteo_like_queries(config, 0, TRAINING_QUERIES):
-        for name, ids in query.indices.items():
-            more = np.bincount(ids[:, 0])
-            before = counts.get(name, more[:0])
-            total = np.zeros(max(len(more), len(before)), np.int64)
-            total[: len(before)] += before
-            total[: len(more)] += more
-            counts[name] = total
-    return [counts] * len(config.funnel.stages)
+def hotness(config: Config, models: Sequence[QuantisedModel]) -> list[dict[str, NDArray[np.int64]]]:
+    """Accesses of each stage to the rows of each table in the training trace."""
+    return accesses(config, models, criteo_like_queries(config, 0, TRAINING_QUERIES))
 
 
 def _parts(config: Config, parts: int) -> Config:
@@ -146,7 +138,7 @@ class _Bench:
 
     def __post_init__(self) -> None:
         self.models = random_models(self.config, np.random.default_rng(self.config.data.seed))
-        self.hotness = hotness(self.config)
+        self.hotness = hotness(self.config, self.models)
 
     def device(self, parts: int) -> Device:
         """A device with programs for a number of sub-batches."""
@@ -199,14 +191,22 @@ class _Bench:
             self.compare(running.pop(done.query_id), self.config.funnel.sub_batches, done)
         counts = {name: value - seen[0][name] for name, value in seen[1].items()}
         spent, first = counts["device.cycles"], count // 2
+        macs = sum(value for name, value in counts.items() if name.endswith(".macs"))
+        row_bytes = 0.0
+        for stage, model in enumerate(self.models):  # an item has a lookup in each table
+            widths = [quantised.rows.shape[1] for quantised in model.tables]
+            row_bytes += counts[f"gather{stage}.lookups"] * sum(widths) / len(widths)
         return {
             "window": [first, count],
             "cycles_per_query": spent / (count - first),
             "ends": ends,
             "measured": measurements(self.config, counts, latencies[first:])
             | {"window_cycles": spent},
-            "utilisation": sum(v for n, v in counts.items() if n.endswith(".macs"))
-            / (self.config.hardware.macs * spent),
+            "utilisation": macs / (self.config.hardware.macs * spent),
+            "demand": {
+                "macs": macs / (count - first),
+                "row_bytes": row_bytes / (count - first),
+            },
         }
 
 
@@ -279,7 +279,8 @@ def bench(
     -------
     dict
         ``rpaccel`` and ``baseline``: cycles a query in steady state and of one that comes alone,
-        and counters; ``ratios`` of the two.
+        what a query demands (useful MACs, and bytes of the rows looked up, cached or not), and
+        counters; ``ratios`` of the two.
     """
     report: dict[str, Any] = {}
     given = {"rpaccel": machine, "baseline": baseline}
@@ -296,6 +297,8 @@ def bench(
         "throughput": theirs["cycles_per_query"] / ours["cycles_per_query"],
         "cycles_alone": theirs["alone"]["warm"] / ours["alone"]["warm"],
         "latency_alone": theirs["alone"]["seconds"] / ours["alone"]["seconds"],
+        "compute": theirs["demand"]["macs"] / ours["demand"]["macs"],
+        "rows": theirs["demand"]["row_bytes"] / ours["demand"]["row_bytes"],
     }
     return report
 
@@ -318,6 +321,8 @@ def table(report: dict[str, Any]) -> str:
         ("bytes a query from host", bytes_of("host_read"), ",.0f", ""),
         ("bytes a query to host", bytes_of("host_write"), ",.0f", ""),
         ("bytes a query from memory", bytes_of("memory_read"), ",.0f", ""),
+        ("10^6 MACs a query", lambda r: r["demand"]["macs"] / 1e6, ",.0f", "compute"),
+        ("bytes of rows a query", lambda r: r["demand"]["row_bytes"], ",.0f", "rows"),
         ("results equal to the golden model's", lambda r: r["compared"], ",d", ""),
     ]
     rows = [

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,33 @@ from rpaccel.errors import BuildError, ConfigError, ToolError
 if TYPE_CHECKING:
     from rpaccel.image import Image
 
-__all__ = ["build_board", "check_image", "check_timing", "overfull", "text", "timing", "tools"]
+__all__ = [
+    "RESOURCES",
+    "build_board",
+    "check_image",
+    "check_memory",
+    "check_timing",
+    "overfull",
+    "timing",
+    "tools",
+]
+
+NEXTPNR = "--report report.json --timing-allow-fail --router router2"
+"""Options of nextpnr. A clock that is not reached is judged here, with the report.
+
+Of examples/ulx3s.toml on an LFE5U-85F, router1 had 49,798 of 182,024 arcs left after 23 minutes,
+and hardly got on.
+"""
+
+ROUTING = "Info: Routing.."
+"""What nextpnr says when all is placed."""
 
 TOOLS = {"YOSYS": "yosys", "NEXTPNR_ECP5": "nextpnr-ecp5", "ECPPACK": "ecppack"}
 """Environment variables that name tools, as Amaranth's script has them, and the tools' names."""
+
+BLOCK_RAMS = {"12F": 56, "25F": 56, "45F": 108, "85F": 208}
+BLOCK_RAM_BYTES = 2048
+"""Block RAMs of an ECP5, by the end of its name (nextpnr's counts), and bytes in one."""
 
 RESOURCES = {
     "TRELLIS_COMB": "logic cells",
@@ -37,6 +61,10 @@ ADVICE = {
     "[[hardware.gather]], activation_rows, weight_rows, feature_bytes, query_slots",
     "MULT18X18D": "tile_rows, tile_cols, rows and cols of hardware.groups",
 }
+BLOCK_RESOURCES = ("TRELLIS_FF", "DP16KD", "MULT18X18D")
+_BLOCK = re.compile(r"machine\.(?:machine\.)?(\w+)")
+"""Where a cell is: in a unit of the machine, or in one of those around it."""
+_UNPLACED = re.compile(r"ERROR: .*(?:legal placement|failed to place)")
 _USED = re.compile(r"^Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%", re.MULTILINE)
 
 
@@ -87,6 +115,30 @@ def check_image(config: Config, image: Image) -> None:
         )
 
 
+def check_memory(config: Config, board: str, device: str) -> None:
+    """Refuse memories that alone are more than the chip's block RAM.
+
+    Parameters
+    ----------
+    config : Config
+    board, device : str
+        Names of the board and of its chip.
+
+    Raises
+    ------
+    ConfigError
+    """
+    ours = config.board
+    size = ours.host_bytes + (ours.memory_bytes if ours.memory == "chip" else 0)
+    room = BLOCK_RAMS[device[-3:]] * BLOCK_RAM_BYTES
+    if size > room:
+        raise ConfigError(
+            f"the machine does not fit {board}: board.host_bytes = {ours.host_bytes} and "
+            f"board.memory_bytes = {ours.memory_bytes} on chip are {size - room} bytes more than "
+            f'its {room} of block RAM; reduce them, or use memory = "sdram" where the board has one'
+        )
+
+
 def build_board(config: Config, image: Image, board: str, folder: Path) -> dict[str, Any]:
     """Build a machine's bitstream for a board.
 
@@ -103,7 +155,8 @@ def build_board(config: Config, image: Image, board: str, folder: Path) -> dict[
     Returns
     -------
     dict
-        The report: ``bitstream``, ``utilisation``, ``timing``, image and memory.
+        The report: ``bitstream``, ``utilisation``, ``blocks`` (see :func:`blocks`), ``timing``,
+        image and memory.
 
     Raises
     ------
@@ -123,6 +176,7 @@ def build_board(config: Config, image: Image, board: str, folder: Path) -> dict[
         raise ConfigError(
             f"hardware.memory.channels = {config.hardware.memory.channels}: a board has 1"
         )
+    check_memory(config, board, platform.device)
     check_image(config, image)
     environment = tools()
     log, placed = folder / "build.log", folder / f"{TOP}.tim"
@@ -130,11 +184,11 @@ def build_board(config: Config, image: Image, board: str, folder: Path) -> dict[
         old.unlink(missing_ok=True)
     with status(f"building for {board}") as say:
         say("generating")
-        options = "--report report.json --timing-allow-fail"
-        platform.prepare(BoardTop(config), TOP, nextpnr_opts=options).extract(folder)
+        platform.prepare(BoardTop(config), TOP, nextpnr_opts=NEXTPNR).extract(folder)
 
         def tick() -> None:
-            say("placing and routing" if placed.exists() else "synthesising")
+            said = placed.read_text(errors="replace") if placed.exists() else None
+            say("synthesising" if said is None else "routing" if ROUTING in said else "placing")
 
         try:
             run_logged(
@@ -155,22 +209,68 @@ def build_board(config: Config, image: Image, board: str, folder: Path) -> dict[
         "image_bytes": len(image.data),
         "memory_bytes": config.board.memory_bytes,
         **_measured(json.loads((folder / "report.json").read_text())),
+        "blocks": blocks(json.loads((folder / f"{TOP}.json").read_text())["modules"][TOP]["cells"]),
     }
     (folder / "build.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
 
 
 def overfull(log: str) -> list[str]:
-    """What nextpnr's log says is used more than there is: how much, and what to reduce."""
-    over = []
-    for name, used, available in _USED.findall(log):
-        if int(used) > int(available):
-            over.append(
-                f"{used} {RESOURCES.get(name, name)} ({name}) of {available}, "
-                f"{int(used) - int(available)} too many"
-                + (f" (reduce {ADVICE[name]})" if name in ADVICE else "")
-            )
-    return list(dict.fromkeys(over))
+    """What nextpnr's log says is used more than there is: how much, and what to reduce.
+
+    Nearly full is too full where no place was found for all cells: then it is what is used most.
+    """
+    counts = {name: (int(used), int(available)) for name, used, available in _USED.findall(log)}
+    over = [
+        f"{_amount(name, used, available)}, {used - available} too many{_advice(name)}"
+        for name, (used, available) in counts.items()
+        if used > available
+    ]
+    if not over and _UNPLACED.search(log):
+        name = max(RESOURCES, key=lambda name: counts[name][0] / counts[name][1])
+        over = [f"no place for all cells with {_amount(name, *counts[name])}{_advice(name)}"]
+    return over
+
+
+def _amount(name: str, used: int, available: int) -> str:
+    return f"{used} {RESOURCES.get(name, name)} ({name}) of {available}"
+
+
+def _advice(name: str) -> str:
+    return f" (reduce {ADVICE[name]})" if name in ADVICE else ""
+
+
+def blocks(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """What each block of the machine takes, before packing.
+
+    Synthesis makes one module of all. Its cells bear the names of the units that they were in, or
+    whose signals they make; which units there were it tells by cells of their own.
+
+    Parameters
+    ----------
+    cells : mapping
+        Cells of Yosys's netlist by name, with their ``type``.
+
+    Returns
+    -------
+    dict of dict
+        By block, those with most logic first: ``luts`` (LUT4; carries count 2, distributed RAMs 6),
+        ``TRELLIS_FF``, ``DP16KD``, ``MULT18X18D``.
+    """
+    from sim.ecp5 import luts
+
+    units = {name for name, cell in cells.items() if cell["type"] == "$scopeinfo"}
+    counts: dict[str, Counter[str]] = {}
+    for name, cell in cells.items():
+        block = _BLOCK.match(name)
+        unit = block[1] if block and block[0] in units else "others"
+        counts.setdefault(unit, Counter())[cell["type"]] += 1
+    found = {
+        block: {"luts": luts(types)} | {name: types[name] for name in BLOCK_RESOURCES}
+        for block, types in counts.items()
+    }
+    used = {block: entry for block, entry in found.items() if any(entry.values())}
+    return dict(sorted(used.items(), key=lambda item: -item[1]["luts"]))
 
 
 def timing(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,9 +309,12 @@ def check_timing(report: Mapping[str, Any]) -> None:
     """
     clock = report["timing"]
     if clock["fmax_mhz"] < clock["clock_mhz"]:
+        path = clock.get("path")
         raise BuildError(
-            f"the machine reaches {clock['fmax_mhz']:.1f} MHz on {report['board']}, less than "
-            f"board.clock_hz; {clock['clock_mhz']:.1f} MHz are wanted"
+            f"the machine reaches {clock['fmax_mhz']:.1f} MHz on {report['board']}, not the "
+            f"{clock['clock_mhz']:.1f} MHz of board.clock_hz"
+            + (f", for the path from {path['start']} to {path['end']}" if path else "")
+            + "; reduce board.clock_hz"
         )
 
 
@@ -227,25 +330,3 @@ def _measured(report: Mapping[str, Any]) -> dict[str, Any]:
         if name in RESOURCES
     }
     return {"utilisation": used, "timing": timing(report)}
-
-
-def text(report: Mapping[str, Any]) -> str:
-    """A report of :func:`build_board` for people."""
-    lines = [f"{report['board']}: {report['bitstream']}"]
-    for name, entry in report["utilisation"].items():
-        share = entry["used"] / entry["available"]
-        lines.append(
-            f"  {RESOURCES[name]:<16} {entry['used']:6d} of {entry['available']:6d} {share:6.1%}"
-        )
-    lines.append(
-        f"  image            {report['image_bytes']:6d} of {report['memory_bytes']:6d} bytes"
-    )
-    clock = report["timing"]
-    lines.append(f"  clock: {clock['fmax_mhz']:.1f} MHz possible, {clock['clock_mhz']:.1f} used")
-    if "path" in clock:
-        path = clock["path"]
-        lines.append(
-            f"  limited by {path['ns']:.1f} ns from {path['start']} to {path['end']}: "
-            f"{path['levels']} levels of logic, {path['routing']:.0%} of it on wires"
-        )
-    return "\n".join(lines)

@@ -13,7 +13,7 @@ from typing import Any
 
 from rpaccel.errors import DataError
 
-__all__ = ["interruption", "load_checkpoint", "save_checkpoint"]
+__all__ = ["interruption", "load_checkpoint", "save_checkpoint", "why_unread"]
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,7 @@ def load_checkpoint(torch: Any, path: Path, settings: dict[str, str]) -> dict[st
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can make the unpickler raise anything
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(f"{path}: cannot be read as a checkpoint: {reason[0]}") from None
+        raise DataError(f"{path}: cannot be read as a checkpoint: {why_unread(error)}") from None
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise DataError(f"{path}: not a checkpoint of `rpaccel train`, version {VERSION}")
     found = state["settings"]
@@ -66,6 +65,14 @@ def load_checkpoint(torch: Any, path: Path, settings: dict[str, str]) -> dict[st
             f"{path}: made with other settings, so the training cannot go on from it: {shown}"
         )
     return state
+
+
+def why_unread(error: Exception) -> str:
+    """First line of what `torch.load` raises, without its advice to execute what is in a file."""
+    reason, *_ = str(error).strip().splitlines() or [type(error).__name__]
+    if reason.startswith("Weights only load failed"):
+        return "it is a pickle that needs code to be executed, or none of torch.save"
+    return reason
 
 
 @contextmanager

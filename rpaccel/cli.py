@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from rpaccel.cli_bench import bench
-from rpaccel.cli_output import AsJson, ConfigPath, OutputDir, make_folder, show
+from rpaccel.cli_output import AsJson, ConfigPath, OutputDir, Picture, make_folder, show
 from rpaccel.errors import ConfigError, RPAccelError
 
 __all__ = ["app"]
@@ -75,6 +75,15 @@ def _device(value: str) -> str:
     raise typer.BadParameter(f"{value!r} is not one of {', '.join(DeviceKind)}, serial:PORT")
 
 
+class ServedBy(StrEnum):
+    """What a service's workers run queries on."""
+
+    golden = "golden"
+    verilator = "verilator"
+    icarus = "icarus"
+    cpu = "cpu"
+
+
 class SimulatorKind(StrEnum):
     """Which simulator runs the RTL."""
 
@@ -119,16 +128,22 @@ def build(
     ],
     output: OutputDir,
     as_json: AsJson = False,
+    picture: Picture = None,
 ) -> None:
     """Build a machine's bitstream for a board (needs the extra ``board``); tell size and clock."""
-    from rpaccel.board_build import build_board, check_timing, text
+    from rpaccel.board_build import build_board, check_timing
+    from rpaccel.board_report import draw, text
     from rpaccel.config import load
     from rpaccel.workflow import Workflow
 
     work = Workflow(load(config))
     make_folder(output)
+    if picture is not None:
+        make_folder(picture.parent)
     report = build_board(work.config, work.image, board, output)
     show(report, text(report), as_json)
+    if picture is not None:
+        draw(report, picture)
     check_timing(report)
 
 
@@ -139,6 +154,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an interrupted run in DIR stopped.")
     ] = False,
+    device: Annotated[
+        str, typer.Option(metavar="cpu|cuda", help="Where PyTorch computes: cuda is a GPU.")
+    ] = "cpu",
 ) -> None:
     """Train the configuration's models (needs the extra ``train``) and write float weights.
 
@@ -147,7 +165,7 @@ def train(
     from rpaccel.config import load
     from rpaccel.train import train as train_models
 
-    for path in train_models(load(config), output, resume=resume):
+    for path in train_models(load(config), output, resume=resume, device=device):
         print(path)
 
 
@@ -259,18 +277,27 @@ def quality(
         list[str] | None,
         typer.Option(metavar="MODEL", help="Of each stage, in place of the configuration's."),
     ] = None,
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Test queries of a click log, in place of the configuration's period."
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="For quality.json, quality.png.")
     ] = Path("build/quality"),
     as_json: AsJson = False,
 ) -> None:
     """Measure quality over items a stage, filters and sub-batches, in float and int8."""
+    from rpaccel.click_quality import with_test_queries
     from rpaccel.config import load, with_stages
     from rpaccel.sweep import SUB_BATCHES
     from rpaccel.sweep_report import draw_sweep, sweep_table
     from rpaccel.workflow import Workflow
 
     read = load(config)
+    if queries is not None:
+        read = with_test_queries(read, queries)
     work = Workflow(with_stages(read, stage) if stage else read)
     make_folder(output)
     report = work.sweep(sub_batches or SUB_BATCHES)
@@ -404,8 +431,8 @@ def schedule(
     platform: Annotated[
         list[str] | None,
         typer.Option(
-            help="rpaccel (default), cpu (timed here), a reference platform (cascade-lake-64, t4) "
-            "or a profile (.json); may be repeated."
+            help="rpaccel (default), cpu or gpu (timed here; gpu is t4 if there is none), a "
+            "reference platform (cascade-lake-64, t4) or a profile (.json); may be repeated."
         ),
     ] = None,
     qualities: Annotated[
@@ -438,7 +465,9 @@ def schedule(
 @app.command()
 def serve(
     config: ConfigPath,
-    device: Annotated[DeviceKind, typer.Option(help="What runs it.")] = DeviceKind.golden,
+    device: Annotated[
+        ServedBy, typer.Option(help="What runs it; cpu: float models, PyTorch (extra train).")
+    ] = ServedBy.golden,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
     workers: Annotated[int, typer.Option(min=1, help="Processes with a device each.")] = 1,

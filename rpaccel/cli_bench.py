@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rpaccel.cli_output import AsJson, make_folder, show
+from rpaccel.cli_output import AsJson, Picture, make_folder, show
 
 __all__ = ["bench"]
 
@@ -16,9 +16,7 @@ bench = typer.Typer(no_args_is_help=True, help="Figures of the machine's parts, 
 
 @bench.command()
 def array(
-    picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the figures here (PNG).")
-    ] = None,
+    picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
     """Cycles and utilisation of the array at the size of the paper's Table 3, from its model."""
@@ -38,9 +36,7 @@ def embedding(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of MovieLens 1M, to be measured too."),
     ] = None,
-    picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the figures here (PNG).")
-    ] = None,
+    picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
     """Lines that the embedding memory fetches, and access times (needs the extra ``bench``)."""
@@ -83,13 +79,15 @@ def bench_schedule(
     ),
     as_json: AsJson = False,
 ) -> None:
-    """RecPipe's figure 14 for Criteo on the scheduler's platforms, and how fast it screens."""
+    """RecPipe's figures 7, 8, 12, 13 and 14 for Criteo on the scheduler's platforms."""
     from rpaccel.config import load
-    from rpaccel.schedule.bench import bench as figures
+    from rpaccel.schedule.bench import bench as figure14
     from rpaccel.schedule.bench import table
+    from rpaccel.schedule.figures import figures, text
 
-    report = figures(load(config))
-    show(report, table(report), as_json)
+    loaded = load(config)
+    report = figure14(loaded) | figures(loaded)
+    show(report, f"{table(report)}\n\n{text(report)}", as_json)
 
 
 @bench.command()
@@ -140,3 +138,154 @@ def ablation(
             config, queries=queries, say=lambda text: bar.update(task, description=text)
         )
     show(report, table(report), as_json)
+
+
+@bench.command()
+def arrivals(
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of `rpaccel bench pipeline --json`; else as shipped."),
+    ] = None,
+    queries: Annotated[
+        tuple[int, int], typer.Option(min=1, help="At random times on each machine.")
+    ] = (40, 4),
+    as_json: AsJson = False,
+) -> None:
+    """Both machines of ``pipeline`` in RTL, under queries that come at random and in pairs."""
+    from rpaccel.bench_arrivals import bench as figures
+    from rpaccel.bench_arrivals import table
+    from rpaccel.progress import progress_bar
+    from rpaccel.recorded import read
+
+    known = read(record)
+    with progress_bar() as bar:
+        task = bar.add_task("arrivals", total=None)
+        report = figures(
+            known, at_random=queries, say=lambda text: bar.update(task, description=text)
+        )
+    show(report, table(report), as_json)
+
+
+@bench.command()
+def headline(
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of `rpaccel bench pipeline --json`; else as shipped."),
+    ] = None,
+    arrivals: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of `rpaccel bench arrivals --json`; else as shipped."),
+    ] = None,
+    qualities: Annotated[
+        str | None,
+        typer.Option(metavar="TABLE", help="Of held-out quality, for ratio B; else as shipped."),
+    ] = None,
+    queries: Annotated[int, typer.Option(min=1, help="Of each simulation.")] = 10_000_000,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw p99 over load here (PNG).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """RPAccel against the baseline under load: queries a second and tails, from RTL cycles."""
+    from rpaccel.bench_headline import bench as figures
+    from rpaccel.bench_headline import draw, table
+
+    if picture is not None:
+        make_folder(picture.parent)
+    report = figures(record, arrivals, qualities=qualities, queries=queries)
+    show(report, table(report), as_json)
+    if picture is not None:
+        draw(report, picture)
+
+
+@bench.command()
+def cpu(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="With trained models and a funnel.")
+    ] = Path("examples/demo.toml"),
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Of each stage, in place of the configuration's."),
+    ] = None,
+    queries: Annotated[int, typer.Option(min=1, help="At random times, each funnel.")] = 2000,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes of one thread (0: a processor less).")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """One stage against the funnel on this computer's CPU, really run (needs the extra train)."""
+    from rpaccel.bench_cpu import bench as figures
+    from rpaccel.bench_cpu import of_stages, table
+    from rpaccel.config import load
+
+    read = load(config)
+    report = figures(of_stages(read, stage) if stage else read, queries=queries, workers=workers)
+    show(report, table(report), as_json)
+
+
+@bench.command()
+def provision(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="By default the machine of Table 3.")
+    ] = None,
+    queries: Annotated[int, typer.Option(min=1000, help="Of the day.")] = 20_000,
+    as_json: AsJson = False,
+) -> None:
+    """Regrouping the array while the load changes over a day, from predicted cycles."""
+    from rpaccel.bench_provision import bench as figures
+    from rpaccel.bench_provision import table
+
+    report = figures(config, queries=queries)
+    show(report, table(report), as_json)
+
+
+@bench.command(name="plans")
+def bench_plans(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="With trained models.")] = Path(
+        "examples/demo.toml"
+    ),
+    qps: Annotated[
+        float | None, typer.Option(min=0.001, help="By default half of what the best can do.")
+    ] = None,
+    quality: Annotated[float, typer.Option(help="Relative, as of `rpaccel schedule`.")] = 0.99,
+    queries: Annotated[int, typer.Option(min=320, help="Of each plan.")] = 600,
+    cache: Annotated[Path, typer.Option(metavar="DIR", help="For what is measured once.")] = Path(
+        "build/schedule"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """The scheduler's ten best plans for this CPU, run for real, beside what it predicts."""
+    from rpaccel.bench_plans import bench as figures
+    from rpaccel.bench_plans import table
+    from rpaccel.config import load
+
+    report = figures(load(config), cache, qps=qps, quality=quality, queries=queries)
+    show(report, table(report), as_json)
+
+
+@bench.command()
+def area(
+    machine: Annotated[
+        Path | None, typer.Option(metavar="CONFIG", help="By default a preset, Table 3.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="CONFIG", help="By default a preset of that size.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the figures here (PNG).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Silicon area and power by block, beside the baseline (extra ``area``, a cell library)."""
+    from rpaccel.area_report import draw, table
+    from rpaccel.bench_area import bench as figures
+    from rpaccel.progress import progress_bar
+
+    if picture is not None:
+        make_folder(picture.parent)
+    with progress_bar() as bar:
+        task = bar.add_task("area", total=None)
+        report = figures(machine, baseline, say=lambda text: bar.update(task, description=text))
+    show(report, table(report), as_json)
+    if picture is not None:
+        draw(report, picture)

@@ -10,11 +10,12 @@ import typer
 
 from rpaccel.errors import ConfigError
 
-__all__ = ["AsJson", "ConfigPath", "OutputDir", "make_folder", "show"]
+__all__ = ["AsJson", "ConfigPath", "OutputDir", "Picture", "make_folder", "show"]
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration file (TOML).")]
 OutputDir = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where to write.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Picture = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the figures here (PNG).")]
 
 
 def show(report: dict[str, Any], text: str, as_json: bool) -> None:

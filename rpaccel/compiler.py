@@ -233,7 +233,7 @@ def _memories(config: Config, groups: list[_Group], stages: list[_Stage]) -> lis
     for number, group in enumerate(groups):
         name = f"hardware.groups.{number}"
         uses += [
-            MemoryUse(f"{name}: weight_rows", group.weight_rows, hardware.weight_rows),
+            MemoryUse(f"{name}: weight_rows", group.weight_rows, group.geometry.weight_rows),
             MemoryUse(f"{name}: param_rows", len(group.params), hardware.param_rows),
             MemoryUse(f"{name}: program_depth", len(group.program), hardware.program_depth),
         ]

@@ -282,7 +282,8 @@ class DataConfig(Section):
     """Where queries and trained weights come from.
 
     ``path`` is where data are that do not come with the package: a folder of MovieLens, a file of
-    Criteo Kaggle. A click log has ``periods``.
+    Criteo Kaggle. A click log has ``periods``. Ids of Criteo Kaggle are taken modulo ``hash_size``,
+    and those seen fewer than ``threshold`` times in training share a table's last row.
     """
 
     source: Literal[
@@ -290,6 +291,8 @@ class DataConfig(Section):
     ] = "random"
     path: str | None = None
     periods: PeriodsConfig | None = None
+    threshold: Positive | None = None
+    hash_size: Positive | None = None
     weights: str | None = None
     calibration: Calibration = "mse"
     seed: Natural = 0
@@ -303,6 +306,9 @@ class DataConfig(Section):
             if given != (self.source in sources):
                 verb = "takes no" if given else "needs"
                 raise ValueError(f'source = "{self.source}" {verb} data.{key}')
+        for key in ("threshold", "hash_size"):
+            if getattr(self, key) is not None and self.source != "criteo":
+                raise ValueError(f'source = "{self.source}" takes no data.{key}')
         return self
 
 

@@ -209,6 +209,11 @@ class GroupGeometry:
         """Whether the group has sub-arrays in common with others."""
         return bool(self.hardware.overlapping(self.group))
 
+    @property
+    def weight_rows(self) -> int:
+        """Words of the weight memory."""
+        return self.hardware.groups[self.group].weight_rows or self.hardware.weight_rows
+
     @cached_property
     def weight_tiles(self) -> int:
         """Sub-arrays' rows of weights in a word of the weight memory."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from itertools import combinations
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from rpaccel.abi import DOT_OFFSET, MAX_GROUPS, SETTING_BITS
 from rpaccel.geometry import DotShape, GroupGeometry
+from rpaccel.groups import GroupConfig, check_settings
 from rpaccel.section import (
     MAX_DIMENSION,
     MAX_ITEMS,
@@ -27,48 +27,6 @@ __all__ = ["DotConfig", "GatherConfig", "GroupConfig", "HardwareConfig", "Memory
 
 MAX_ROW_BYTES = 2048
 """Most bytes that a sub-array may keep of a word of the activation memory."""
-
-
-class GroupConfig(Section):
-    """A group: ``rows x cols`` sub-arrays that work on one token at a time, of the listed stages.
-
-    ``shapes`` are the ways to use them at run time, ``[rows, cols]`` of sub-arrays that are fused
-    into one array each; as many of these as there is room for share a token's items. By default
-    all are fused. ``at``, in a machine with settings, is the place of its first sub-array in the
-    array, ``[row, col]``: groups whose rectangles have sub-arrays in common share these.
-    """
-
-    rows: Annotated[int, Field(ge=1, le=64)] = 1
-    cols: Annotated[int, Field(ge=1, le=64)] = 1
-    shapes: Annotated[
-        list[Annotated[list[Positive], Field(min_length=2, max_length=2)]] | None,
-        Field(min_length=1, max_length=16),
-    ] = None
-    at: Annotated[list[Natural], Field(min_length=2, max_length=2)] | None = None
-    stages: Annotated[list[Natural], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _divide(self) -> GroupConfig:
-        for rows, cols in self.fusions:
-            if self.rows % rows or self.cols % cols:
-                raise ValueError(
-                    f"a shape must divide the group's {self.rows} x {self.cols} sub-arrays, "
-                    f"not be {rows} x {cols}"
-                )
-        if len(set(self.fusions)) != len(self.fusions):
-            raise ValueError(f"shapes must be distinct, not {self.shapes}")
-        return self
-
-    @property
-    def fusions(self) -> list[tuple[int, int]]:
-        """Rows and columns of sub-arrays that each shape fuses."""
-        return [(rows, cols) for rows, cols in self.shapes or [[self.rows, self.cols]]]
-
-    @property
-    def places(self) -> frozenset[tuple[int, int]]:
-        """Places of its sub-arrays in the array of a machine with settings."""
-        row, col = self.at or (0, 0)
-        return frozenset((row + r, col + c) for r in range(self.rows) for c in range(self.cols))
 
 
 class GatherConfig(Section):
@@ -212,7 +170,7 @@ class HardwareConfig(Section):
                 f"each of the {len(self.gather)} stages (one [[hardware.gather]] each) must be "
                 f"served by a group, but the groups serve {sorted(served)}"
             )
-        self._check_settings()
+        check_settings(self.groups, self.settings, self.stages)
         if len(self.topk_depth) != len(self.gather):
             raise ValueError(
                 f"topk_depth must give a depth for each of the {len(self.gather)} stages, "
@@ -253,36 +211,6 @@ class HardwareConfig(Section):
                 f"{self.feature_bytes}, not {self.feature_read}"
             )
         return self
-
-    def _check_settings(self) -> None:
-        """Groups that are on together have nothing in common, and serve all stages."""
-        for number, group in enumerate(self.groups):
-            if (group.at is None) == bool(self.settings):
-                raise ValueError(
-                    f"groups.{number} must have a place `at` in a machine with settings, and none "
-                    f"in one without, not {group.at}"
-                )
-        for number, chosen in enumerate(self.settings):
-            if len(set(chosen)) != len(chosen) or not set(chosen) <= set(range(len(self.groups))):
-                raise ValueError(
-                    f"settings.{number} must name groups 0..{len(self.groups) - 1}, each at most "
-                    f"once, not {chosen}"
-                )
-            for first, second in combinations(sorted(chosen), 2):
-                if self.groups[first].places & self.groups[second].places:
-                    raise ValueError(
-                        f"settings.{number} must not name groups that share sub-arrays, as "
-                        f"{first} and {second} do"
-                    )
-            served = {s for group in chosen for s in self.groups[group].stages}
-            if served != set(range(self.stages)):
-                raise ValueError(
-                    f"the groups of settings.{number} must serve all {self.stages} stages, not "
-                    f"only {sorted(served)}"
-                )
-        never = set(range(len(self.groups))) - {g for chosen in self.settings for g in chosen}
-        if self.settings and never:
-            raise ValueError(f"each group must be in some of settings, but {sorted(never)} are not")
 
     @property
     def stages(self) -> int:
@@ -394,9 +322,12 @@ class HardwareConfig(Section):
     def digest(self) -> int:
         """64-bit identity of the machine: images carry it, the device checks it."""
         values = self.model_dump(mode="json")
-        if not self.settings:  # a machine without them is the same as before there were any
+        # A machine without these is the same as before there were any.
+        if not self.settings:
             del values["settings"]
-            for group in values["groups"]:
-                del group["at"]
+        for group in values["groups"]:
+            for name in "at", "weight_rows":
+                if group[name] is None:
+                    del group[name]
         text = json.dumps(values, sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rpaccel.checkpoint import why_unread
 from rpaccel.config import FeaturesConfig, ModelConfig
 from rpaccel.errors import ConfigError, DataError, ToolError
 from rpaccel.importer import Source, map_tensors
@@ -59,9 +60,8 @@ def _tensors(path: Path) -> dict[str, NDArray]:
             warnings.simplefilter("ignore")  # what is wrong with a file, the exception says
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can make the unpickler raise anything
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(
-            f"{path}: not a checkpoint of tensors and plain values: {reason[0]}"
+            f"{path}: not a checkpoint of tensors and plain values: {why_unread(error)}"
         ) from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ Report = dict[str, Any]
 
 COLOURS = {"concat": "#1f77b4", "dot": "#d62728"}
 MARKERS = {"small": "o", "medium": "s", "large": "^"}
+FAR = 4
+"""An error is far if it is so many times farther from the median than the least one."""
+
 COSTS = {"macs": "multiply-accumulates an item", "parameters": "parameters"}
 
 
@@ -44,26 +48,34 @@ def table(report: Report) -> str:
 
 
 def draw(report: Report, path: Path) -> None:
-    """Draw error against work and against size, with the best of each."""
+    """Draw error against work and against size, with the best of each.
+
+    An error far from the others is at the upper edge, with its value.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained", sharey=True)
+    errors = [100 * row["error"]["mean"] for row in report["models"]]
+    # a model whose training failed would leave no room for the others
+    top = statistics.median(errors) + FAR * (statistics.median(errors) - min(errors))
     for axis, (cost, title) in zip(axes, COSTS.items(), strict=True):
         for row in report["models"]:
             interaction, mlp, dimension = row["name"].split("-")
+            error = 100 * row["error"]["mean"]
+            shown = min(error, top)
             axis.scatter(
                 row[cost],
-                100 * row["error"]["mean"],
+                shown,
                 color=COLOURS[interaction],
                 marker=MARKERS[mlp],
                 s=36,
             )
             axis.annotate(
-                dimension,
-                (row[cost], 100 * row["error"]["mean"]),
+                dimension if shown == error else f"{dimension}: {error:.2f} %",
+                (row[cost], shown),
                 xytext=(4, 4),
                 textcoords="offset points",
                 fontsize="x-small",
@@ -84,7 +96,7 @@ def draw(report: Report, path: Path) -> None:
         axes[1].scatter([], [], color=colour, label=name)
     for name, marker in MARKERS.items():
         axes[1].scatter([], [], color="grey", marker=marker, label=f"{name} MLPs")
-    axes[1].legend(fontsize="small")
+    axes[1].legend(fontsize="small", loc="upper right")
     figure.suptitle(
         f"{report['name']}: {len(report['models'])} models by embedding dimension, "
         f"{report['training']:,} impressions"

@@ -58,7 +58,7 @@ class Predictor:
         """
         funnel = self.config.funnel
         kept = query.items
-        given = {
+        given: dict[str, Any] = {
             "keep": [kept := min(kept, n) for n in funnel.keep],
             "sub_batch": -(-query.items // funnel.sub_batches),
             "global_release": funnel.global_release,

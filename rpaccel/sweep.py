@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations_with_replacement, product
+from itertools import combinations, combinations_with_replacement, product
 from typing import Any
 
 from rpaccel.config import Config
@@ -65,7 +65,9 @@ def reference(setting: Setting) -> Setting:
 
 
 def settings(config: Config, sub_batches: Sequence[int] = SUB_BATCHES) -> list[Setting]:
-    """Each stage alone and the whole funnel, over items a stage, filters and sub-batches.
+    """Each stage alone and every funnel of stages, over items a stage, filters and sub-batches.
+
+    Of three stages these are the whole funnel and those that leave a stage out.
 
     The first stage ranks all items, a half, a quarter, ... of them, and inner stages keep the
     length of the served list, twice that, four times, ..., less than they get. Filters are all
@@ -87,12 +89,15 @@ def settings(config: Config, sub_batches: Sequence[int] = SUB_BATCHES) -> list[S
     found = [Setting((stage,), items, (k,)) for stage in range(count) for items in sizes]
     if count > 1:
         numbers = sorted({1, *sub_batches})
+        funnels = [f for n in range(2, count + 1) for f in combinations(range(count), n)]
         for items in sizes:
             choices = [k << i for i in range(items.bit_length()) if k << i < items] or [k]
-            for inner in combinations_with_replacement(reversed(choices), count - 1):
-                for kind, number in product(FILTERS, numbers):
-                    filters = (kind,) * (count - 1)
-                    found.append(Setting(tuple(range(count)), items, (*inner, k), number, filters))
+            for stages in funnels:
+                passed = len(stages) - 1
+                for inner in combinations_with_replacement(reversed(choices), passed):
+                    for kind, number in product(FILTERS, numbers):
+                        filters = (kind,) * passed
+                        found.append(Setting(stages, items, (*inner, k), number, filters))
         own = configured(config)
         for setting in (reference(own), replace(own, sub_batches=1), own):
             if setting not in found:

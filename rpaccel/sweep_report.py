@@ -21,6 +21,11 @@ def _name(row: Report) -> str:
     return " -> ".join(f"{n} {count}" for n, count in zip(row["stages"], counts, strict=False))
 
 
+def _funnel(row: Report) -> str:
+    """``front, back, 1024 items``: a line of funnels that keep more or fewer."""
+    return f"{', '.join(row['stages'])}, {row['items']} items"
+
+
 def _relative(row: Report, against: str) -> list[str]:
     """A difference and its interval, relative to what it is a difference to."""
     gap = row["int8"][against]
@@ -81,7 +86,8 @@ def draw_sweep(report: Report, path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    funnels = [row for row in report["settings"] if len(row["stages"]) > 1]
+    whole = len(report["stages"])
+    funnels = [row for row in report["settings"] if len(row["stages"]) == whole > 1]
     figure, axes = plt.subplots(
         1, 1 + bool(funnels), figsize=(6.5 * (1 + bool(funnels)), 4.8), layout="constrained",
         squeeze=False,
@@ -97,12 +103,18 @@ def draw_sweep(report: Report, path: Path) -> None:
 
 
 def _draw_work(axis: Any, report: Report) -> None:
-    """NDCG against multiply-accumulates a query, a line for each stage alone and the funnel."""
+    """NDCG against multiply-accumulates a query, a line for each stage alone and the funnel.
+
+    Funnels that leave a stage out have one line, with all items.
+    """
     groups: dict[str, list[Report]] = {}
+    most = max(row["items"] for row in report["settings"])
     for row in report["settings"]:
-        if not _differs(row):
-            alone = len(row["stages"]) == 1
-            name = f"{row['stages'][0]} alone" if alone else f"funnel, {row['items']} items"
+        alone = len(row["stages"]) == 1
+        if not _differs(row) and (
+            alone or row["items"] == most or len(row["stages"]) == len(report["stages"])
+        ):
+            name = f"{row['stages'][0]} alone" if alone else _funnel(row)
             groups.setdefault(name, []).append(row)
     for number, (name, rows) in enumerate(groups.items()):
         rows = sorted(rows, key=lambda row: row["macs"])

@@ -14,7 +14,13 @@ from rpaccel.config import Config, ModelConfig
 from rpaccel.errors import ConfigError
 from rpaccel.progress import progress_bar
 from rpaccel.train_clicks import ClickTrainer
-from rpaccel.trainer import Trainer, import_torch, refuse_leftover, reproducible
+from rpaccel.trainer import (
+    Trainer,
+    check_device,
+    import_torch,
+    refuse_leftover,
+    reproducible,
+)
 from sw_model.click_log import ClickLog
 from sw_model.dataset import Candidates, Dataset
 from sw_model.datasets import open_dataset
@@ -78,6 +84,7 @@ def train(
     recipe: Recipe = RECIPE,
     dataset: Dataset | ClickLog | None = None,
     resume: bool = False,
+    device: str = "cpu",
 ) -> list[Path]:
     """Train every model of a configuration and write ``MODEL.safetensors`` for each.
 
@@ -96,6 +103,9 @@ def train(
         By default the one of ``config.data.source``.
     resume : bool
         Go on from the checkpoints in ``output``; models without one are trained from the start.
+    device : str
+        Where PyTorch computes: ``cpu``, or ``cuda`` for a GPU, on which sums may be added in
+        another order each time.
 
     Returns
     -------
@@ -108,13 +118,14 @@ def train(
         PyTorch is not installed.
     ConfigError
         The configuration names no data to train on, or its features do not fit the data; or there
-        is a checkpoint, and ``resume`` is not set.
+        is a checkpoint, and ``resume`` is not set; or there is no such device.
     DataError
         A checkpoint is damaged, or is of another configuration.
     KeyboardInterrupt
         Ctrl-C; a checkpoint was written.
     """
     torch = import_torch()
+    check_device(torch, device)
     if dataset is None:
         dataset = open_dataset(config)
         if dataset is None:
@@ -126,14 +137,18 @@ def train(
         for checkpoint in checkpoints.values():
             refuse_leftover(checkpoint)
     paths = []
-    with reproducible(torch):
+    with reproducible(torch, device):
         for model in config.models:
             checkpoint = checkpoints[model.name]
             trainer: Trainer
             if isinstance(dataset, ClickLog):
-                trainer = ClickTrainer(torch, config, model, dataset, checkpoint=checkpoint)
+                trainer = ClickTrainer(
+                    torch, config, model, dataset, checkpoint=checkpoint, device=device
+                )
             else:
-                trainer = _Trainer(torch, config, model, dataset, recipe, checkpoint=checkpoint)
+                trainer = _Trainer(
+                    torch, config, model, dataset, recipe, checkpoint=checkpoint, device=device
+                )
             if checkpoint.exists():
                 trainer.restore()
             paths.append(output / f"{model.name}.safetensors")
@@ -163,8 +178,9 @@ class _Trainer(Trainer):
         recipe: Recipe,
         *,
         checkpoint: Path | None = None,
+        device: str = "cpu",
     ) -> None:
-        super().__init__(torch, config, model, recipe, checkpoint)
+        super().__init__(torch, config, model, recipe, checkpoint, device)
         self.dataset = dataset
         self.recipe = recipe
         self.queries = dataset.candidates(
@@ -172,10 +188,10 @@ class _Trainer(Trainer):
             items=min(recipe.validation_items, dataset.movies // 2),
             seed=config.data.seed,
         )[: recipe.validation_queries]
-        self.dense_query = torch.from_numpy(dataset.dense_query)
-        self.dense_item = torch.from_numpy(dataset.dense_item)
+        self.dense_query = self.tensor(dataset.dense_query)
+        self.dense_item = self.tensor(dataset.dense_item)
         self.bags = {
-            t.name: torch.from_numpy(np.minimum(dataset.bags[t.name], t.rows))
+            t.name: self.tensor(np.minimum(dataset.bags[t.name], t.rows))
             for t in self.features.tables
         }
 
@@ -213,7 +229,7 @@ class _Trainer(Trainer):
 
     def batches(self) -> Iterator[tuple[torch.Tensor, ...]]:
         """Users, movies and targets."""
-        examples = [self.torch.from_numpy(part) for part in self.examples()]
+        examples = [self.tensor(part) for part in self.examples()]
         yield from zip(*(e.split(self.recipe.batch) for e in examples), strict=True)
 
     def rate(self, batch: tuple[torch.Tensor, ...]) -> float:

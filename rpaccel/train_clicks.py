@@ -64,8 +64,9 @@ class ClickTrainer(Trainer):
         recipe: ClickRecipe = CLICK_RECIPE,
         *,
         checkpoint: Path | None = None,
+        device: str = "cpu",
     ) -> None:
-        super().__init__(torch, config, model, recipe, checkpoint)
+        super().__init__(torch, config, model, recipe, checkpoint, device)
         self.data, self.recipe = data, recipe
         self.held_out = data.candidates(Split.CALIBRATION, items=config.funnel.items)
 
@@ -90,11 +91,11 @@ class ClickTrainer(Trainer):
     def error(self, batch: tuple[Inputs, NDArray[np.bool_], float]) -> torch.Tensor:
         """Cross entropy and the penalty of large logits."""
         inputs, labels, _ = batch
-        bags = {name: self.torch.from_numpy(ids) for name, ids in inputs.indices.items()}
-        logits = self.forward(self.torch.from_numpy(inputs.dense), bags, {})
+        bags = {name: self.tensor(ids) for name, ids in inputs.indices.items()}
+        logits = self.forward(self.tensor(inputs.dense), bags, {})
         return self.loss(
             logits,
-            self.torch.from_numpy(labels.astype(np.float32)),
+            self.tensor(labels.astype(np.float32)),
             limit=self.recipe.logit_limit,
             penalty=self.recipe.logit_penalty,
         )

@@ -24,10 +24,13 @@ class Network:
     torch : module
     config : Config
     model : ModelConfig
+    device : str
+        Where the parameters are, by PyTorch's name.
     """
 
-    def __init__(self, torch: Any, config: Config, model: ModelConfig) -> None:
+    def __init__(self, torch: Any, config: Config, model: ModelConfig, device: str = "cpu") -> None:
         self.torch = torch
+        self.device = device
         self.model = model
         self.features = config.features
         self.rng = np.random.default_rng(config.data.seed)
@@ -49,10 +52,16 @@ class Network:
             )
             for part in ("bottom.", "top.")
         )
+        self.modules().to(device)  # drawn on the CPU, so that they are the same everywhere
 
     def modules(self) -> Any:
         """All parameters."""
         return self.torch.nn.ModuleList([self.tables, self.bottom, self.top])
+
+    def tensor(self, values: NDArray) -> torch.Tensor:
+        """An array as a tensor where the parameters are."""
+        tensor: torch.Tensor = self.torch.from_numpy(values)
+        return tensor.to(self.device)
 
     def forward(
         self, dense: torch.Tensor, bags: dict[str, torch.Tensor], dropout: dict[str, float]
@@ -102,7 +111,7 @@ class Network:
         """Dot products of the pairs (1, 0), (2, 0), (2, 1), ... of vectors: (n, pairs)."""
         stacked = self.torch.stack(vectors, dim=1)
         later, earlier = np.tril_indices(len(vectors), -1)
-        at = self.torch.from_numpy(later * len(vectors) + earlier)
+        at = self.tensor(later * len(vectors) + earlier)
         return self.torch.bmm(stacked, stacked.transpose(1, 2)).flatten(1).index_select(1, at)
 
     def _split(self, table: str, rows: Any) -> tuple[Any, Any]:
@@ -110,11 +119,26 @@ class Network:
         at = self.model.row_elements(table) - self.model.dimension(table)
         return rows[:, :at], rows[:, at:]
 
+    def load_weights(self, model: FloatModel) -> None:
+        """Take the weights of a model of the same shape."""
+
+        def put(parameter: torch.Tensor, values: NDArray[np.float32]) -> None:
+            parameter.data.copy_(self.torch.from_numpy(np.ascontiguousarray(values)))
+
+        for name, table in self.tables.items():
+            parts = [model.factors[name]] if name in model.factors else []
+            rows = np.concatenate([*parts, model.tables[name]], axis=1)
+            put(table.weight, np.concatenate([rows, np.zeros_like(rows[:1])]))
+        for mlp, layers in (self.bottom, model.bottom), (self.top, model.top):
+            for linear, layer in zip(mlp, layers, strict=True):
+                put(linear.weight, layer.weight)
+                put(linear.bias, layer.bias)
+
     def snapshot(self) -> FloatModel:
         """The weights as they are now."""
 
         def array(parameter: torch.Tensor) -> NDArray[np.float32]:
-            return parameter.detach().numpy().copy()
+            return parameter.detach().cpu().numpy().copy()
 
         def layers(mlp: Any) -> list[FloatLayer]:
             return [FloatLayer(array(layer.weight), array(layer.bias)) for layer in mlp]

@@ -26,6 +26,7 @@ __all__ = [
     "AnyRecipe",
     "Progress",
     "Trainer",
+    "check_device",
     "import_torch",
     "refuse_leftover",
     "reproducible",
@@ -78,12 +79,33 @@ def import_torch() -> Any:
     return torch
 
 
+def check_device(torch: Any, device: str) -> None:
+    """Check that PyTorch can train on a device.
+
+    Raises
+    ------
+    ConfigError
+        It cannot: names what there is.
+    """
+    if device == "cpu":
+        return
+    found = ["cpu", *["cuda"] * torch.cuda.is_available()]
+    if device not in found:
+        raise ConfigError(
+            f"device must be {' or '.join(found)} here, not {device!r}: "
+            f"PyTorch {torch.__version__} finds no other"
+        )
+
+
 @contextmanager
-def reproducible(torch: Any) -> Iterator[None]:
-    """One thread and deterministic algorithms: the same weights on the same machine."""
+def reproducible(torch: Any, device: str = "cpu") -> Iterator[None]:
+    """One thread and deterministic algorithms: the same weights on the same machine.
+
+    On a GPU, algorithms are deterministic where PyTorch has such.
+    """
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(1)  # the order of sums, and so the weights, would depend on the cores
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
     try:
         yield
     finally:
@@ -106,6 +128,8 @@ class Trainer(Network, ABC):
     recipe : AnyRecipe
     checkpoint : Path, optional
         Where checkpoints are written; by default none are, and Ctrl-C ends at once.
+    device : str
+        Where PyTorch computes.
     """
 
     metric: str
@@ -118,11 +142,12 @@ class Trainer(Network, ABC):
         model: ModelConfig,
         recipe: AnyRecipe,
         checkpoint: Path | None = None,
+        device: str = "cpu",
     ) -> None:
-        super().__init__(torch, config, model)
+        super().__init__(torch, config, model, device)
         self.checkpoint = checkpoint
         self._recipe = recipe
-        self._settings = training_settings(torch, config, model, recipe)
+        self._settings = training_settings(torch, config, model, recipe) | {"device": device}
         self._weights = self.modules()
         self._optimiser = torch.optim.AdamW(
             self._weights.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -167,6 +192,8 @@ class Trainer(Network, ABC):
         self._best = state["best"]
         self.rng.bit_generator.state = self._drawn_from = state["rng"]
         self.torch.set_rng_state(state["torch_rng"])
+        if self.device == "cuda":
+            self.torch.cuda.set_rng_state(state["cuda_rng"])
         for name in ("epoch", "done", "loss_sum", "best_epoch", "quality"):
             setattr(self, name, state[name])
         log.info("%s: goes on in epoch %d, step %d", self.model.name, self.epoch + 1, self.done)
@@ -235,6 +262,7 @@ class Trainer(Network, ABC):
                 "best": self._best,
                 "rng": self._drawn_from,
                 "torch_rng": self.torch.get_rng_state(),
+                "cuda_rng": self.torch.cuda.get_rng_state() if self.device == "cuda" else None,
                 "epoch": self.epoch,
                 "done": self.done,
                 "loss_sum": self.loss_sum,
@@ -267,6 +295,7 @@ def training_settings(
 ) -> dict[str, str]:
     """All that the weights depend on, in words."""
     data = config.data.model_dump(include={"source", "path", "periods", "seed"})
+    data |= config.data.model_dump(include={"threshold", "hash_size"}, exclude_none=True)
     values = {
         "model": model.model_dump(),
         "features": config.features.model_dump(),

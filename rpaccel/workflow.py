@@ -24,6 +24,7 @@ from rpaccel.sweep import sweep
 from rpaccel.transport import Transport
 from rpaccel.verify import compare
 from sw_model.funnel import rank, score_items
+from sw_model.hotness import accesses
 from sw_model.quantise import quantise
 from sw_model.quantised import QuantisedModel
 from sw_model.query import Query, Ranking
@@ -196,22 +197,11 @@ class Workflow:
         }
 
     @cached_property
-    def hotness(self) -> list[Mapping[str, NDArray]] | None:
-        """How often the calibration queries touch each row, for each stage.
-
-        Stages behind the first get the share of the items that the funnel lets through.
-        """
+    def hotness(self) -> list[dict[str, NDArray[np.int64]]] | None:
+        """How often each stage touches each row in the calibration queries."""
         if self.dataset is None:
             return None
-        counts = {t.name: np.zeros(t.rows) for t in self.config.features.tables}
-        for query in map(self.dataset.query, self._calibration):
-            for table in self.config.features.tables:
-                rows = query.indices[table.name].ravel()
-                times = query.items if table.scope == "query" else 1
-                np.add.at(counts[table.name], rows[rows < table.rows], times)
-        funnel = self.config.funnel
-        entering = [funnel.items, *funnel.keep[:-1]]
-        return [{t: c * n / funnel.items for t, c in counts.items()} for n in entering]
+        return accesses(self.config, self.quantised, map(self.dataset.query, self._calibration))
 
     @cached_property
     def image(self) -> Image:

@@ -140,17 +140,18 @@ class ReconfigurableArray(wiring.Component):
     def _regroup(self, m, groups):
         """Let groups that have sub-arrays in common take turns, as the setting says."""
         m.submodules.regroup = self.regroup = regroup = Regroup(self.hardware)
-        m.submodules.shared = shared = SharedCells(self.hardware)
         m.d.comb += [
             regroup.setting.eq(self.setting),
             self.changing.eq(regroup.changing),
-            shared.active.eq(regroup.active),
         ]
-        for number, group in enumerate(groups):
-            if number in shared.groups:
-                m.d.comb += regroup.idle[number].eq(group.idle)
-                cells = getattr(shared, f"group_{number}")
-                for name in cells.signature.members:
-                    connect(m, getattr(group, name), getattr(cells, name))
-            else:
-                m.d.comb += regroup.idle[number].eq(1)
+        sharing = [group for group in groups if group.geometry.shares]
+        for group in groups:
+            m.d.comb += regroup.idle[group.group].eq(group.idle if group in sharing else 1)
+        if not sharing:
+            return
+        m.submodules.shared = shared = SharedCells(self.hardware)
+        m.d.comb += shared.active.eq(regroup.active)
+        for group in sharing:
+            cells = getattr(shared, f"group_{group.group}")
+            for name in cells.signature.members:
+                connect(m, getattr(group, name), getattr(cells, name))

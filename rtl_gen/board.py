@@ -18,7 +18,6 @@ from amaranth.hdl import (
     Signal,
 )
 from amaranth.lib import io
-from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.vendor import LatticePlatform
 
 from rpaccel.config import Config
@@ -93,7 +92,8 @@ class BoardTop(Elaboratable):
     """A :class:`rtl_gen.serial_machine.SerialMachine` on a board's serial port and clock.
 
     Where the board's clock has another frequency than ``board.clock_hz``, a PLL makes that, and the
-    machine is in reset until it is locked. Else the machine's clock is the board's.
+    machine is in reset until it is locked; nextpnr takes the frequency that it is constrained to
+    from the dividers. Else the machine's clock is the board's.
 
     Parameters
     ----------
@@ -149,8 +149,8 @@ class BoardTop(Elaboratable):
                 _output(m, f"sdram_{name}", getattr(chip, name), value)
 
     def _clock(self, m, platform, dividers):
-        m.domains.sync = domain = ClockDomain()
-        locked = Signal()
+        m.domains.sync = domain = ClockDomain(reset_less=True)
+        locked, synchronised, running = Signal(), Signal(), Signal()
         pin = _input(m, "clock", platform.request(platform.default_clk, 0, dir="-"))
         m.submodules.pll = Instance(
             "EHXPLLL",
@@ -165,8 +165,16 @@ class BoardTop(Elaboratable):
             o_CLKOP=domain.clk,
             o_LOCK=locked,
         )
-        m.submodules.reset = ResetSynchronizer(~locked)
-        platform.add_clock_constraint(domain.clk, self.config.board.clock_hz)
+        # The chip's global reset reaches every flip-flop on wires of its own, as Amaranth has it
+        # for a clock without a PLL; a reset in logic would be a net to tens of thousands.
+        for name, source, target in (
+            ("lock_0", locked, synchronised),
+            ("lock_1", synchronised, running),
+        ):
+            m.submodules[name] = Instance(
+                "FD1S3AX", p_GSR="DISABLED", i_CK=domain.clk, i_D=source, o_Q=target
+            )
+        m.submodules.reset = Instance("SGSR", i_CLK=domain.clk, i_GSR=running)
 
 
 def _input(m, name, port):

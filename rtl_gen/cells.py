@@ -8,17 +8,17 @@ from amaranth.utils import ceil_log2
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rpaccel.geometry import GroupGeometry, Shape
-from rtl_gen.cell import READ_LATENCY, Cell, cell_port
+from rtl_gen.cell import READ_LATENCY, Cell
 from rtl_gen.emit import share
 from rtl_gen.epilogue import EPILOGUE_LATENCY, control_layout
 from rtl_gen.sequencer import load_layout
+from rtl_gen.shared_cells import cell_ports, cell_sizes, join
 from rtl_gen.signatures import load_bus_layout
-from rtl_gen.subarray import sum_bits
 from rtl_gen.token_input import fill_layout
 from rtl_gen.weights import ParamMemory, WeightMemory
 from rtl_gen.writeback import PassTracker, flow_layout
 
-__all__ = ["Cells", "cell_ports", "cell_sizes", "cells_latency", "join"]
+__all__ = ["Cells", "cells_latency"]
 
 
 def row_delay(hardware: HardwareConfig) -> int:
@@ -29,48 +29,6 @@ def row_delay(hardware: HardwareConfig) -> int:
 def cells_latency(hardware: HardwareConfig, shape: Shape) -> int:
     """Cycles from the issue of a row of items to its results at the activation memory."""
     return READ_LATENCY + shape.rows * row_delay(hardware) + shape.cols - 1 + EPILOGUE_LATENCY
-
-
-def cell_sizes(geometry: GroupGeometry, row: int, col: int) -> dict[str, int]:
-    """Parameters of the :class:`rtl_gen.cell.Cell` that a group needs at a place of its own."""
-    hardware, shapes = geometry.hardware, geometry.shapes
-    first = any(col % shape.cols == 0 for shape in shapes)
-    return {
-        "rows": hardware.tile_rows,
-        "cols": hardware.tile_cols,
-        "sum_bits": sum_bits(max(shape.k_width for shape in shapes)),
-        "depth": hardware.accumulator_depth,
-        "stages": len(hardware.groups[geometry.group].stages) if first else 0,
-        "words": hardware.activation_rows,
-        "row_bytes": geometry.row_bytes,
-        "results": any(row % shape.rows == shape.rows - 1 for shape in shapes),
-        "delays": max(shape.cols - 1 - col % shape.cols for shape in shapes),
-        "macro_bits": hardware.sram_macro_bits,
-    }
-
-
-def cell_ports(geometry: GroupGeometry) -> dict[str, Out]:
-    """Members of a group that shares its cells with others: where these are connected."""
-    group = geometry.hardware.groups[geometry.group]
-    if not geometry.shares:
-        return {}
-    return {
-        f"cell_{row}_{col}": Out(cell_port(**cell_sizes(geometry, row, col)))
-        for row in range(group.rows)
-        for col in range(group.cols)
-    }
-
-
-def join(m, cell, west=None, north=None):
-    """Connect a cell with those west and north of it."""
-    if west is not None:
-        m.d.comb += [
-            cell.w.eq(west.e),
-            cell.w_valid.eq(west.e_valid),
-            cell.w_set.eq(west.e_set),
-        ]
-    if north is not None:
-        m.d.comb += cell.n.eq(north.s)
 
 
 class Cells(wiring.Component):

@@ -6,13 +6,14 @@ from amaranth.lib.wiring import In, Out, connect
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
-from rtl_gen.cells import Cells, cell_ports, cells_latency
+from rtl_gen.cells import Cells, cells_latency
 from rtl_gen.dot_input import DotInput
 from rtl_gen.load_port import LoadPort
 from rtl_gen.loaded_ram import LoadedRam
 from rtl_gen.queue import Queue
 from rtl_gen.score_queue import ScoreQueue
 from rtl_gen.sequencer import Issuer, ProgramWalker, entry_layout, pass_layout, token_layout
+from rtl_gen.shared_cells import cell_ports
 from rtl_gen.signatures import (
     counter_layout,
     group_input_signature,

@@ -243,7 +243,7 @@ def load_layout(geometry: GroupGeometry) -> data.StructLayout:
     return data.StructLayout(
         {
             "en": 1,
-            "address": ceil_log2(geometry.hardware.weight_rows),
+            "address": ceil_log2(geometry.weight_rows),
             "tile": ceil_log2(geometry.weight_tiles),
             "row": ceil_log2(geometry.hardware.tile_rows),
             "set": 1,

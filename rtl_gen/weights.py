@@ -73,7 +73,7 @@ class WeightMemory(wiring.Component):
             hardware=hardware,
             target=abi.target_id(abi.Target.WEIGHTS, geometry.group),
             width=8 * hardware.tile_cols * tiles,
-            depth=hardware.weight_rows,
+            depth=geometry.weight_rows,
             parts=tiles,
         )
         m.d.comb += memory.bus.eq(self.bus)

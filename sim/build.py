@@ -7,7 +7,7 @@ compiler flags. A stale simulator therefore cannot be run, and equal designs sha
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rpaccel.errors import BuildError, ConfigError
 from sim.process import Simulation, clean_environment
@@ -36,14 +36,14 @@ class Build:
         Module that cocotb sees as ``dut``.
     directory : Path
         Cache entry; nothing may be written there.
-    waves : bool
-        Whether a run can record a waveform.
+    waves : bool or "saif"
+        Whether a run can record a waveform, or count in SAIF how often each bit changes.
     """
 
     simulator: str
     toplevel: str
     directory: Path
-    waves: bool
+    waves: bool | str
 
     def start(
         self,
@@ -73,7 +73,7 @@ class Build:
         plusargs : mapping of name to value, or list of ``+name=value``
             What ``$value$plusargs`` sees.
         waves : path, optional
-            VCD file to write; the build must have been made with ``waves=True``.
+            VCD or SAIF file to write; the build must have been made with ``waves``.
 
         Raises
         ------
@@ -155,7 +155,7 @@ def build(
     toplevel: str,
     *,
     simulator: str = "verilator",
-    waves: bool = False,
+    waves: bool | Literal["saif"] = False,
     parameters: Mapping[str, object] | None = None,
     macros: Mapping[str, object] | None = None,
     public: Mapping[str, Sequence[str]] | None = None,
@@ -174,8 +174,8 @@ def build(
     toplevel : str
         Name of the top-level module. Its ports are what cocotb can see.
     simulator : {"verilator", "icarus"}
-    waves : bool
-        Make recording of waveforms possible (slower).
+    waves : bool or "saif"
+        Make recording of waveforms possible (slower), or, with Verilator, counting of changes.
     parameters, macros : mapping of name to value, optional
         Of the top level, and of the preprocessor. Strings are taken literally.
     public : mapping of module name to signal names, optional

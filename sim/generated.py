@@ -20,7 +20,16 @@ from sim.toolchain import cache_root, locked
 
 __all__ = ["CONTRACT", "generated", "generated_serial"]
 
-CONTRACT = ("abi", "config", "errors", "geometry", "hardware", "section", "serial_protocol")
+CONTRACT = (
+    "abi",
+    "config",
+    "errors",
+    "geometry",
+    "groups",
+    "hardware",
+    "section",
+    "serial_protocol",
+)
 """All of ``rpaccel`` that gateware is made from (a test of the layers sees to it)."""
 
 

@@ -34,6 +34,7 @@ _VERILATOR_OPTIONS = (
     # the code at full size (docs/decisions/0001-scale-skeleton.md).
     *("--output-split-cfuncs", "100"),
 )
+_SAIF_OPTIONS = ("--trace-saif", "--trace-max-width", "0")
 _ONE_FILE_LIMIT = 4_000_000  # characters of Verilog; more would take too much memory
 
 
@@ -44,7 +45,7 @@ class Recipe:
     sources: dict[str, str]
     toplevel: str
     simulator: str
-    waves: bool
+    waves: bool | str
     parameters: dict[str, object]
     macros: dict[str, object]
     control: str
@@ -59,9 +60,14 @@ class Recipe:
         """Compile the C++ as two files, not as dozens: their common headers cost more than half."""
         return sum(map(len, self.sources.values())) < _ONE_FILE_LIMIT
 
+    @property
+    def options(self) -> list[str]:
+        """Verilator's options."""
+        return [*_VERILATOR_OPTIONS, *(_SAIF_OPTIONS if self.waves == "saif" else ())]
+
     def digest(self) -> str:
         """Name of the simulator that this recipe gives, and no other does."""
-        return _digest([FORMAT, _TIMESCALE, _VERILATOR_OPTIONS, vars(self)])
+        return _digest([FORMAT, _TIMESCALE, self.options, vars(self)])
 
     def runtime_digest(self) -> str:
         """Of what decides Verilator's own run-time objects, which no design changes."""
@@ -174,7 +180,7 @@ def make(recipe: Recipe, entry: Path, say: Say) -> None:
 
 def _commands(recipe: Recipe, work: Path, files: list[Path], build_args: list[str]) -> Captured:
     captured = capture(
-        RUNNERS[recipe.simulator](recipe.waves).build,
+        RUNNERS[recipe.simulator](bool(recipe.waves)).build,
         sources=files,
         hdl_toplevel=recipe.toplevel,
         parameters=recipe.parameters,
@@ -191,7 +197,7 @@ def _commands(recipe: Recipe, work: Path, files: list[Path], build_args: list[st
 def _make_verilator(recipe: Recipe, work: Path, files: list[Path], log: Path, say: Say) -> Path:
     control = work / "control.vlt"
     control.write_text(recipe.control)
-    captured = _commands(recipe, work, files, [*_VERILATOR_OPTIONS, str(control)])
+    captured = _commands(recipe, work, files, [*recipe.options, str(control)])
     generate, make = captured.commands
     generate.remove("--public-flat-rw")  # the control file names the ports instead: 4x faster
     make.append(f"OPT_FAST={recipe.optimise}")

@@ -38,7 +38,7 @@ __all__ = [
 MINIMUM_VERILATOR = (5, 36)  # the oldest that compiles with cocotb 2
 RECIPE = 2  # counts changes of what _install() writes, so that old copies are not used
 
-_DEBIAN_PACKAGE = {"g++": "g++", "make": "make", "iverilog": "iverilog", "vvp": "iverilog"}
+_DEBIAN_PACKAGE = {"iverilog": "iverilog", "vvp": "iverilog", "sta": "opensta"}
 
 # What `configure` would have found, for g++ 10 or later.
 _MAKE_SETTINGS = {

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from rpaccel.config import Config
 from rpaccel.errors import BuildError, ConfigError, DeviceError
@@ -47,7 +47,7 @@ class SimulatedTransport:
         What else is in it.
     simulator : {"verilator", "icarus"}
     waves : path, optional
-        VCD file to write.
+        File to write: VCD, or, if it ends in ``.saif``, how often each bit changed (Verilator).
     memory_model : {"compiled", "cocotbext-axi"}
         What answers memory and host ports: the Verilog models with latency, bandwidth, reordering,
         stalls, banks, SSD and link of ``config.simulation``, or cocotbext-axi's memory, which knows
@@ -108,7 +108,7 @@ class SimulatedTransport:
             text,
             toplevel,
             simulator=simulator,
-            waves=waves is not None,
+            waves=_waves(waves),
             public=HOST_MEMORY if compiled else None,
             optimise=optimise,
         )
@@ -228,6 +228,13 @@ class SimulatedTransport:
             self._abandon()
         else:
             self.close()
+
+
+def _waves(file: str | Path | None) -> bool | Literal["saif"]:
+    """What a simulator must be able to record for a file."""
+    if file is not None and Path(file).suffix == ".saif":
+        return "saif"
+    return file is not None
 
 
 def accept(server: socket.socket, simulation: Simulation) -> Connection:

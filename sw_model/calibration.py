@@ -35,7 +35,13 @@ def column_scales(values: NDArray, kind: Calibration = "mse") -> NDArray[np.floa
     return np.array([tensor_scale(column, kind, most=20_000) for column in values.T])
 
 
-def tensor_scale(values: NDArray, kind: Calibration = "mse", *, most: int = 200_000) -> float:
+def tensor_scale(
+    values: NDArray,
+    kind: Calibration = "mse",
+    *,
+    most: int = 200_000,
+    steps: tuple[int, int] = INT8,
+) -> float:
     """Scale of an int8 tensor.
 
     Parameters
@@ -45,6 +51,8 @@ def tensor_scale(values: NDArray, kind: Calibration = "mse", *, most: int = 200_
     kind : {"mse", "min-max", "percentile"}
     most : int
         Values that an error is measured on.
+    steps : tuple of two int
+        Fewest and most steps that a value may be above zero.
 
     Returns
     -------
@@ -64,16 +72,16 @@ def tensor_scale(values: NDArray, kind: Calibration = "mse", *, most: int = 200_
     if largest == 0:
         return 1.0  # a tensor that is always zero
     if kind == "min-max":
-        return largest / 127
+        return largest / steps[1]
     if kind == "percentile":
         # Behind a ReLU most values may be zero, and zero is exact at any scale.
-        return float(np.quantile(sizes[sizes > 0], 1 - 1 / CLIPPED)) / 127
+        return float(np.quantile(sizes[sizes > 0], 1 - 1 / CLIPPED)) / steps[1]
     values = _thinned(values, most)
 
     def error(scale: float) -> float:
-        return float(np.square(quantise_values(values, scale, *INT8) * scale - values).sum())
+        return float(np.square(quantise_values(values, scale, *steps) * scale - values).sum())
 
-    return float(min(CANDIDATE_SCALES * (largest / 127), key=error))
+    return float(min(CANDIDATE_SCALES * (largest / steps[1]), key=error))
 
 
 def _thinned(values: NDArray[np.float64], most: int) -> NDArray[np.float64]:

@@ -61,6 +61,8 @@ class ClickLog:
         A file of Criteo Kaggle; Criteo-like clicks by default.
     seed : int
         Of Criteo-like clicks.
+    threshold, hash_size : int, optional
+        Of the file's vocabulary, see :func:`sw_model.criteo.build_vocabulary`.
 
     Raises
     ------
@@ -77,6 +79,8 @@ class ClickLog:
         *,
         path: str | Path | None = None,
         seed: int = 0,
+        threshold: int | None = None,
+        hash_size: int | None = None,
     ) -> None:
         self.features, self.path, self.seed = features, path, seed
         self.periods = Periods.of(periods.training, periods.calibration, periods.test)
@@ -88,7 +92,9 @@ class ClickLog:
         self._vocabulary: Vocabulary | None = None
         if path is not None:
             training = (block.categories for block in _cut(read(path), self.periods.training))
-            self._vocabulary = build_vocabulary(training)
+            self._vocabulary = build_vocabulary(
+                training, threshold=threshold or 1, hash_size=hash_size
+            )
         count, total, squares = 0, np.zeros(len(DENSE)), np.zeros(len(DENSE))
         for _, dense, _ in self._rows(self.periods.training):
             count += len(dense)

@@ -26,6 +26,8 @@ RATING_PRIOR = 5.0
 GENRE_PRIOR = 20.0
 """Likewise a user's share of each genre."""
 
+USER_TABLES = ("user", "user_mf")
+
 SECONDS_A_YEAR = 31_556_952
 
 
@@ -53,10 +55,13 @@ class Dataset:
     Dense inputs of a query: log number of ratings, mean rating, mean log popularity and mean year
     of the movies rated, time of the last rating, share of each genre among the movies rated. Dense
     inputs of an item: log and square root of popularity, mean rating, year. Each is standardised.
+    Features without dense inputs of a query, or of an item, have none.
 
-    Tables: ``user`` (scope query), ``movie``, ``year`` and ``genres`` (scope item). Rows are in
-    order of training ratings, the most first, so unseen movies come last. A movie with more
-    genres than the bag has slots keeps the rarest.
+    Tables: ``user`` (scope query), ``movie``, ``year`` and ``genres`` (scope item), as many of
+    them as the features name; ``user_mf`` and ``movie_mf`` besides are the same users and movies,
+    for a NeuMF whose product has tables of its own. Rows are in order of training ratings, the
+    most first, so unseen movies come last. A movie with more genres than the bag has slots keeps
+    the rarest.
 
     Parameters
     ----------
@@ -79,8 +84,8 @@ class Dataset:
         self._has_genre = np.zeros((self.movies, len(names)), dtype=bool)
         for movie, genres in enumerate(self.data.genres):
             self._has_genre[movie, [number[name] for name in genres]] = True
-        self.dense_query = _standardise(self._user_statistics())
-        self.dense_item = _standardise(self._movie_statistics())
+        self.dense_query = self._dense("dense_query", self._user_statistics())
+        self.dense_item = self._dense("dense_item", self._movie_statistics())
         vocabularies = self._vocabularies()
         self._check(vocabularies)
         self.bags: dict[str, NDArray[np.int64]] = {
@@ -195,6 +200,15 @@ class Dataset:
             np.bincount(self.data.movies[train], minlength=self.movies),
         )
 
+    def _dense(self, key: str, statistics: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Standardised statistics, or none of them if the features have no such inputs."""
+        wanted = getattr(self.features, key)
+        if wanted not in (0, statistics.shape[1]):
+            raise ConfigError(
+                f"features.{key} must be {statistics.shape[1]} for MovieLens, or 0, not {wanted}"
+            )
+        return _standardise(statistics)[:, :wanted]
+
     def _years(self) -> NDArray[np.float64]:
         known = self.data.years > 0
         mean = self.data.years[known].mean() if known.any() else 0.0
@@ -238,20 +252,18 @@ class Dataset:
         year_rank = _ranks(np.bincount(year[movies], minlength=len(years)))
         genre_rank = _ranks(self._has_genre[movies].sum(axis=0))
         genres = [sorted(genre_rank[has].tolist()) for has in self._has_genre]
+        user = self.users, user_rank[:, None].tolist()
+        movie = self.movies, movie_rank[:, None].tolist()
         return {
-            "user": (self.users, user_rank[:, None].tolist()),
-            "movie": (self.movies, movie_rank[:, None].tolist()),
+            "user": user,
+            "user_mf": user,
+            "movie": movie,
+            "movie_mf": movie,
             "year": (len(years), year_rank[year][:, None].tolist()),
             "genres": (self._has_genre.shape[1], genres),
         }
 
     def _check(self, vocabularies: dict[str, tuple[int, list[list[int]]]]) -> None:
-        for key, values in ("dense_query", self.dense_query), ("dense_item", self.dense_item):
-            if getattr(self.features, key) != values.shape[1]:
-                raise ConfigError(
-                    f"features.{key} must be {values.shape[1]} for MovieLens, "
-                    f"not {getattr(self.features, key)}"
-                )
         for table in self.features.tables:
             if table.name not in vocabularies:
                 raise ConfigError(
@@ -260,7 +272,7 @@ class Dataset:
                 )
             wanted = {
                 "rows": vocabularies[table.name][0],
-                "scope": "query" if table.name == "user" else "item",
+                "scope": "query" if table.name in USER_TABLES else "item",
             }
             for key, value in wanted.items():
                 if getattr(table, key) != value:

@@ -47,7 +47,14 @@ def open_dataset(config: Config) -> Dataset | ClickLog | None:
     if data.source == "random":
         return None
     if data.periods is not None:
-        return ClickLog(features, data.periods, path=data.path, seed=data.seed)
+        return ClickLog(
+            features,
+            data.periods,
+            path=data.path,
+            seed=data.seed,
+            threshold=data.threshold,
+            hash_size=data.hash_size,
+        )
     if data.path is None:
         return Dataset(features)
     return Dataset(features, (load_1m if data.source == "movielens-1m" else load_20m)(data.path))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from numpy.typing import ArrayLike
@@ -123,11 +124,14 @@ class DispatchCycles:
                 if regroup.is_open(best, cycle) and not self._begins(best, stage, cycle):
                     return best, cycle
 
+    def _freed(self, before: int, group: int) -> int:
+        return self._groups[group].freed(before)
+
     def _change(self, regroup: RegroupCycles, changed: int, cycle: int) -> int:
         """Let a model see all changes up to a cycle; returns how many it has seen."""
         while changed < len(self.changes) and self.changes[changed][0] <= cycle:
             at, setting = self.changes[changed]
-            regroup.change(setting, at, lambda group, at=at: self._groups[group].freed(at))
+            regroup.change(setting, at, partial(self._freed, at))
             changed += 1
         return changed
 

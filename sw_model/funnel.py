@@ -17,7 +17,7 @@ from sw_model.quantised import QuantisedModel
 from sw_model.query import Query, Ranking
 from sw_model.topk import Bins, Filter, top_k
 
-__all__ = ["Token", "Trace", "rank", "rank_scores", "score_items"]
+__all__ = ["Token", "Trace", "entering", "rank", "rank_scores", "score_items"]
 
 _Ranked = tuple[NDArray[np.int64], NDArray[np.int64]]
 _NOTHING: _Ranked = (np.empty(0, np.int64), np.empty(0, np.int64))
@@ -186,6 +186,31 @@ def rank(
                 )
             )
     return Ranking(*best)
+
+
+def entering(
+    models: Sequence[QuantisedModel],
+    features: FeaturesConfig,
+    query: Query,
+    *,
+    keep: Sequence[int],
+    sub_batch: int,
+    filters: Sequence[Filter] = (),
+    global_release: Collection[int] = (),
+) -> list[NDArray[np.int64]]:
+    """Positions of the items that each stage gets; see :func:`rank`."""
+    found: list[list[NDArray[np.int64]]] = [[] for _ in keep]
+
+    def scores_of(stage: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        found[stage].append(positions)
+        if stage == len(keep) - 1:  # what it makes of them does not matter
+            return np.zeros(len(positions), np.int64)
+        return score_items(models[stage], features, query, positions).logits.astype(np.int64)
+
+    used = filters or [None] * len(keep)
+    for _ in _walk(query.items, keep, sub_batch, scores_of, used, global_release):
+        pass
+    return [np.concatenate(positions) for positions in found]
 
 
 def rank_scores(

@@ -13,6 +13,7 @@ from sw_model.gather import pool
 from sw_model.group import interact, join
 from sw_model.numerics import INT8, dot, pair_products
 from sw_model.numerics import layer as run_layer
+from sw_model.quantise import RELU_ZERO, behind
 from sw_model.quantised import QuantisedDot, QuantisedLayer, QuantisedModel
 
 __all__ = ["TensorError", "tensor_errors"]
@@ -63,20 +64,20 @@ def tensor_errors(
         x = quantise_values(inputs.dense, scales["dense"], *INT8).astype(np.int8)
         found["dense"] = _error(x, scales["dense"], real["dense"], real["dense"])
     dense, steps = x, np.full(x.shape[1], scales.get("dense", 1.0))
+    zeros = np.zeros(x.shape[1], np.int64)
 
-    def follow(
-        name: str, layer: QuantisedLayer, float_layer: FloatLayer, steps: NDArray[np.float64]
-    ) -> None:
-        """Apply a layer to x, whose elements have ``steps``."""
-        nonlocal x
-        ideal = float_layer((x * steps).astype(np.float32))
+    def follow(name: str, layer: QuantisedLayer, float_layer: FloatLayer) -> None:
+        """Apply a layer to x, whose elements have ``steps`` and ``zeros``."""
+        nonlocal x, steps, zeros
+        ideal = float_layer(((x - zeros) * steps).astype(np.float32))
         x = run_layer(x, layer)
-        wanted = np.maximum(ideal, 0) if layer.relu else ideal
-        found[name] = _error(x, scales[name], wanted, real[name])
+        wanted = ideal if layer.logit else np.maximum(ideal, 0)
+        zero = 0 if layer.relu or layer.logit else RELU_ZERO
+        found[name] = _error(x, scales[name], wanted, real[name], zero)
+        steps, zeros = (np.full(x.shape[1], each) for each in (scales[name], zero))
 
     for i, (layer, float_layer) in enumerate(zip(quantised.bottom, model.bottom, strict=True)):
-        follow(f"bottom.{i}", layer, float_layer, steps)
-        steps = np.full(x.shape[1], scales[f"bottom.{i}"])
+        follow(f"bottom.{i}", layer, float_layer)
     pooled, parts = [], []
     for table in quantised.tables:
         rows = len(table.rows)  # an index beyond them is an empty slot
@@ -94,18 +95,17 @@ def tensor_errors(
         found["dot"], pairs = _dot_error(quantised.dot, vectors, real["dot"])
         parts = [pairs]
     x = interact(quantised, dense, pooled)
-    steps = np.concatenate([*parts, steps])
+    steps, zeros = behind(parts, steps, zeros)
     last = len(quantised.top) - 1
     for i, (layer, float_layer) in enumerate(zip(quantised.top, model.top, strict=True)):
         if i == last and quantised.product is not None:
             x = join(quantised, pooled, x)
             width = len(quantised.product.mantissa)
-            steps = np.concatenate([np.full(width, scales["product"]), steps])
+            steps, zeros = behind([np.full(width, scales["product"])], steps, zeros)
             found["product"] = _error(
                 x[:, :width], scales["product"], real["product"], real["product"]
             )
-        follow(f"top.{i}", layer, float_layer, steps)
-        steps = np.full(x.shape[1], scales[f"top.{i}"])
+        follow(f"top.{i}", layer, float_layer)
     return found
 
 
@@ -123,12 +123,14 @@ def _dot_error(
     return _error(dot(whole, scaling), steps, pair_products(whole) * acc, real), steps
 
 
-def _error(whole: NDArray, scale: float | NDArray, ideal: NDArray, real: NDArray) -> TensorError:
-    got = whole * np.asarray(scale, dtype=np.float64)
+def _error(
+    whole: NDArray, scale: float | NDArray, ideal: NDArray, real: NDArray, zero: int = 0
+) -> TensorError:
+    got = (whole.astype(np.int64) - zero) * np.asarray(scale, dtype=np.float64)
     size = float(np.sqrt(np.square(real, dtype=np.float64).mean())) or 1.0
     ends = np.iinfo(whole.dtype)
     return TensorError(
         added=float(np.sqrt(np.square(got - ideal).mean())) / size,
         total=float(np.sqrt(np.square(got - real).mean())) / size,
-        clamped=float(((whole == ends.min) | (whole == ends.max)).mean()),
+        clamped=float(((whole == ends.max) | ((whole == ends.min) & (zero == 0))).mean()),
     )

@@ -20,13 +20,18 @@ from sw_model.quantised import (
     QuantisedTable,
 )
 
-__all__ = ["quantise", "quantise_layer"]
+__all__ = ["RELU_ZERO", "behind", "quantise", "quantise_layer"]
 
 MAX_SHIFT = 15
 """Largest right shift of a pooled sum."""
 
 BIAS_LIMIT = 2**30
 """Largest bias that quantisation makes: the products have as much of the accumulator again."""
+
+RELU_ZERO = INT8[0]
+"""What stands for zero behind a ReLU, so that the clamp at the lowest int8 is the ReLU."""
+
+RELU_STEPS = (0, INT8[1] - RELU_ZERO)
 
 LOGIT_SCALE = 2.0**-LOGIT_FRACTION_BITS
 
@@ -38,8 +43,9 @@ def quantise(
 ) -> QuantisedModel:
     """Quantise a model as docs/numerics.md defines it.
 
-    The model is equalised first. Scales of activations come from the calibration inputs; weights
-    use the whole range of each output channel, and rows that of their table.
+    The model is equalised first. Scales of activations come from the calibration inputs, behind a
+    ReLU for all 256 values; weights use the whole range of each output channel, and rows that of
+    their table.
 
     Parameters
     ----------
@@ -67,12 +73,14 @@ def quantise(
     scales = {"dense": dense_scale} if model.bottom else {}
     bottom = []
     width = model.bottom[0].weight.shape[1] if model.bottom else 0
-    inputs = np.full(width, dense_scale)
+    inputs, zeros = np.full(width, dense_scale), np.zeros(width, np.int64)
     for i, layer in enumerate(model.bottom):
         name = f"bottom.{i}"
-        scales[name] = tensor_scale(observed[name], kind)
-        bottom.append(_named(model, name, layer, inputs, scales[name]))
-        inputs = np.full(len(layer.weight), scales[name])
+        # a vector of a dot interaction must be symmetric
+        zero = 0 if model.dot and i + 1 == len(model.bottom) else RELU_ZERO
+        scales[name] = tensor_scale(observed[name], kind, steps=RELU_STEPS if zero else INT8)
+        bottom.append(_named(model, name, layer, inputs, scales[name], zeros, zero))
+        inputs, zeros = (np.full(len(layer.weight), each) for each in (scales[name], zero))
     tables = []
     parts = []
     multiplied = {}
@@ -89,7 +97,7 @@ def quantise(
         vectors = [*parts, inputs] if bottom else parts
         dot, pair_scales = _quantise_dot(vectors, column_scales(observed["dot"], kind))
         parts = [pair_scales]
-    inputs = np.concatenate([*parts, inputs])
+    inputs, zeros = behind(parts, inputs, zeros)
     product = None
     if model.factors:
         scales["product"] = tensor_scale(observed["product"], kind)
@@ -100,10 +108,11 @@ def quantise(
         last = i + 1 == len(model.top)
         if last and product is not None:
             joined = np.full(len(product.mantissa), scales["product"])
-            inputs = np.concatenate([joined, inputs])
-        scales[name] = LOGIT_SCALE if last else tensor_scale(observed[name], kind)
-        top.append(_named(model, name, layer, inputs, scales[name], logit=last))
-        inputs = np.full(len(layer.weight), scales[name])
+            inputs, zeros = behind([joined], inputs, zeros)
+        zero = 0 if last else RELU_ZERO
+        scales[name] = LOGIT_SCALE if last else tensor_scale(observed[name], kind, steps=RELU_STEPS)
+        top.append(_named(model, name, layer, inputs, scales[name], zeros, zero, logit=last))
+        inputs, zeros = (np.full(len(layer.weight), each) for each in (scales[name], zero))
     return QuantisedModel(model.name, tables, bottom, top, scales, product, dot)
 
 
@@ -112,9 +121,13 @@ def quantise_layer(
     input_scales: NDArray[np.float64],
     output_scale: float,
     *,
+    input_zeros: NDArray[np.int64] | None = None,
+    output_zero: int = 0,
     logit: bool = False,
 ) -> QuantisedLayer:
     """Quantise a layer; the scale of each input is folded into its weights before.
+
+    Zeros other than 0, of inputs and outputs, go into the bias.
 
     Parameters
     ----------
@@ -122,6 +135,10 @@ def quantise_layer(
     input_scales : float64, shape (in,)
         Real value of one step of each input.
     output_scale : float
+    input_zeros : int64, shape (in,), optional
+        What stands for zero in each input; 0 by default.
+    output_zero : {0, RELU_ZERO}
+        What stands for zero in the outputs.
     logit : bool
         The layer makes logits and has no ReLU.
 
@@ -133,10 +150,13 @@ def quantise_layer(
     weight = layer.weight.astype(np.float64) * input_scales
     bias = layer.bias.astype(np.float64)
     # A channel of (nearly) no weights is all bias, which must still fit.
-    scale = np.maximum(np.abs(weight).max(axis=1) / 127, np.abs(bias) / BIAS_LIMIT)
+    moved = abs(output_zero) * output_scale
+    scale = np.maximum(np.abs(weight).max(axis=1) / 127, (np.abs(bias) + moved) / BIAS_LIMIT)
     scale[scale == 0] = output_scale  # a channel that is always zero
     weights = quantise_values(weight, scale[:, None], -127, 127)
-    biases = quantise_values(bias, scale, -BIAS_LIMIT, BIAS_LIMIT)
+    biases = quantise_values(bias + output_zero * output_scale, scale, -BIAS_LIMIT, BIAS_LIMIT)
+    if input_zeros is not None:
+        biases -= weights @ input_zeros
     if (np.abs(biases) + 128 * np.abs(weights).sum(axis=1) > PRODUCT_LIMIT).any():
         raise ConfigError(f"{weight.shape[1]} inputs could overflow the accumulator")
     pairs = np.array([multiplier(s / output_scale) for s in scale.tolist()], dtype=np.int32)
@@ -145,9 +165,17 @@ def quantise_layer(
         bias=biases.astype(np.int32),
         mantissa=pairs[:, 0],
         shift=pairs[:, 1],
-        relu=not logit,
+        relu=not logit and output_zero == 0,
         logit=logit,
     )
+
+
+def behind(
+    parts: list[NDArray[np.float64]], inputs: NDArray[np.float64], zeros: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Scales and zeros of a concatenation: scales of parts whose zero is 0, then of the others."""
+    scales = np.concatenate([*parts, inputs])
+    return scales, np.concatenate([np.zeros(len(scales) - len(inputs), np.int64), zeros])
 
 
 def _named(
@@ -156,11 +184,15 @@ def _named(
     layer: FloatLayer,
     inputs: NDArray[np.float64],
     scale: float,
+    zeros: NDArray[np.int64],
+    zero: int,
     *,
     logit: bool = False,
 ) -> QuantisedLayer:
     try:
-        return quantise_layer(layer, inputs, scale, logit=logit)
+        return quantise_layer(
+            layer, inputs, scale, input_zeros=zeros, output_zero=zero, logit=logit
+        )
     except ConfigError as error:
         raise ConfigError(f"model {model.name!r}, layer {name}: {error}") from None
 

@@ -230,7 +230,9 @@ class Bench:
         self.alike = len(made) == 1
         self.spaces = self._by_stage("spaces")
         self.programs, self.shapes = self._by_stage("programs"), self._by_stage("shapes")
-        self.gather_bytes = geometries[0].gather_bytes
+        self.gather_bytes = [
+            geometries[self.hardware.groups_of(stage)[0]].gather_bytes for stage in range(count)
+        ]
 
     def _by_stage(self, name):
         """What the first group has that serves each stage."""
@@ -309,7 +311,7 @@ class Bench:
         chunks = {}
         for offset, values in parts:
             for number, value in enumerate(values[item].tolist()):
-                chunk, byte = divmod(offset + number, self.gather_bytes)
+                chunk, byte = divmod(offset + number, self.gather_bytes[token.stage])
                 chunks.setdefault(chunk, {})[byte] = value & 255
         writes = []
         for chunk, values in chunks.items():

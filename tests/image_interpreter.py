@@ -86,7 +86,8 @@ class LoadedImage:
         if kind == abi.Target.PROGRAM:
             return 32, hw.program_depth
         if kind == abi.Target.WEIGHTS:
-            return hw.geometry(index).weight_tiles * hw.tile_cols, hw.weight_rows
+            geometry = hw.geometry(index)
+            return geometry.weight_tiles * hw.tile_cols, geometry.weight_rows
         return 8 * hw.tile_cols, hw.param_rows
 
     def words(self, kind: abi.Target, index: int) -> list[bytes]:

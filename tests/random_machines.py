@@ -128,6 +128,7 @@ def random_settings(rng: np.random.Generator, hardware: dict[str, Any]) -> dict[
             fusions = [[r, c] for r in {1, rows} for c in {1, cols}]
             shapes = [fusions[i] for i in rng.permutation(len(fusions))[: _between(rng, 1, 2)]]
             group = {"at": [row, col], "rows": rows, "cols": cols, "stages": own, "shapes": shapes}
+            group["weight_rows"] = 65536 // (rows * cols)
             alike = [n for n, g in enumerate(groups) if {**g, "shapes": shapes} == group]
             if not alike:
                 groups.append(group)

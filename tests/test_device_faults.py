@@ -85,6 +85,7 @@ FAULTS = [
     ({"items": 19, "sub_batch": 7}, abi.Status.BAD_KEEP),
     ({"sub_batch": 0}, abi.Status.BAD_SUB_BATCH),
     ({"sub_batch": 33}, abi.Status.BAD_SUB_BATCH),
+    ({"features": 1 << 40}, abi.Status.HOST_ERROR),
 ]
 
 
@@ -122,6 +123,24 @@ def test_index_beyond_its_table(bench: Bench, table: str, index: int) -> None:
     for i in (0, 2, 3):
         bench.check(queries[i], handles[i])
     assert bench.device.counters()["gather0.bad_indices"] > 0
+
+
+@pytest.mark.parametrize("error", ["RING_OVERRUN", "LOAD_BUSY"])
+def test_what_the_device_ignores(bench: Bench, error: str) -> None:
+    """A doorbell beyond the ring and a load while it runs: told, and nothing else happens."""
+    queries = [bench.query() for _ in range(4)]
+    handles = [bench.submit(query) for query in queries[:3]]
+    read, write = bench.transport.read32, bench.transport.write32
+    tail, control = (abi.REGISTERS[name].address for name in ("SQ_TAIL", "CONTROL"))
+    if error == "RING_OVERRUN":
+        write(tail, read(abi.REGISTERS["SQ_HEAD"].address) + 100 & 0xFFFF)  # the ring has 4
+    else:
+        write(control, 1 << abi.Control.ENABLE | 1 << abi.Control.LOAD)
+    with pytest.raises(DeviceError, match=f"the device reports {error}$"):
+        bench.device.wait(handles[-1])
+    handles.append(bench.submit(queries[3]))
+    for query, handle in zip(queries, handles, strict=True):
+        bench.check(query, handle)
 
 
 @pytest.mark.parametrize("kind", ["golden", "verilator"])

@@ -40,10 +40,11 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_load_page_runs() -> None:
-    """The Python of docs/load.md, block after block in one namespace."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/load.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 3
+@pytest.mark.parametrize(("page", "least"), [("load", 3), ("schedule", 1)])
+def test_page_runs(page: str, least: int) -> None:
+    """The Python of a page, block after block in one namespace."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text(), re.DOTALL)
+    assert len(blocks) >= least
     namespace: dict[str, object] = {}
     for block in blocks:
         exec(block, namespace)

@@ -119,7 +119,7 @@ def test_random_machine(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "seed", [pytest.param(s, marks=pytest.mark.slow if s else ()) for s in range(SETTINGS)]
+    "seed", [pytest.param(s, marks=pytest.mark.slow if s != 3 else ()) for s in range(SETTINGS)]
 )
 def test_random_machine_with_settings(seed: int) -> None:
     """Groups share sub-arrays, and are changed between queries; some machines have dot units."""

@@ -8,8 +8,10 @@ import pytest
 from rpaccel.config import load
 from rpaccel.features import validate
 from rpaccel.workflow import Workflow
+from sw_model.dlrm import FloatModel
 from sw_model.funnel import rank_scores, score_items
 from sw_model.metrics import ndcg
+from sw_model.movielens import WEIGHTS
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo.toml"
 USERS = 40
@@ -52,6 +54,27 @@ def test_queries_are_valid(work):
 
 
 def test_shipped_files_are_small(work):
-    from sw_model.movielens import WEIGHTS
-
     assert sum(path.stat().st_size for path in WEIGHTS.glob("*.safetensors")) < 3_000_000
+
+
+@pytest.mark.slow
+def test_retrained_models_are_as_good_as_the_shipped_ones(work, tmp_path):
+    """`rpaccel train examples/demo.toml` makes what comes with the package."""
+    pytest.importorskip("torch", reason="training needs the extra 'train'")
+    from rpaccel.train import train
+
+    config = work.config
+    qualities: dict[str, list[float]] = {model.name: [] for model in config.models}
+    for folder in WEIGHTS, tmp_path:
+        if folder == tmp_path:
+            train(config, tmp_path)
+        for shape in config.models:
+            model = FloatModel.load(folder / f"{shape.name}.safetensors", shape, config.features)
+            served = [
+                c.relevant[rank_scores([model(work.dataset.candidate_inputs(c))], [64], 1024)]
+                for c in work.candidates
+            ]
+            relevant = np.array([c.relevant.sum() for c in work.candidates])
+            qualities[shape.name].append(float(ndcg(np.array(served), relevant).mean()))
+    for name, (shipped, retrained) in qualities.items():
+        assert retrained == pytest.approx(shipped, rel=0.02), (name, qualities)

@@ -37,7 +37,7 @@ def load_words(bench):
 
 def fed(bench, token):
     """A token's start and its items' writes, with the position of the item that a write ends."""
-    space, width = bench.spaces[token.stage], bench.gather_bytes
+    space, width = bench.spaces[token.stage], bench.gather_bytes[token.stage]
     values = [*zip(space.tables, token.pooled), (space.dense, token.dense)]
     size = -(-max(at + part.shape[1] for at, part in values) // width) * width
     bytes_ = np.zeros((token.items, size), np.uint8)

@@ -1,15 +1,18 @@
 """The presets, their queries, and what the benches of whole machines print."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from rpaccel.bench_ablation import FEATURES, Variant, machine, variants
+from rpaccel.bench_ablation import FEATURES, Variant, machine, run_variant, variants
 from rpaccel.bench_ablation import bench as ablation
 from rpaccel.bench_ablation import table as ablation_table
 from rpaccel.bench_pipeline import PRESETS, TRAINING_QUERIES, criteo_like_queries, preset, table
 from rpaccel.compiler import compile_image
 from rpaccel.config import load, parse
 from rpaccel.errors import ConfigError
+from sw_model.device import GoldenTransport
 from sw_model.random_models import random_models
 
 
@@ -76,13 +79,31 @@ def test_features_come_out_of_a_configuration():
         compiled(machine(config, variant))
 
 
+@pytest.mark.parametrize("features", [[], ["O.1"], list(FEATURES)])
+def test_the_host_ranks_where_the_device_does_not(features, monkeypatch):
+    """Rankings that go over the host are those of the funnel, on the golden device."""
+    monkeypatch.setattr(
+        "rpaccel.bench_ablation.open_transport",
+        lambda kind, config, models, image: GoldenTransport(config, models),
+    )
+    small = load(Path(__file__).parent / "funnel.toml")
+    done = run_variant(small, Variant(frozenset(features)), 5)  # it compares them
+    assert done["host_trips"] == (2 if features and features != list(FEATURES) else 1)
+
+
 def row(cycles, alone, **more):
     measured = {"bytes_per_query": {"host_read": 9.0, "host_write": 8.0, "memory_read": 7.0}}
     return {
         "name": "m",
         "cycles_per_query": cycles,
-        "alone": {"cold": alone + 1, "warm": alone, "seconds": 1e-4},
+        "alone": {
+            "cold": alone + 1,
+            "best": {"sub_batches": 4},
+            "warm": alone,
+            "seconds": 1e-4,
+        },
         "utilisation": 0.5,
+        "demand": {"macs": 2e6, "row_bytes": 1e3},
         "measured": measured,
         "compared": 3,
         **more,
@@ -93,7 +114,8 @@ def test_table():
     report = {
         "rpaccel": row(10.0, 100),
         "baseline": row(80.0, 700),
-        "ratios": {"throughput": 8.0, "cycles_alone": 7.0, "latency_alone": 3.5},
+        "ratios": dict.fromkeys(("throughput", "cycles_alone", "latency_alone"), 8.0)
+        | {"compute": 6.4, "rows": 4.0},
         "host_sort_seconds": 2e-5,
     }
     text = table(report)
@@ -102,12 +124,24 @@ def test_table():
     assert line.split()[-3:] == ["80", "10", "8.00"]
 
 
-@pytest.mark.slow
-def test_what_the_features_are_worth(monkeypatch):
-    """Without any and with all of them, in RTL: equal to the golden model, and several times."""
+@pytest.mark.parametrize(
+    "path, passes, alone",
+    [
+        (Path(__file__).parent / "funnel.toml", (38, 22, 134), 5),
+        pytest.param(preset("scaled"), (21, 18, 70), 4, marks=pytest.mark.slow),
+    ],
+    ids=["16x16", "32x32"],
+)
+def test_what_the_features_are_worth(path, passes, alone, monkeypatch):
+    """Without any and with all of them, in RTL: what their tiles promise, bit-exact."""
     both = [Variant(frozenset()), Variant(frozenset(FEATURES))]
     monkeypatch.setattr("rpaccel.bench_ablation.variants", lambda: both)
-    report = ablation(queries=8)
-    assert report["variants"][1]["gain_cycles_per_query"] > 3
-    assert report["variants"][1]["gain_cycles_alone"] > 2
+    config = load(path)
+    items, kept, groups = config.funnel.items, config.funnel.keep[0], len(config.hardware.groups)
+    base, full = passes[0] * items, (passes[1] * items / 4 + passes[2] * kept) / groups
+    report = ablation(path, queries=8)
+    without, every = report["variants"]
+    assert base <= without["cycles_per_query"] < 1.01 * base
+    assert full <= every["cycles_per_query"] < 1.15 * full
+    assert every["gain_cycles_alone"] > alone
     assert "O.1, O.2, O.3, O.4, O.5" in ablation_table(report)

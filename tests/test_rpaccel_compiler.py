@@ -19,7 +19,7 @@ from sw_model.generated_rows import GeneratedRows
 from sw_model.quantised import QuantisedLayer
 from sw_model.random_models import random_models, random_query
 from tests.image_interpreter import LoadedImage, StageRun
-from tests.random_machines import random_dots, random_hardware, random_workload
+from tests.random_machines import random_dots, random_hardware, random_settings, random_workload
 from tests.workloads import workload
 
 
@@ -139,6 +139,8 @@ def test_dot_unit_limits_sub_batches(rng):
 @pytest.mark.parametrize("number", range(12))
 def test_random_machines(rng, number):
     hardware = random_hardware(rng)
+    if number % 4 > 1:
+        hardware = random_settings(rng, hardware)
     if number % 2:
         hardware = random_dots(rng, hardware)
     config = random_workload(rng, hardware)
@@ -352,6 +354,20 @@ def test_rows_too_large_for_the_static_region(rng):
     image = compile_image(config, models)
     assert not any(t.hot_rows for t in image.stages[0].tables)
     check_image(config, models, image, rng)
+
+
+def test_explain_settings(rng, tmp_path):
+    """For each setting, what its groups take, one by one and all together."""
+    groups = [{"at": [0, 0], "cols": 2, "stages": [0, 1]}]
+    groups += [{"at": [0, col], "stages": [0, 1]} for col in range(2)]
+    config = workload(groups=groups, hardware={"settings": [[0], [1, 2]]})
+    image = compile_image(config, random_models(config, rng))
+    image.save(tmp_path / "image")
+    whole, *halves = [program.cycles for program in image.stages[1].programs]
+    assert halves[0] == halves[1] != whole
+    lines = [line.split() for line in explain(Image.load(tmp_path / "image")).splitlines()]
+    assert ["0", "back", "1", str(whole), str(whole)] in lines
+    assert ["1", "back", "2", str(halves[0]), f"{halves[0] / 2:.0f}"] in lines
 
 
 def test_explain(rng):

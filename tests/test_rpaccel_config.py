@@ -63,6 +63,71 @@ def test_groups_refused(funnel, groups, message):
         parse(values)
 
 
+WHOLE, LEFT, RIGHT = (
+    {"at": [0, col], "cols": cols, "stages": [0, 1]} for col, cols in ((0, 2), (0, 1), (1, 1))
+)
+HALVES = [WHOLE, LEFT, RIGHT]
+
+
+@pytest.mark.parametrize(
+    "groups, settings, setting, message",
+    [
+        (
+            HALVES,
+            [],
+            0,
+            r"groups\.0 must have a place `at` .* and none in one without, not",
+        ),
+        ([WHOLE, {"stages": [0]}], [[0], [1]], 0, r"groups\.1 must have a place `at` .*, not None"),
+        (HALVES, [[0], [1, 3]], 0, r"settings\.1 must name groups 0\.\.2, each at most once, not"),
+        (HALVES, [[0], [1, 1]], 0, r"settings\.1 must name groups .* not \[1, 1\]"),
+        (
+            HALVES,
+            [[0, 2], [1]],
+            0,
+            r"settings\.0 must not name groups that share .* 0 and 2 do",
+        ),
+        (HALVES, [[0], [1]], 0, r"each group must be in some of settings, but \[2\] are not"),
+        (
+            [WHOLE, {**LEFT, "stages": [1]}],
+            [[0], [1]],
+            0,
+            r"the groups of settings\.1 must serve all 2 stages, not only \[1\]",
+        ),
+        (
+            HALVES,
+            [[0], [1, 2]],
+            2,
+            r"funnel\.setting: .* must be one of 0\.\.1, .*, not 2",
+        ),
+    ],
+)
+def test_settings_refused(groups, settings, setting, message):
+    values = workload().model_dump()
+    values["funnel"]["setting"] = setting
+    values["hardware"] |= {"groups": groups, "settings": settings}
+    with pytest.raises(ConfigError, match=message):
+        parse(values)
+
+
+def test_a_setting_must_have_a_group_of_the_funnel_s():
+    values = workload().model_dump()
+    values["hardware"] |= {"groups": HALVES, "settings": [[0], [1, 2]]}
+    values["funnel"] |= {"setting": 1, "groups": [[1], [2]]}
+    parse(values)
+    values["funnel"]["setting"] = 0
+    with pytest.raises(ConfigError, match=r"0, \[1\], none is on in setting 0, which has \[0\]"):
+        parse(values)
+
+
+def test_the_array_is_counted_once():
+    values = workload().model_dump()
+    values["hardware"] |= {"groups": HALVES, "settings": [[0], [1, 2]]}
+    hardware = parse(values).hardware
+    assert hardware.macs == 2 * 4 * 4
+    assert [hardware.overlapping(group) for group in range(3)] == [[1, 2], [0], [0]]
+
+
 @pytest.mark.parametrize(
     "dot, message",
     [

@@ -252,6 +252,30 @@ def test_refused_queries(rng):
             device.run([query], outstanding=0)
 
 
+def test_settings(rng):
+    """A setting is written when a device is opened, and whenever it is changed."""
+    groups = [{"at": [0, 0], "cols": 2, "stages": [0, 1]}]
+    groups += [{"at": [0, col], "stages": [0, 1]} for col in range(2)]
+    world = World(rng, groups=groups, hardware={"settings": [[0], [1, 2]]})
+    at = abi.REGISTERS["SETTING"].address
+    world.transport.write32(at, 1)
+    with world.device() as device:
+        assert world.transport.read32(at) == 0
+        queries = [world.query() for _ in range(3)]
+        handles = [device.submit(queries[0])]
+        device.regroup(1)
+        handles += [device.submit(query) for query in queries[1:]]
+        assert world.transport.read32(at) == 1
+        for query, handle in zip(queries, handles, strict=True):
+            world.check(query, device.wait(handle))
+        with pytest.raises(ConfigError, match=r"must be one of 0\.\.1, the machine's, not 2"):
+            device.regroup(2)
+    with World(rng).device() as device:
+        device.regroup(0)
+        with pytest.raises(ConfigError, match=r"must be one of 0\.\.0, the machine's, not 1"):
+            device.regroup(1)
+
+
 def test_a_stage_with_bins(rng):
     """It chooses otherwise than an exact one, counts what fell short, and is never the last."""
     world = World(rng, hardware={"filter": ["bins", "exact"], "bins": 4}, threshold=[0.9, 0])

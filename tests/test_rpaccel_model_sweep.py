@@ -1,7 +1,12 @@
 """The hyperparameter sweep: its grid, what it keeps, and what it says."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +182,51 @@ def test_command(tmp_path):
     assert (tmp_path / "out/sweep.png").exists()
     again = CliRunner().invoke(app, call)
     assert json.loads(again.stdout) == report  # nothing is trained again
+
+
+CLI = """
+import signal
+from rpaccel.cli import app
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    app()
+"""
+"""The command, with Ctrl-C as in a terminal where the tests run without one."""
+
+
+@pytest.mark.slow
+def test_interrupted(tmp_path):
+    """Ctrl-C ends the workers too; what they finished before is not done again."""
+    script, out = tmp_path / "cli.py", tmp_path / "out"
+    script.write_text(CLI)
+    call = [sys.executable, str(script), "sweep", str(small_example(tmp_path)), "-o", str(out),
+            "--mlp", "small", "--interaction", "concat", "--workers", "1",
+            "--dimension", "2", "--dimension", "4"]  # fmt: skip
+    with subprocess.Popen(
+        call, stderr=subprocess.PIPE, start_new_session=True, text=True
+    ) as process:
+        first = out / "concat-small-4.json"
+        while not first.exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "rpaccel: interrupted"
+    assert [path.name for path in out.iterdir()] == [first.name]
+    for _ in range(100):  # no worker is left
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("processes are left")
+    kept = first.stat().st_mtime_ns
+    subprocess.run(call, check=True, capture_output=True)
+    assert {p.name for p in out.iterdir()} == {first.name, "concat-small-2.json", "sweep.png"}
+    assert first.stat().st_mtime_ns == kept
 
 
 @pytest.mark.slow

@@ -1,7 +1,11 @@
 """The host's side of the serial protocol, against the golden bridge over lines of every kind."""
 
 import json
+import os
+import pty
 import random
+import threading
+import tty
 from pathlib import Path
 
 import numpy as np
@@ -291,6 +295,66 @@ def test_a_port_of_pyserial():
     port.close()
 
 
+class Terminal:
+    """A real port of the operating system with a board behind it, that may be unplugged.
+
+    With ``bytes_left``, the line goes when so many bytes have passed, both ways together.
+    """
+
+    def __init__(self, board, bytes_left=1 << 30):
+        self._ours, self._theirs = pty.openpty()
+        tty.setraw(self._theirs)
+        self.name = os.ttyname(self._theirs)
+        self._left = bytes_left
+        self._thread = threading.Thread(target=self._serve, args=(board,), daemon=True)
+        self._thread.start()
+
+    def _serve(self, board):
+        while self._left:
+            try:
+                data = os.read(self._ours, min(self._left, 4096))
+            except OSError:  # nobody has it open
+                break
+            self._left -= len(data)
+            reply = b"".join(map(board.feed, data))[: self._left]
+            self._left -= os.write(self._ours, reply)
+        os.close(self._ours)
+
+    def end(self):
+        """Nobody has the port open but us, and the board has not hung."""
+        os.close(self._theirs)
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+@pytest.mark.parametrize("passed", [3, 80, 700, 2200, 3800, None])
+def test_a_port_that_is_unplugged_in_a_transfer(passed):
+    """Before the session, in a write's request, between requests, in a read's reply."""
+    line = BoardLine()
+    terminal = Terminal(line.board, passed or 1 << 30)
+    data = bytes(np.random.default_rng(0).integers(0, 256, 2000, dtype=np.uint8))
+
+    def transfer():
+        transport = SerialTransport(open_port(terminal.name, 1_000_000))
+        try:
+            transport.load_memory(0, data)
+            for _ in range(40):
+                transport.read32(0)
+            return transport.memory_read(0, len(data))
+        finally:
+            transport.close()
+
+    if passed is None:
+        assert transfer() == data
+    else:
+        with pytest.raises(DeviceError, match="the serial line is gone"):
+            transfer()
+        # Requests that had arrived whole, and nothing of others.
+        done = {3: 0, 80: 0, 700: 0}.get(passed, len(data))
+        assert bytes(line.board.memory[: len(data)]) == data[:done].ljust(len(data), b"\0")
+    terminal.end()
+
+
 def golden_board(config, models):
     """A line to a board with a golden device in it, which has no time: here all units are busy."""
     golden = GoldenTransport(config, models, host_bytes=1 << 16)
@@ -354,6 +418,18 @@ def test_the_command_runs_queries_on_a_board(tmp_path, monkeypatch):
     report = json.loads(result.stdout)
     assert (report["device"], report["compared"]) == ("serial:/dev/ttyUSB7", 12)
     assert opened == [("/dev/ttyUSB7", 1_000_000)]
+
+
+def test_the_command_when_the_board_is_unplugged(tmp_path):
+    work = Workflow(load(HERE / "tiny.toml"))
+    board = golden_board(work.config, work.quantised).board
+    terminal = Terminal(board, len(work.image.data) + 2000)
+    device = f"serial:{terminal.name}"
+    arguments = ["run", str(HERE / "tiny.toml"), "--device", device, "-o", str(tmp_path)]
+    result = CliRunner().invoke(app, arguments)
+    terminal.end()
+    assert result.exit_code == 5
+    assert "rpaccel: error: the serial line is gone" in result.stderr
 
 
 def test_the_document_has_every_number():

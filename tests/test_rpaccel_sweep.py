@@ -1,6 +1,7 @@
 """Quality over items a stage and sub-batches."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -58,12 +59,17 @@ def funnel_of(items, keep, sub_batches=1):
 
 
 def test_settings_of_other_funnels():
-    found = [s for s in settings(funnel_of(32, [16, 8, 4], 2)) if len(s.stages) == 3]
-    for setting in found:
+    every = settings(funnel_of(32, [16, 8, 4], 2))
+    assert len(set(every)) == len(every)
+    for setting in every:
         numbers = [setting.items, *setting.keep]
         assert numbers == sorted(numbers, reverse=True)
-        assert len(setting.filters) == 2
-    assert Setting((0, 1, 2), 32, (16, 8, 4), 2, ("exact", "exact")) in found
+        assert len(setting.keep) == len(setting.filters) + 1 == len(setting.stages)
+    assert Setting((0, 1, 2), 32, (16, 8, 4), 2, ("exact", "exact")) in every
+    # each inner stage keeps 4, 8 or 16 of 32 items; no more than the stage before it
+    counts = Counter(s.stages for s in every if s.items == 32)
+    pairs = dict.fromkeys([(0, 1), (0, 2), (1, 2)], 3 * 8)
+    assert counts == {(0,): 1, (1,): 1, (2,): 1, **pairs, (0, 1, 2): 6 * 8}
     one = funnel_of(30, [20])
     assert settings(one) == [Setting((0,), 30, (20,))]
     found = settings(funnel_of(8, [8, 8]))
@@ -170,6 +176,36 @@ def test_one_stage_has_no_sub_batches(scored, tmp_path):
     assert {r["sub_batches"] for r in report["settings"]} == {1}
     assert "m 40" in sweep_table(report)
     draw_sweep(report, tmp_path / "quality.png")
+
+
+def test_funnels_that_leave_a_stage_out(rng, tmp_path):
+    """Each is measured with its own models and work."""
+    relevant = rng.permuted(np.arange(32)[None] < np.full((40, 1), 4), axis=1)
+    logits = [relevant + rng.normal(0, noise, relevant.shape) for noise in (1.0, 0.6, 0.3)]
+    scored = ScoredQueries(relevant, {"float": logits, "int8": logits})
+    config = funnel_of(32, [16, 8, 4])
+    report = sweep(config, scored, sub_batches=(1,))
+    rows = {
+        (*row["stages"], *row["keep"]): row
+        for row in report["settings"]
+        if row["items"] == 32 and "bins" not in row["filters"]
+    }
+    row = rows["a", "c", 8, 4]
+    expected = scored.values("float", [0, 2], [8, 4], 32)
+    assert row["float"]["ndcg"]["mean"] == pytest.approx(expected["ndcg"].mean())
+    (macs,) = {model.macs(config.features) for model in config.models}
+    assert row["macs"] == (32 + 8) * macs
+    assert not row["configured"]
+    assert rows["a", "b", "c", 16, 8, 4]["configured"]
+    draw_sweep(report, tmp_path / "quality.png")
+    assert "a 32 -> c 8" in sweep_table(report)
+
+
+def test_queries_need_a_click_log(tmp_path):
+    call = ["quality", str(ROOT / "tests" / "tiny.toml"), "-o", str(tmp_path), "--queries", "9"]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == 2
+    assert "data.source = 'random' is no click log" in result.stderr
 
 
 def test_random_data_have_no_quality(tmp_path):

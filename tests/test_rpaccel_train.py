@@ -2,16 +2,21 @@ import sys
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from rpaccel import train as training
+from rpaccel.cli import app
 from rpaccel.config import Config, parse
 from rpaccel.errors import ConfigError, ToolError
 from rpaccel.train import Recipe, train
+from rpaccel.train_clicks import ClickTrainer
 from sw_model.dataset import Dataset
+from sw_model.datasets import open_dataset
 from sw_model.dlrm import FloatModel
 from sw_model.metrics import auc
 from sw_model.movielens import MovieLens
 from tests.interrupt import interrupt_at
+from tests.workloads import criteo_like
 
 USERS, MOVIES = 40, 120
 
@@ -128,3 +133,52 @@ def test_float_model_is_what_was_trained(dataset, kind):
     expected = trainer.logits(torch.from_numpy(users), torch.from_numpy(movies)).detach().numpy()
     got = trainer.snapshot()(dataset.inputs(users, movies))
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+MOVES = ("aten::_to_copy", "aten::lift_fresh")
+
+
+def everything_on(device: str):
+    """A mode in which an operation on a tensor that lies elsewhere is an error; copies may."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class Everything(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            places = {leaf.device.type for leaf in tree_leaves(args) if hasattr(leaf, "device")}
+            if func.name() not in MOVES and not places <= {device}:
+                raise AssertionError(f"{func.name()} on {places}")
+            return func(*args, **(kwargs or {}))
+
+    return Everything()
+
+
+@pytest.mark.parametrize("kind", [*MODELS, "clicks"])
+def test_training_on_another_device(dataset, tmp_path, kind):
+    """Every tensor of a step goes to the device: tried on one that computes shapes only."""
+    torch = pytest.importorskip("torch", reason="training needs the extra 'train'")
+    if kind == "clicks":
+        settings = criteo_like(tmp_path)
+        data = open_dataset(settings)
+        trainer = ClickTrainer(torch, settings, settings.models[0], data, device="meta")
+    else:
+        settings = config(kind=kind)
+        recipe = Recipe(validation_items=60)
+        trainer = training._Trainer(
+            torch, settings, settings.models[0], dataset, recipe, device="meta"
+        )
+    batch = next(trainer.batches())
+    with everything_on("meta"):
+        error = trainer.error(batch)
+        error.backward()
+    assert (error.device.type, error.shape) == ("meta", ())
+
+
+def test_a_device_that_is_not_there(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch", reason="training needs the extra 'train'")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    call = ["train", "examples/demo.toml", "-o", str(tmp_path / "out"), "--device", "cuda"]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == 2
+    assert "device must be cpu here, not 'cuda'" in result.stderr
+    assert not (tmp_path / "out").exists()

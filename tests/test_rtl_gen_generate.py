@@ -32,6 +32,13 @@ def test_lint(sources):
     lint(sources, "rpaccel", waivers=WAIVERS)
 
 
+def test_lint_of_shared_sub_arrays():
+    groups = [{"stages": [0, 1], "at": [0, 0], "cols": 2, "shapes": [[1, 2], [1, 1]]}]
+    groups += [{"stages": [n], "at": [0, n]} for n in range(2)]
+    machine = {**MACHINE, "groups": groups, "settings": [[0], [1, 2]]}
+    lint(verilog(small_hardware(2, **machine)), "rpaccel", waivers=WAIVERS)
+
+
 def test_every_waiver_is_needed(sources):
     with pytest.raises(BuildError) as error:
         lint(sources, "rpaccel")

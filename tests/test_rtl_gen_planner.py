@@ -113,6 +113,27 @@ def test_throughput(rng):
     simulate(dut, testbench)
 
 
+def test_plans_ahead(rng):
+    """A stage that takes no token keeps the one before it from none until its queue is full."""
+    hardware = small_hardware(2, query_slots=3)
+    dut = Planned(hardware)
+    job = {"items": 300, "sub_batch": 3, "keep": [200, 100], "last_stage": 1}
+
+    async def testbench(ctx):
+        ctx.set(dut.planner.token[0].ready, 1)
+        for stage in range(2):
+            ctx.set(dut.planner.plan[stage].ready, 1)
+        await stream_put(ctx, dut.planner.job, job)
+        taken = 0
+        for _ in range(24 * 40):
+            taken += ctx.get(dut.planner.token[0].valid)
+            await ctx.tick()
+        assert ctx.get(dut.planner.busy)
+        assert 8 * hardware.query_slots <= taken <= 8 * hardware.query_slots + 1
+
+    simulate(dut, testbench)
+
+
 def test_divider_clients(rng):
     """Two clients at once, each gets its own answers; one takes the promised time."""
     dut = Divider(clients=2)

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from rtl_gen.regroup import Regroup
+from sim.pysim import simulate
 from sw_model.dispatch_cycles import DispatchCycles, Program
 from sw_model.group_cycles import latency
+from sw_model.regroup_cycles import RegroupCycles
 from tests.group_bench import Bench, hardware, random_model
 
 
@@ -57,6 +60,44 @@ def check(bench, tokens):
     return used
 
 
+def test_who_is_open_when(rng):
+    """Settings that change at any time, groups busy at any time: open in the model's cycles."""
+    hw = machine()
+    dut = Regroup(hw)
+    groups = range(len(hw.groups))
+    changes = {int(c): int(rng.integers(4)) for c in np.cumsum(rng.integers(1, 60, 60))}
+    spans = {group: [(-1, -1)] for group in groups}  # starts of tokens, and when they are over
+    seen = []
+
+    async def testbench(ctx):
+        for cycle in range(max(changes) + 100):
+            ctx.set(dut.setting, changes.get(cycle, ctx.get(dut.setting)))
+            busy = [spans[g][-1][0] < cycle <= spans[g][-1][1] for g in groups]
+            ctx.set(dut.idle, sum(1 << g for g in groups if not busy[g]))
+            is_open, active = ctx.get(dut.open), ctx.get(dut.active)
+            assert ctx.get(dut.changing) == (is_open != ctx.get(dut.on))
+            for group in groups:
+                mine = active >> group & 1
+                assert mine or not busy[group], "a group that has tokens lost its sub-arrays"
+                assert not mine or not any(active >> o & 1 for o in hw.overlapping(group))
+                if is_open >> group & 1 and cycle > spans[group][-1][1] and rng.random() < 0.2:
+                    spans[group].append((cycle, cycle + int(rng.integers(1, 40))))
+            seen.append(is_open)
+            await ctx.tick()
+
+    simulate(dut, testbench)
+    model = RegroupCycles(hw)
+    known, last = 0, 0
+    for cycle, setting in changes.items():
+        known = setting if setting < len(SETTINGS) else 0
+        if known != last:
+            ends = {g: max(e for s, e in spans[g] if s < cycle) for g in groups}
+            model.change(known, cycle, ends.get)
+            last = known
+    for cycle, is_open in enumerate(seen):
+        assert is_open == sum(1 << g for g in groups if model.is_open(g, cycle))
+
+
 @pytest.mark.parametrize("stall", [0.0, 0.3])
 def test_regrouped_between_tokens(rng, stall):
     """Scores and the cycle of every row, while the setting changes under way."""
@@ -71,14 +112,15 @@ def test_regrouped_between_tokens(rng, stall):
 
 
 NEIGHBOURS = {
-    "idle": (0, []),
-    "busy": (8, []),
-    "regrouped": (8, [(100, 1), (180, 2), (90, 0), (40, 1), (1, 0), (1, 2)]),
+    "idle": (0, [], 0),
+    "busy": (8, [], 0),
+    "regrouped": (8, [(100, 1), (180, 2), (90, 0), (40, 1), (1, 0), (1, 2)], 0),
+    "kept apart": (8, [(100, 1)], 1 << 4 * 3 + 1 | 1 << 4 * 2 + 1),
 }
 
 
 def test_cross_talk(rng):
-    """Whatever the other groups do, and however they are regrouped, a group does the same.
+    """Whatever others do, however they are regrouped or kept from stages, a group does the same.
 
     In value and in cycle; with stalls of its own gather unit and filter.
     """
@@ -86,8 +128,9 @@ def test_cross_talk(rng):
     bench = Bench(machine(), models)
     mine = [bench.token(rng, 0, n) for n in (20, 1, 0, 17)]
     seen = {}
-    for name, (count, settings) in NEIGHBOURS.items():
-        bench = Bench(machine(), models, costs=[500, 90], settings=settings)
+    for name, (count, settings, barred) in NEIGHBOURS.items():
+        given = {"settings": settings, "barred": barred}
+        bench = Bench(machine(), models, costs=[500, 90], **given)
         others = [bench.token(rng, 1, int(n)) for n in rng.integers(0, 40, count)]
         same = np.random.default_rng(7)
         bench.run(same, [*mine, *others], stall=0.3, score_stall=0.3)

@@ -1,14 +1,18 @@
 """The bridge at its pins against the golden bridge: requests, damaged ones, noise."""
 
+import random
+from types import SimpleNamespace
+
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib.wiring import connect
 
 from rpaccel import abi
 from rpaccel.serial import Frames, frame
-from rpaccel.serial_protocol import DELIMITER, ESCAPE, REQUEST, Operation
+from rpaccel.serial_protocol import DELIMITER, ESCAPE, REPLY, REQUEST, Operation, ReplyStatus
 from rtl_gen.block_memory import BlockMemory
 from rtl_gen.serial_bridge import SerialBridge
+from sim.noisy_line import NoisyLine
 from sim.pysim import simulate
 from sw_model.serial_bridge import SerialBridge as GoldenBridge
 from tests.test_rtl_gen_uart import drive
@@ -218,6 +222,62 @@ def test_damage(rng):
             await board.send(ctx, whole)
             assert board.golden.host[at : at + 5] == data
         await board.send(ctx, request(Operation.READ_HOST, 8, 0, 200))
+
+    board.run(talk)
+
+
+def test_copies_while_it_is_busy(rng):
+    """A host that does not wait: injured copies of a request come before, during and after replies.
+
+    What was answered was done once and whole, and nothing else was done.
+    """
+    board = Board()
+    fire = random.Random(int(rng.integers(2**32)))
+    injured = NoisyLine(SimpleNamespace(baud=1, slack=0), fire, 0.02).injure
+    frames = Frames()
+    memory = bytearray(SIZES["host_bytes"])
+    written = []
+
+    def answered(sequence):
+        content = list(frames.feed(bytes(board.sent)))
+        board.sent.clear()
+        replies = [REPLY.unpack(reply[: REPLY.bytes]) for reply in content]
+        for reply in replies:
+            assert reply["status"] == ReplyStatus.OK
+            assert reply["sequence"] in (sequence, (sequence - 1) % 256)  # or a late one
+        return sequence in [reply["sequence"] for reply in replies]
+
+    async def ask(ctx, sequence, *args):
+        whole = request(args[0], sequence, *args[1:])
+        copies = 0
+        while not answered(sequence):
+            copies += 1
+            assert copies < 60
+            await drive(ctx, board.bridge.rx, injured(whole), DIVISOR)
+            await ctx.tick().repeat(fire.choice((0, 1, 7, 40, 300, 1200)) + 1)
+        return copies
+
+    async def talk(ctx):
+        copies = await ask(ctx, 200, Operation.HELLO, 5)
+        for step in range(1, 17):
+            sequence = (200 + step) % 256
+            if step % 4:
+                at, data = fire.randrange(200), fire.randbytes(fire.randrange(1, 40))
+                memory[at : at + len(data)] = data
+                copies += await ask(ctx, sequence, Operation.WRITE_HOST, at, len(data), data)
+            else:
+                data = fire.randbytes(4)
+                written.append((0x10, int.from_bytes(data, "little")))
+                copies += await ask(ctx, sequence, Operation.WRITE_REGISTER, 0x10, 4, data)
+            assert board.done == written
+        assert copies > 25  # many came while another was served
+        await ctx.tick().repeat(4000)
+        board.sent.clear()
+        whole = request(Operation.READ_HOST, (sequence + 1) % 256, 0, len(memory))
+        await drive(ctx, board.bridge.rx, whole, DIVISOR)
+        await ctx.tick().repeat(20 * DIVISOR * (len(memory) + 20))
+        (reply,) = frames.feed(bytes(board.sent))
+        assert reply[REPLY.bytes :] == memory
 
     board.run(talk)
 

@@ -4,7 +4,7 @@ import pytest
 from sw_model.calibration import quantise_values, tensor_scale
 from sw_model.equalise import equalise
 from sw_model.quantisation_error import tensor_errors
-from sw_model.quantise import quantise
+from sw_model.quantise import RELU_ZERO, quantise
 from tests import test_sw_model_neumf as neumf
 from tests.test_sw_model_quantise import DENSE_SCALE, float_model, inputs, int8_logits
 
@@ -72,7 +72,10 @@ def test_errors_name_the_bad_tensor(rng):
     quantised = quantise(model, calibration, dense_scale=DENSE_SCALE)
     real = equalise(model, calibration)
     before = tensor_errors(real, quantised, calibration)
-    quantised.top[1].weights[:] = np.round(quantised.top[1].weights / 32.0) * 32  # 3 bits
+    layer = quantised.top[1]
+    zeros = RELU_ZERO * layer.weights.sum(axis=1, dtype=np.int32)
+    layer.weights[:] = np.round(layer.weights / 32.0) * 32  # 3 bits
+    layer.bias[:] += zeros - RELU_ZERO * layer.weights.sum(axis=1, dtype=np.int32)
     after = tensor_errors(real, quantised, calibration)
     changed = [name for name in before if after[name].added > 2 * before[name].added]
     assert changed == ["top.1"]

@@ -140,6 +140,25 @@ def test_a_criteo_file(tmp_path, rng):
         data.candidates(Split.TEST, items=61)
 
 
+def test_rare_and_hashed_ids(tmp_path, rng):
+    """As the vocabulary that the configuration asks for has them."""
+    path = write(tmp_path / "train.txt", 200, rng)
+    periods = {"training": 100, "calibration": 40, "test": 60}
+    (block,) = read(path)
+    for options in {"threshold": 18}, {"hash_size": 3}, {"threshold": 18, "hash_size": 4}:
+        values = {"source": "criteo", "path": path, "periods": periods, **options}
+        (query,) = open_dataset(config(values, cap=8)).candidates(Split.TEST, items=60)
+        known = build_vocabulary([block.categories[:100]], **options)
+        ranks = known.ranks(block.categories[140:200])
+        for column in range(1, 26):
+            last = min(TABLES[column].rows, 8) - 1
+            unknown = ranks[:, column] == known.rows[column] - 1
+            expected = np.where(unknown, last, np.minimum(ranks[:, column], last))
+            np.testing.assert_array_equal(query.inputs.indices[f"c{column + 1}"][:, 0], expected)
+        plain = build_vocabulary([block.categories[:100]])
+        assert len(known.ids[5]) < len(plain.ids[5])
+
+
 TABLE_LIST = [{"name": f"c{i}", "rows": 3} for i in range(26)]
 
 
@@ -175,6 +194,8 @@ def test_features_must_fit(change, text):
         ({"path": "x"}, 'source = "criteo-like" takes no data.path'),
         ({"source": "criteo"}, 'source = "criteo" needs data.path'),
         ({"source": "random"}, 'source = "random" takes no data.periods'),
+        ({"hash_size": 9}, 'source = "criteo-like" takes no data.hash_size'),
+        ({"threshold": 2}, 'source = "criteo-like" takes no data.threshold'),
         ({"periods": PERIODS | {"test": 0}}, "data.periods.test: .* greater than or equal to 1"),
     ],
 )

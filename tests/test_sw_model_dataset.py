@@ -161,8 +161,18 @@ def _with(table: str, **changes) -> FeaturesConfig:
 @pytest.mark.parametrize(
     "features, text",
     [
-        (FEATURES.model_copy(update={"dense_query": 3}), "dense_query must be 10 .*, not 3"),
-        (FEATURES.model_copy(update={"dense_item": 0}), "dense_item must be 4 .*, not 0"),
+        (FEATURES.model_copy(update={"dense_query": 3}), "dense_query must be 10 .* or 0, not 3"),
+        (FEATURES.model_copy(update={"dense_item": 5}), "dense_item must be 4 .* or 0, not 5"),
+        (
+            FEATURES.model_copy(
+                update={
+                    "tables": [
+                        TABLES["user"].model_copy(update={"name": "user_mf", "scope": "item"})
+                    ]
+                }
+            ),
+            "scope of 'user_mf' must be 'query'",
+        ),
         (_with("movie", rows=79), "rows of 'movie' must be 80 for MovieLens, not 79"),
         (_with("year", scope="query"), "scope of 'year' must be 'item' for MovieLens, not 'query'"),
         (_with("year", name="era"), "MovieLens has the tables .*, not 'era'"),
@@ -179,3 +189,28 @@ def test_too_many(ratings):
         dataset.candidates(Split.TEST, items=10, count=99)
     with pytest.raises(ConfigError, match=r"funnel.items = 80: user \d+ has only 50 movies"):
         dataset.candidates(Split.TEST, items=80)
+
+
+def test_a_neumf_needs_no_dense_inputs_and_two_tables_of_each(ratings):
+    """As many statistics as the features have; tables of the product are the same entities."""
+    full = Dataset(FEATURES, ratings)
+    tables = [
+        TABLES[name].model_copy(update={"name": name + suffix})
+        for name in ("user", "movie")
+        for suffix in ("", "_mf")
+    ]
+    for dense_query, dense_item in (0, 0), (0, 4), (10, 0):
+        values = {"dense_query": dense_query, "dense_item": dense_item, "tables": tables}
+        dataset = Dataset(FEATURES.model_copy(update=values), ratings)
+        np.testing.assert_array_equal(dataset.dense_query, full.dense_query[:, :dense_query])
+        np.testing.assert_array_equal(dataset.dense_item, full.dense_item[:, :dense_item])
+        (query,) = dataset.candidates(Split.TEST, items=10, count=1)
+        inputs, sent = dataset.candidate_inputs(query), dataset.query(query)
+        assert inputs.dense.shape == (10, dense_query + dense_item)
+        assert (len(sent.dense_query), sent.dense_item.shape) == (dense_query, (10, dense_item))
+        for name in "user", "movie":
+            np.testing.assert_array_equal(inputs.indices[name], inputs.indices[f"{name}_mf"])
+            np.testing.assert_array_equal(
+                inputs.indices[name], full.candidate_inputs(query).indices[name]
+            )
+            np.testing.assert_array_equal(sent.indices[name], sent.indices[f"{name}_mf"])

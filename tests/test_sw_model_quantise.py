@@ -10,7 +10,7 @@ from sw_model.equalise import equalise
 from sw_model.gather import pool
 from sw_model.group import score
 from sw_model.numerics import layer as run_layer
-from sw_model.quantise import quantise, quantise_layer
+from sw_model.quantise import RELU_ZERO, quantise, quantise_layer
 from sw_model.quantised import QuantisedModel
 
 FEATURES = FeaturesConfig(
@@ -68,7 +68,8 @@ def test_int8_model_follows_the_float_model(rng):
         errors.append(relative_error(int8_logits(quantised, x), expected))
         assert quantised.name == "m"
         assert [t.name for t in quantised.tables] == ["user", "genres"]
-        assert [layer.relu for layer in quantised.top] == [True, True, False]
+        # the lowest int8 stands for zero, so the clamp is the ReLU
+        assert not any(layer.relu for layer in [*quantised.bottom, *quantised.top])
         assert [layer.logit for layer in quantised.top] == [False, False, True]
     # A model whose logits hardly vary has a large relative error; most have not.
     assert np.median(errors) < 0.06, errors
@@ -114,6 +115,32 @@ def test_layer_folds_the_scale_of_each_input(rng):
     quantised = quantise_layer(layer, scales, step)
     got = run_layer(x, quantised) * step
     assert relative_error(got, np.maximum(real, 0)) < 0.1
+
+
+def test_all_256_values_behind_a_relu(rng):
+    """Zeros of inputs and outputs go into the bias: the same layer, with steps half as large."""
+    scales, zeros = np.repeat([0.02, 0.3], 30), np.repeat([0, RELU_ZERO], 30)
+    whole = rng.integers(-127, 128, size=(20, 60))
+    whole[:, 0] = 127
+    weight = (whole / 1000 / scales).astype(np.float32)  # exact in int8
+    bias = rng.normal(size=20).astype(np.float32)
+    weight[3] = 1e-9  # all bias
+    weight[4], bias[4] = 0, 0  # always zero
+    weight[5], bias[5] = 0, -1
+    layer = FloatLayer(weight, bias)
+    x = rng.integers(-128, 128, size=(300, 60)).astype(np.int8)
+    real = np.maximum(layer(((x - zeros) * scales).astype(np.float32)), 0)
+    errors = []
+    for zero, steps in ((RELU_ZERO, 250), (0, 125)):
+        step = real.max() / steps
+        int8 = quantise_layer(layer, scales, step, input_zeros=zeros, output_zero=zero)
+        assert int8.relu == (zero == 0)
+        got = run_layer(x, int8).astype(np.int64) - zero
+        assert (got.min(), got.max()) == (0, steps)
+        assert (got[:, 4:6] == 0).all()
+        assert np.abs(got * step - real).max() < 0.51 * step
+        errors.append(relative_error(got * step, real))
+    assert errors[0] == pytest.approx(errors[1] / 2, rel=0.3), errors
 
 
 def test_channels_without_weights(rng):

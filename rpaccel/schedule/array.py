@@ -42,7 +42,7 @@ class ArrayBackend(Backend):
     def __init__(self, config: Config, *, clock: float = CLOCK) -> None:
         hardware = config.hardware
         self.name = "rpaccel"
-        self.units = sum(group.rows * group.cols for group in hardware.groups)
+        self.units = hardware.macs // (hardware.tile_rows * hardware.tile_cols)
         self.sub_batches = config.funnel.sub_batches
         self.machine = (
             f"{self.units} sub-arrays of {hardware.tile_rows}x{hardware.tile_cols} at "
@@ -66,6 +66,7 @@ class ArrayBackend(Backend):
             {
                 **hardware.model_dump(),
                 "groups": [{"stages": [0]}],
+                "settings": [],
                 "gather": [hardware.gather[0].model_dump()],
                 "topk_depth": hardware.topk_depth[-1:],
                 "filter": [],
@@ -77,7 +78,9 @@ class ArrayBackend(Backend):
         self._models = {
             each.name: random_model(each, features, np.random.default_rng(0))
             for each in config.models
-            if each.interaction == "concat"  # cycles of a dot interaction are not modelled
+            # A unit for the dot interaction belongs to a group; here are none, but sub-arrays that
+            # are divided freely.
+            if each.interaction == "concat"
         }
         self._cycles = cache(self._measure)
 

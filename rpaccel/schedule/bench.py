@@ -77,10 +77,10 @@ def bench(config: Config, *, queries: int = 1_000_000, seed: int = 0) -> dict[st
 
 def _plans(backends: Sequence[Backend], stages: int) -> list[Plan]:
     models, items = FUNNELS[stages]
-    return list(plans(backends, _unrated([Rated(stages=models, items=items, mean=1.0)])))
+    return list(plans(backends, unrated([Rated(stages=models, items=items, mean=1.0)])))
 
 
-def _unrated(rows: list[Rated]) -> Qualities:
+def unrated(rows: list[Rated]) -> Qualities:
     """Funnels of which only times matter."""
     return Qualities(
         name="funnels",
@@ -116,7 +116,7 @@ def _screening(config: Config, backends: Sequence[Backend]) -> dict[str, Any]:
         for stages, items, keep in funnels(config)
     ]
     begun = time.perf_counter()
-    count = sum(1 for plan in plans(backends, _unrated(rows)) if plan.p99(LOADS[1]) > 0)
+    count = sum(1 for plan in plans(backends, unrated(rows)) if plan.p99(LOADS[1]) > 0)
     seconds = time.perf_counter() - begun
     return {"plans": count, "seconds": seconds, "plans_per_minute": count / seconds * 60}
 

@@ -39,25 +39,26 @@ def duration(value: str) -> float:
 
 
 def platforms(config: Config, names: Sequence[str], cache: Path) -> list[Backend]:
-    """Make platforms by their names: ``rpaccel``, ``cpu``, a reference platform or a profile.
+    """Make platforms by their names: ``rpaccel``, ``cpu``, ``gpu``, a reference one or a profile.
 
     Raises
     ------
     ConfigError
         A name is unknown or given twice, a profile cannot be used.
     ToolError
-        ``cpu`` needs PyTorch.
+        ``cpu`` or ``gpu`` needs PyTorch.
     """
     found: list[Backend] = []
     for name in names:
         if name == "rpaccel":
             found.append(ArrayBackend(config))
-        elif name == "cpu":
-            from rpaccel.schedule.cpu import cpu_profile
+        elif name in ("cpu", "gpu"):
+            from rpaccel.schedule.cpu import cpu_profile, gpu_profile
 
             sizes = {items for _, items, _ in funnels(config)}
             sizes |= {n for _, _, keep in funnels(config) for n in keep}
-            found.append(ProfileBackend(cpu_profile(config, sorted(sizes), cache)))
+            profile = cpu_profile if name == "cpu" else gpu_profile
+            found.append(ProfileBackend(profile(config, sorted(sizes), cache)))
         else:
             found.append(ProfileBackend(Profile.load(name)))
     known = [backend.name for backend in found]

@@ -1,13 +1,14 @@
-"""The CPU of this computer as a platform: PyTorch, really timed, each worker one thread."""
+"""The CPU and the GPU of this computer as platforms: PyTorch, really timed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from rpaccel.config import Config, ModelConfig
 from rpaccel.errors import ConfigError, ToolError
 from rpaccel.schedule.profiles import Point, Profile, machine
 
-__all__ = ["cpu_profile", "measure"]
+__all__ = ["cpu_profile", "gpu_profile", "import_torch", "measure", "measure_gpu"]
+
+log = logging.getLogger(__name__)
 
 WARM_UP, LEAST_RUNS, LEAST_SECONDS = 3, 7, 0.25
 TIMEOUT = 600.0
@@ -42,26 +45,76 @@ def cpu_profile(config: Config, items: Sequence[int], cache: Path, *, workers: i
     ToolError
         PyTorch is missing.
     """
-    torch = _torch()
     workers = workers or len(os.sched_getaffinity(0))
+    return _once(
+        config, items, cache, "cpu", workers, lambda: measure(config, items, workers=workers)
+    )
+
+
+def gpu_profile(config: Config, items: Sequence[int], cache: Path) -> Profile:
+    """Give the profile of this computer's GPU, timed once; without one, the T4's that is shipped.
+
+    Parameters, errors as for :func:`cpu_profile`.
+    """
+    torch = import_torch()
+    if not torch.cuda.is_available():
+        log.info("no GPU that PyTorch can use: platform gpu is t4, derived from published figures")
+        return Profile.load("t4")
+    name = torch.cuda.get_device_name()
+    return _once(config, items, cache, "gpu", name, lambda: measure_gpu(config, items))
+
+
+def _once(
+    config: Config,
+    items: Sequence[int],
+    cache: Path,
+    kind: str,
+    units: object,
+    measured: Callable[[], Profile],
+) -> Profile:
+    """Give a profile from its file, or measure it and keep it."""
     key = json.dumps(
         {
             "models": [model.model_dump() for model in config.models],
             "features": config.features.model_dump(),
             "items": sorted(items),
             "machine": machine(),
-            "workers": workers,
-            "torch": torch.__version__,
+            "workers": units,
+            "torch": import_torch().__version__,
         },
         sort_keys=True,
     )
-    path = cache / f"cpu-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    path = cache / f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if path.exists():
         return Profile.load(str(path))
-    profile = measure(config, items, workers=workers)
+    profile = measured()
     cache.mkdir(parents=True, exist_ok=True)
     profile.save(path)
     return profile
+
+
+def measure_gpu(config: Config, items: Sequence[int]) -> Profile:
+    """Time every model on every number of items on the GPU, the copy of inputs included.
+
+    A query at a time, as RecPipe's scheduler has it. A point is the median.
+    """
+    torch = import_torch()
+    points = []
+    for model in config.models:
+        run = scorer(config, model, 0, device="cuda")
+        points += [
+            Point(model=model.name, items=n, seconds=float(np.median(_time(run, n))))
+            for n in sorted(items)
+        ]
+    return Profile(
+        name="gpu",
+        kind="measured",
+        machine=f"{torch.cuda.get_device_name()}, {machine()}",
+        source=f"PyTorch {torch.__version__}, CUDA, a query at a time, copies included",
+        units=1,
+        notes=["float32; random weights, rows drawn evenly"],
+        points=points,
+    )
 
 
 def measure(config: Config, items: Sequence[int], *, workers: int) -> Profile:
@@ -77,7 +130,7 @@ def measure(config: Config, items: Sequence[int], *, workers: int) -> Profile:
     ToolError
         PyTorch is missing, or a worker ended before it was done.
     """
-    torch = _torch()
+    torch = import_torch()
     if workers < 1:
         raise ConfigError(f"workers must be 1 or more, not {workers}")
     context = multiprocessing.get_context("spawn")
@@ -107,7 +160,8 @@ def measure(config: Config, items: Sequence[int], *, workers: int) -> Profile:
     )
 
 
-def _torch() -> Any:
+def import_torch() -> Any:
+    """Give PyTorch; ToolError without it."""
     try:
         import torch
     except ImportError:
@@ -123,7 +177,7 @@ _barrier: Any = None
 def _begin(barrier: Any) -> None:
     global _barrier
     _barrier = barrier
-    _torch().set_num_threads(1)
+    import_torch().set_num_threads(1)
 
 
 def _work(config: Config, items: Sequence[int], seed: int) -> _Times:
@@ -148,13 +202,13 @@ def _time(run: Any, count: int) -> list[float]:
     return taken
 
 
-def scorer(config: Config, model: ModelConfig, seed: int) -> Any:
+def scorer(config: Config, model: ModelConfig, seed: int, *, device: str = "cpu") -> Any:
     """Make a function that scores so many random items with a model of random weights."""
     from rpaccel.train_network import Network
 
-    torch, rng = _torch(), np.random.default_rng(seed)
+    torch, rng = import_torch(), np.random.default_rng(seed)
     network = Network(torch, config, model)
-    network.modules().eval()
+    network.modules().eval().to(device)
     features, most = config.features, config.funnel.items
     dense = torch.from_numpy(rng.standard_normal((most, features.dense), dtype=np.float32))
     bags = {
@@ -164,7 +218,7 @@ def scorer(config: Config, model: ModelConfig, seed: int) -> Any:
 
     def run(count: int) -> None:
         with torch.inference_mode():
-            each = {name: bag[:count] for name, bag in bags.items()}
-            network.forward(dense[:count], each, {})
+            each = {name: bag[:count].to(device) for name, bag in bags.items()}
+            network.forward(dense[:count].to(device), each, {}).cpu()
 
     return run

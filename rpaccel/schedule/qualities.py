@@ -17,7 +17,7 @@ from rpaccel.errors import ConfigError
 from rpaccel.quality import ScoredQueries
 from rpaccel.schedule.profiles import Kind, read_json
 from rpaccel.section import Positive, Section
-from sw_model.bootstrap import bootstrap
+from sw_model.bootstrap import bootstrap, bootstrap_difference
 
 __all__ = ["Funnel", "Qualities", "Rated", "funnels", "measure", "measured"]
 
@@ -29,7 +29,8 @@ Funnel = tuple[tuple[str, ...], tuple[int, ...]]
 class Rated(Section):
     """A funnel and its quality: of int8 models, or of float ones.
 
-    ``low`` and ``high`` bound the mean over queries, where that is known.
+    ``low`` and ``high`` bound the mean over queries, where that is known; ``change_low`` is the
+    lower bound of the mean difference to the reference, query by query, as a share of its mean.
     """
 
     stages: Annotated[list[str], Field(min_length=1)]
@@ -38,6 +39,7 @@ class Rated(Section):
     mean: Value
     low: Value | None = None
     high: Value | None = None
+    change_low: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
     @model_validator(mode="after")
     def _falls(self) -> Rated:
@@ -122,11 +124,14 @@ def funnels(config: Config) -> list[tuple[tuple[int, ...], int, tuple[int, ...]]
 
 
 def measure(config: Config, scored: ScoredQueries) -> Qualities:
-    """Rate all funnels of a configuration's stages on labelled queries, float and int8.
+    """Rate all funnels of a configuration's stages on labelled queries, in all their arithmetics.
 
     Filters are exact, and the sub-batches those of the configuration, on every platform.
     """
     names, k = config.funnel.stages, config.funnel.keep[-1]
+
+    last = [len(names) - 1]
+    reference = scored.values("float", last, [k], config.funnel.items)["ndcg"]
 
     def rate(kind: str, stages: Sequence[int], items: int, keep: Sequence[int]) -> Rated:
         batch = -(-items // config.funnel.sub_batches) if len(stages) > 1 else items
@@ -134,14 +139,16 @@ def measure(config: Config, scored: ScoredQueries) -> Qualities:
             kind, stages, keep, batch, items=items, filters=[None] * (len(stages) - 1)
         )["ndcg"]
         interval = bootstrap(values)
+        change = bootstrap_difference(values, reference).low / max(reference.mean(), 1e-12)
         return Rated(
             stages=[names[stage] for stage in stages],
             items=[items, *keep[:-1]],
             int8=kind == "int8",
             **interval._asdict(),
+            change_low=float(change),
         )
 
-    rows = [rate(kind, *funnel) for funnel in funnels(config) for kind in ("float", "int8")]
+    rows = [rate(kind, *funnel) for funnel in funnels(config) for kind in scored.logits]
     return Qualities(
         name=config.name,
         kind="measured",
@@ -149,7 +156,7 @@ def measure(config: Config, scored: ScoredQueries) -> Qualities:
         source=f"{len(scored.relevant)} labelled queries of {config.data.source}",
         serves=k,
         notes=[f"exact filters, {config.funnel.sub_batches} sub-batches"],
-        reference=rate("float", [len(names) - 1], config.funnel.items, [k]),
+        reference=rate("float", last, config.funnel.items, [k]),
         rows=rows,
     )
 

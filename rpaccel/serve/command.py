@@ -9,9 +9,11 @@ from functools import partial
 from typing import Any, Literal
 
 from rpaccel.config import Config
+from rpaccel.errors import ConfigError
+from rpaccel.serve.cpu import CpuFunnel
 from rpaccel.serve.server import Server
 from rpaccel.serve.service import Service
-from rpaccel.serve.worker import open_device
+from rpaccel.serve.worker import Opener, open_device
 from rpaccel.workflow import Workflow
 
 __all__ = ["line", "serve"]
@@ -39,12 +41,18 @@ async def serve(
         The last :meth:`Service.stats`.
     """
     work = Workflow(config)
-    opener = partial(open_device, device, config, work.quantised, work.image)
+    opener: Opener
+    if device == "cpu":
+        if work.dataset is None:
+            raise ConfigError("data.source = 'random' has no trained models for device cpu")
+        opener = partial(CpuFunnel, config, work.float_models)
+    else:
+        opener = partial(open_device, device, config, work.quantised, work.image)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    depth = config.hardware.query_slots
+    depth = 1 if device == "cpu" else config.hardware.query_slots
     async with Service(opener, workers=workers, depth=depth, limit=limit, full=full) as service:
         server = await Server(service, config.features, work.queries).start(host, port)
         where = server.sockets[0].getsockname()

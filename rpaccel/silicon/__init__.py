@@ -1,0 +1,1 @@
+"""What machines cost in silicon: area and energy, block by block (`rpaccel bench area`)."""
