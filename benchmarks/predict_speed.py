@@ -29,7 +29,9 @@ def measure(queries: int) -> dict[str, float]:
     """Run queries back to back; nanoseconds a cycle of the windows."""
     config = load(preset("rpaccel"))
     models = random_models(config, np.random.default_rng(config.data.seed))
-    predictor = Predictor(config, models, compile_image(config, models, hotness=hotness(config, models)))
+    predictor = Predictor(
+        config, models, compile_image(config, models, hotness=hotness(config, models))
+    )
     drawn = criteo_like_queries(config, TRAINING_QUERIES, queries)
     work = predictor.work([predictor.job(query) for query in drawn])
     builder = Builder(work, config.simulation, {}, 0)
