@@ -118,7 +118,7 @@ def test_groups_alike_are_synthesised_once(monkeypatch):
     assert {p.store.memory for p in buffers} == {
         Memory(8 * geometry.row_bytes, config.hardware.activation_rows)
     }
-    (static,) = [p for p in found if p.path[0] == "static" and p.store is not None]
+    (static,) = [p for p in found if p.path[:1] == ("static",) and p.store is not None]
     assert static.store.count == config.hardware.static_macros
     assert static.logic.um2 > 0
 
