@@ -113,7 +113,8 @@ def test_one_stage_and_the_funnel_are_really_measured(monkeypatch: pytest.Monkey
     assert difference["low"] <= difference["mean"] <= difference["high"]
     text = bench_cpu.table(report)
     assert "front 1024 -> back 128" in text
-    assert "target 3" in text
+    # A busy computer may not give steady latencies.
+    assert ("none, not steady" if report["ratio"] is None else "target 3") in text
 
 
 def test_a_generator_that_does_not_keep_up_is_rejected() -> None:
