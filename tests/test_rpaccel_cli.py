@@ -162,13 +162,15 @@ def test_verify_finds_a_wrong_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """A compiler that drops a K tile cannot agree with the golden model."""
     from rpaccel import tiling
 
-    right = tiling.tiles
+    right = tiling.passes
 
-    def wrong(*arguments, **options):
-        made = list(right(*arguments, **options))
-        return [t for i, t in enumerate(made) if i != 1 or t.command["final"]]
+    def wrong(*arguments):
+        return [
+            [t for i, t in enumerate(layer) if i != 1 or t.command["final"]]
+            for layer in right(*arguments)
+        ]
 
-    monkeypatch.setattr("rpaccel.stage_plan.tiles", wrong)
+    monkeypatch.setattr("rpaccel.stage_plan.passes", wrong)
     code, _, error = call("verify", RANDOM, "--queries", 1)
     assert code == 4
     assert "golden model" in error
