@@ -180,7 +180,7 @@ def headline(
         str | None,
         typer.Option(metavar="TABLE", help="Of held-out quality, for ratio B; else as shipped."),
     ] = None,
-    queries: Annotated[int, typer.Option(min=1, help="Of each simulation.")] = 10_000_000,
+    queries: Annotated[int, typer.Option(min=100_000, help="Of each simulation.")] = 10_000_000,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw p99 over load here (PNG).")
     ] = None,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from rpaccel.config import Config
 from rpaccel.errors import ConfigError
+from rpaccel.schedule.cpu import import_torch
 from rpaccel.serve.cpu import CpuFunnel
 from rpaccel.serve.server import Server
 from rpaccel.serve.service import Service
@@ -45,6 +46,7 @@ async def serve(
     if device == "cpu":
         if work.dataset is None:
             raise ConfigError("data.source = 'random' has no trained models for device cpu")
+        import_torch()  # or every worker would say that it is missing
         opener = partial(CpuFunnel, config, work.float_models)
     else:
         opener = partial(open_device, device, config, work.quantised, work.image)
