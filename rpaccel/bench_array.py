@@ -17,7 +17,8 @@ from rpaccel.bench_dot import UNITS, dot_flow
 from rpaccel.bench_groups import SETTINGS, flow
 from rpaccel.config import HardwareConfig
 from rpaccel.geometry import DotShape, GroupGeometry, Shape
-from rpaccel.tiling import Space, passes
+from rpaccel.space import Space
+from rpaccel.tiling import passes
 from sw_model.dispatch_cycles import DispatchCycles
 from sw_model.group_cycles import GroupCycles
 from sw_model.quantised import QuantisedDot, QuantisedLayer, QuantisedModel, QuantisedTable

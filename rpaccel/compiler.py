@@ -24,9 +24,10 @@ from rpaccel.image import (
     assemble,
     table_start,
 )
+from rpaccel.space import Space, pair_words
 from rpaccel.stage_plan import layer_info, plan
 from rpaccel.table_plan import StageTables, plan_tables
-from rpaccel.tiling import Space, Tile, pair_words
+from rpaccel.tiling import Tile
 from sw_model.generated_rows import GeneratedRows
 from sw_model.planner import largest_sub_batches
 from sw_model.quantised import QuantisedModel

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from rpaccel.config import Config
 from rpaccel.geometry import GroupGeometry, Shape
 from rpaccel.image import DotInfo, LayerInfo, ShapeInfo
-from rpaccel.tiling import PlacedLayer, PlacedProduct, Space, Tile, passes
+from rpaccel.space import PlacedLayer, PlacedProduct, Space
+from rpaccel.tiling import Tile, passes
 from sw_model.group_cycles import GroupCycles
 from sw_model.quantised import QuantisedModel
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
-from rpaccel.tiling import Space, pair_words, passes
+from rpaccel.space import Space, pair_words
+from rpaccel.tiling import passes
 from rtl_gen.array import ReconfigurableArray
 from rtl_gen.group import Group
 from sim.pysim import idle, simulate, stream_get, stream_put

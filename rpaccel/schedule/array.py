@@ -10,7 +10,8 @@ import numpy as np
 from rpaccel.config import Config, HardwareConfig
 from rpaccel.load import Stage
 from rpaccel.schedule.backends import Backend, Served
-from rpaccel.tiling import Space, passes
+from rpaccel.space import Space
+from rpaccel.tiling import passes
 from sw_model.group_cycles import GroupCycles
 from sw_model.quantised import QuantisedModel
 from sw_model.random_models import random_model

@@ -9,7 +9,8 @@ import numpy as np
 from rpaccel.config import Config
 from rpaccel.errors import ConfigError
 from rpaccel.schedule.qualities import Qualities, Rated
-from rpaccel.tiling import Space, passes
+from rpaccel.space import Space
+from rpaccel.tiling import passes
 from sw_model.random_models import random_model
 
 __all__ = ["LOSS", "arriving", "cheapest", "tile_cycles"]
