@@ -1,7 +1,9 @@
 """Silicon: reading netlists, libraries and activity, the SRAM model, and one block synthesised."""
 
 import importlib.util
+import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -263,6 +265,17 @@ def test_macros_of_any_shape(width, depth):
     assert deeper.um2 >= made.um2
     assert 0 < made.read_pj <= wider.read_pj * (1 + 1e-9)
     assert made.leakage_mw > 0
+
+
+@pytest.mark.parametrize("depth", [32, 2048])
+def test_energies_are_the_table_s_at_another_length_and_voltage(depth):
+    rows = json.loads((Path(technology.__file__).parents[1] / "data/sram_22nm.json").read_text())
+    (row,) = (r for r in rows if (r["width"], r["depth"]) == (32, depth))
+    shrink = technology.SRAM_UM2_PER_BIT / min(r["um2_per_bit"] for r in rows)
+    scale = 1e-3 * 32 * shrink**0.5 * (0.7 / 0.8) ** 2
+    made = sram(Memory(32, depth))
+    assert made.read_pj == pytest.approx(scale * row["read_fj_per_bit"])
+    assert made.write_pj == pytest.approx(scale * row["write_fj_per_bit"])
 
 
 def test_words_of_several_banks_cost_no_more_to_read():
