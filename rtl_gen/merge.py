@@ -34,7 +34,8 @@ class MergeLevel(wiring.Component):
 
     A run with an odd number ends a pair; the run before it may be missing, where the list begins.
     The first key of a pair leaves in the cycle after the odd run's first one came, the others
-    follow at one a cycle; keys come at one a cycle meanwhile, of this list and of later ones.
+    follow at one a cycle; keys come at one a cycle meanwhile, of this list and of later ones. What
+    is dropped of an odd run may still be coming.
 
     Parameters
     ----------
@@ -113,6 +114,8 @@ class MergeLevel(wiring.Component):
             Signal(name=n)
             for n in ("has_even", "has_odd", "odd_over", "take_even", "take_odd", "leave", "over")
         )
+        cut = Signal()  # the run that is leaving is over, the odd run is not
+        done = Signal()
         even_left, odd_left = (Signal.like(readers[0], name=n) for n in ("even_left", "odd_left"))
         m.d.comb += [
             even_left.eq(pairs.o.p.even_end - readers[0]),
@@ -128,24 +131,27 @@ class MergeLevel(wiring.Component):
                 | (ends.o.valid & Mux(take_even, odd_over & (even_left == 1), 0))
                 | (ends.o.valid & Mux(take_odd, ~has_even & (odd_left == 1), 0))
             ),
-            self.o.valid.eq(pairs.o.valid & (take_even | take_odd) & (ends.o.valid | ~over)),
+            self.o.valid.eq(pairs.o.valid & (take_even | take_odd) & ~cut),
             self.o.p.key.eq(Mux(take_even, even, odd)),
             self.o.p.last.eq(over),
             leave.eq(self.o.valid & self.o.ready),
-            pairs.o.ready.eq(leave & over),
-            ends.o.ready.eq(leave & over),
+            done.eq(ends.o.valid & (cut | (leave & over))),
+            pairs.o.ready.eq(done),
+            ends.o.ready.eq(done),
             steps[0].eq(leave & take_even),
             steps[1].eq(leave & take_odd),
         ]
         if self.number_bits > 1:
             m.d.comb += self.o.p.number.eq(pairs.o.p.number)
         with m.If(leave):
-            m.d.sync += sent.eq(Mux(over, 0, sent + 1))
+            m.d.sync += [sent.eq(Mux(over, 0, sent + 1)), cut.eq(over & ~ends.o.valid)]
+        with m.If(cut):
+            m.d.sync += cut.eq(~ends.o.valid)
         after = (pairs.o.p.even_end, ends.o.payload)
         for ram, reader, step, end in zip(rams, readers, steps, after, strict=True):
             coming = Signal.like(reader)
             m.d.comb += [
-                coming.eq(Mux(leave & over, end, reader + step)),
+                coming.eq(Mux(done, end, reader + step)),
                 ram.read.addr.eq(coming),
                 ram.read.en.eq(1),
             ]

@@ -66,12 +66,14 @@ def test_every_k(rng, kind):
     check(tokens, *run(topk(n), tokens, rng, 0.0))
 
 
-@pytest.mark.parametrize("depth, candidates", [(16, 40), (5, 23), (8, 8)])
-def test_throughput(rng, depth, candidates):
+@pytest.mark.parametrize(
+    "depth, candidates, count", [(16, 40, 16), (5, 23, 5), (8, 8, 8), (64, 64, 5)]
+)
+def test_throughput(rng, depth, candidates, count):
     """A score each cycle across tokens; the last candidate ``count`` and 14 cycles after it."""
-    held, delays = pace(topk(depth), rng, [(candidates, depth)] * 5)
+    held, delays = pace(topk(depth), rng, [(candidates, count)] * 5)
     assert held == 0
-    assert delays == [depth + LATENCY] * 5
+    assert delays == [count + LATENCY] * 5
 
 
 @pytest.mark.parametrize("depth", [6, 16])

@@ -15,7 +15,7 @@ FILTER = record(
     "held keep last key head tail sent open offers shown shown_query shown_last number "
     "scored"
 )
-RELEASE = record("begin ends count query final token")
+RELEASE = record("begin count query final token")
 RELEASES = 32
 LEVELS = (MAX_ITEMS - 1).bit_length()  # of the sorter, a cycle each
 HALF = MAX_ITEMS // 2  # longest run that comes into the last level
@@ -161,15 +161,13 @@ def _sort(m, n, t, f, plan):
     """Release a list, the last key of which is in the sorter.
 
     Keys come into the last level one a cycle behind those of the list before, the first one when
-    all other levels have seen the last key. The last one that is released waits for the end of what
-    comes into the last level, which is up to ``depth`` keys.
+    all other levels have seen the last key.
     """
     run = max(1, min(f.depth, plan.candidates, HALF))
     comes = max(f.key + LEVELS - 1, f.open)
     f.open = comes + run
     release = m.release[n, f.tail % RELEASES]
     release.begin = max(comes, t) + 1
-    release.ends = comes + run
     release.count = plan.count
     release.query = plan.query
     release.final = plan.final
@@ -183,8 +181,6 @@ def _leave(m, n, t, f):
     release = m.release[n, f.head % RELEASES]
     most = max(1, release.count)
     at = release.begin + f.sent
-    if f.sent == most - 1:
-        at = max(at, release.ends)
     if at > t:
         wake_at(m, at)
         return False
