@@ -35,7 +35,17 @@ from sw_model.query import Query
 from sw_model.random_models import random_models
 from sw_model.topk import filters_of
 
-__all__ = ["PRESETS", "bench", "criteo_like_queries", "hotness", "preset", "sorting", "table"]
+__all__ = [
+    "PRESETS",
+    "RtlBench",
+    "bench",
+    "criteo_like_queries",
+    "hotness",
+    "prefixed",
+    "preset",
+    "sorting",
+    "table",
+]
 
 CLOCK_HZ = 250e6
 HOST_SECONDS = 40e-6
@@ -128,7 +138,7 @@ def _settings(config: Config) -> dict[int, list[int]]:
 
 
 @dataclass
-class _Bench:
+class RtlBench:
     """A configuration, its models, and the results that were compared with the golden model's."""
 
     config: Config
@@ -212,7 +222,7 @@ class _Bench:
 
 def _run(config: Config, count: int, say: Say) -> dict[str, Any]:
     """Run queries alone, in all settings, and others back to back."""
-    bench, settings = _Bench(config, say), _settings(config)
+    bench, settings = RtlBench(config, say), _settings(config)
     singles = 1 + sum(map(len, settings.values()))
     slots = config.hardware.query_slots
     every = criteo_like_queries(config, TRAINING_QUERIES, singles + count + slots)
@@ -240,7 +250,8 @@ def _run(config: Config, count: int, say: Say) -> dict[str, Any]:
     }
 
 
-def _prefixed(say: Say, name: str, text: str) -> None:
+def prefixed(say: Say, name: str, text: str) -> None:
+    """Say whose news it is."""
     say(f"{name}: {text}")
 
 
@@ -286,7 +297,7 @@ def bench(
     given = {"rpaccel": machine, "baseline": baseline}
     for (name, path), count in zip(given.items(), queries, strict=True):
         config = load(path or preset(name))
-        report[name] = _run(config, count, partial(_prefixed, say, name))
+        report[name] = _run(config, count, partial(prefixed, say, name))
         items = config.funnel.items
     sort = sorting(items, SERVED)
     ours, theirs = report["rpaccel"], report["baseline"]

@@ -16,6 +16,9 @@ bench = typer.Typer(no_args_is_help=True, help="Figures of the machine's parts, 
 
 @bench.command()
 def array(
+    rtl: Annotated[
+        bool, typer.Option("--rtl", help="Figure 10a from whole machines in Verilator (an hour).")
+    ] = False,
     picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
@@ -23,6 +26,15 @@ def array(
     from rpaccel.bench_array import bench as figures
     from rpaccel.bench_array import draw, table
 
+    if rtl:
+        from rpaccel.bench_array_rtl import bench as measured
+        from rpaccel.bench_array_rtl import table as measured_table
+        from rpaccel.progress import telling
+
+        with telling("array") as say:
+            found = measured(say=say)
+        show(found, measured_table(found), as_json)
+        return
     report = figures()
     show(report, table(report), as_json)
     if picture is not None:

@@ -131,7 +131,7 @@ def test_recorded_run():
     error = (done[SATURATED:] - seen["arrival"]) / seen["latency"] - 1
     assert 0 < delay < 20
     assert np.abs(error).max() < 0.01
-    assert (error == 0).mean() > 0.8
+    assert (error == 0).mean() > 0.5  # a late answer of memory shifts all of a busy period
     saturated = done[SATURATED - 1] / SATURATED
     assert saturated == pytest.approx(record["cycles_a_query"], rel=0.01)
 
