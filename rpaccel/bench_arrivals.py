@@ -19,6 +19,7 @@ from rpaccel.bench_pipeline import (
     Say,
     criteo_like_queries,
     hotness,
+    prefixed,
     preset,
 )
 from rpaccel.compiler import compile_image
@@ -138,10 +139,6 @@ def _run(
     return seen
 
 
-def _prefixed(say: Say, name: str, text: str) -> None:
-    say(f"{name}: {text}")
-
-
 def bench(
     record: Mapping[str, Any],
     machines: Mapping[str, Path] | None = None,
@@ -176,7 +173,7 @@ def bench(
         rng = np.random.default_rng(config.data.seed)
         gaps = rng.exponential(known["cycles_per_query"] / LOAD, count)
         drawn = np.cumsum(gaps).astype(int).tolist()
-        tell = partial(_prefixed, say, name)
+        tell = partial(prefixed, say, name)
         found[name] = {
             "name": config.name,
             "cycles_per_query": known["cycles_per_query"],
