@@ -15,14 +15,14 @@ SMALLEST_RANGE = 1e-3
 """Elements with a smaller range, relative to the tensor's largest, are raised no further."""
 
 
-def equalise(model: FloatModel, calibration: Inputs) -> FloatModel:
+def equalise(model: FloatModel, calibration: Inputs, *, exponent: float = 0.5) -> FloatModel:
     """Raise the small elements of every int8 tensor, and lower the weights that read them.
 
     A positive factor on an output channel passes through ReLU, and a factor on a column of a table
     through its sum (and a product has the factors of both), so the logits stay the same
-    (cross-layer equalisation, Nagel et al. 2019). The factor is the square root of what would give
-    each element the range of the largest one: steps get finer for small elements without making
-    the next layer's weights as uneven as the activations were.
+    (cross-layer equalisation, Nagel et al. 2019). By default, the factor is the square root of what
+    would give each element the range of the largest one: steps get finer for small elements without
+    making the next layer's weights as uneven as the activations were.
 
     Vectors of a dot interaction stay as they are: factors of one would have to be undone in all
     others, and those in each other. Its products have a scale a pair, and gain nothing.
@@ -32,6 +32,8 @@ def equalise(model: FloatModel, calibration: Inputs) -> FloatModel:
     model : FloatModel
     calibration : Inputs
         Real inputs on which ranges are observed.
+    exponent : float
+        0 leaves the model as it is; 1 gives all elements of a tensor the same range.
 
     Returns
     -------
@@ -41,7 +43,7 @@ def equalise(model: FloatModel, calibration: Inputs) -> FloatModel:
     if model.dot:
         kept |= {*(f"table.{name}" for name in model.tables), f"bottom.{len(model.bottom) - 1}"}
     factors = {
-        name: np.ones(values.shape[1]) if name in kept else _factors(values)
+        name: np.ones(values.shape[1]) if name in kept else _factors(values, exponent)
         for name, values in model.activations(calibration)
     }
     bottom = []
@@ -70,7 +72,7 @@ def equalise(model: FloatModel, calibration: Inputs) -> FloatModel:
     return replace(model, tables=tables, bottom=bottom, top=top, factors=multiplied)
 
 
-def _factors(values: NDArray[np.float32]) -> NDArray[np.float64]:
+def _factors(values: NDArray[np.float32], exponent: float) -> NDArray[np.float64]:
     """Factor of each element of a tensor, shape (n, width) to (width,)."""
     ranges = np.abs(values).max(axis=0).astype(np.float64)
     largest = ranges.max(initial=0.0)
@@ -78,7 +80,7 @@ def _factors(values: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.ones(len(ranges))
     relative = ranges / largest
     # An element that is always zero has nothing to gain, and may not be zero for other inputs.
-    return np.where(relative > 0, np.maximum(relative, SMALLEST_RANGE) ** -0.5, 1.0)
+    return np.where(relative > 0, np.maximum(relative, SMALLEST_RANGE) ** -exponent, 1.0)
 
 
 def _rescaled(

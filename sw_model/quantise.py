@@ -19,6 +19,7 @@ from sw_model.quantised import (
     QuantisedProduct,
     QuantisedTable,
 )
+from sw_model.rounding import compensated
 
 __all__ = ["RELU_ZERO", "behind", "quantise", "quantise_layer"]
 
@@ -39,7 +40,12 @@ PRODUCT_LIMIT = 2**31 - 1
 
 
 def quantise(
-    model: FloatModel, calibration: Inputs, *, dense_scale: float, kind: Calibration = "mse"
+    model: FloatModel,
+    calibration: Inputs,
+    *,
+    dense_scale: float,
+    kind: Calibration = "mse",
+    compensate: bool = False,
 ) -> QuantisedModel:
     """Quantise a model as docs/numerics.md defines it.
 
@@ -56,6 +62,10 @@ def quantise(
         Real value of one step of the int8 dense inputs, shared by all models.
     kind : {"mse", "min-max", "percentile"}
         How activations get their scales (:mod:`sw_model.calibration`).
+    compensate : bool
+        Round weights, and rows that a concatenation reads, so that their errors make up for each
+        other (:mod:`sw_model.rounding`), not to the nearest. Weights may be more uneven then, so
+        equalisation goes further.
 
     Returns
     -------
@@ -68,8 +78,9 @@ def quantise(
     """
     if not len(calibration):
         raise ConfigError(f"model {model.name!r}: there are no inputs to calibrate on")
-    model = equalise(model, calibration)
+    model = equalise(model, calibration, exponent=0.75 if compensate else 0.5)
     observed = dict(model.activations(calibration))
+    reads = _reads(model, observed) if compensate else {}
     scales = {"dense": dense_scale} if model.bottom else {}
     bottom = []
     width = model.bottom[0].weight.shape[1] if model.bottom else 0
@@ -79,13 +90,16 @@ def quantise(
         # a vector of a dot interaction must be symmetric
         zero = 0 if model.dot and i + 1 == len(model.bottom) else RELU_ZERO
         scales[name] = tensor_scale(observed[name], kind, steps=RELU_STEPS if zero else INT8)
-        bottom.append(_named(model, name, layer, inputs, scales[name], zeros, zero))
+        bottom.append(_named(model, name, layer, inputs, scales[name], zeros, zero, reads))
         inputs, zeros = (np.full(len(layer.weight), each) for each in (scales[name], zero))
     tables = []
     parts = []
     multiplied = {}
+    readers = _readers(model) if compensate else {}
     for name in model.tables:
-        table, pooled_scales = _quantise_table(model, name, calibration.indices[name], observed)
+        table, pooled_scales = _quantise_table(
+            model, name, calibration.indices[name], observed, readers.get(name)
+        )
         tables.append(table)
         width = model.tables[name].shape[1]
         multiplied[name], part = np.split(pooled_scales, [len(pooled_scales) - width])
@@ -111,7 +125,7 @@ def quantise(
             inputs, zeros = behind([joined], inputs, zeros)
         zero = 0 if last else RELU_ZERO
         scales[name] = LOGIT_SCALE if last else tensor_scale(observed[name], kind, steps=RELU_STEPS)
-        top.append(_named(model, name, layer, inputs, scales[name], zeros, zero, logit=last))
+        top.append(_named(model, name, layer, inputs, scales[name], zeros, zero, reads, logit=last))
         inputs, zeros = (np.full(len(layer.weight), each) for each in (scales[name], zero))
     return QuantisedModel(model.name, tables, bottom, top, scales, product, dot)
 
@@ -124,6 +138,7 @@ def quantise_layer(
     input_zeros: NDArray[np.int64] | None = None,
     output_zero: int = 0,
     logit: bool = False,
+    read: NDArray[np.float32] | None = None,
 ) -> QuantisedLayer:
     """Quantise a layer; the scale of each input is folded into its weights before.
 
@@ -141,6 +156,8 @@ def quantise_layer(
         What stands for zero in the outputs.
     logit : bool
         The layer makes logits and has no ReLU.
+    read : float32, shape (n, in), optional
+        Real inputs; where given, weights are rounded so that errors on them make up for each other.
 
     Raises
     ------
@@ -153,7 +170,11 @@ def quantise_layer(
     moved = abs(output_zero) * output_scale
     scale = np.maximum(np.abs(weight).max(axis=1) / 127, (np.abs(bias) + moved) / BIAS_LIMIT)
     scale[scale == 0] = output_scale  # a channel that is always zero
-    weights = quantise_values(weight, scale[:, None], -127, 127)
+    if read is None:
+        weights = quantise_values(weight, scale[:, None], -127, 127)
+    else:
+        steps = read / input_scales
+        weights = compensated(weight / scale[:, None], steps.T @ steps, -127, 127)
     biases = quantise_values(bias + output_zero * output_scale, scale, -BIAS_LIMIT, BIAS_LIMIT)
     if input_zeros is not None:
         biases -= weights @ input_zeros
@@ -178,6 +199,37 @@ def behind(
     return scales, np.concatenate([np.zeros(len(scales) - len(inputs), np.int64), zeros])
 
 
+def _reads(
+    model: FloatModel, observed: dict[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.float32]]:
+    """Real inputs of each layer by its name."""
+    reads = {}
+    below = []
+    for i in range(len(model.bottom)):
+        reads[f"bottom.{i}"] = observed[f"bottom.{i - 1}" if i else "dense"]
+        below = [observed[f"bottom.{i}"]]
+    parts = ["dot"] if model.dot else [f"table.{name}" for name in model.tables]
+    x = np.concatenate([*(observed[part] for part in parts), *below], axis=1)
+    for i in range(len(model.top)):
+        if model.factors and i + 1 == len(model.top):
+            x = np.concatenate([observed["product"], x], axis=1)
+        reads[f"top.{i}"] = x
+        x = observed[f"top.{i}"]
+    return reads
+
+
+def _readers(model: FloatModel) -> dict[str, NDArray[np.float32]]:
+    """Columns of the first top layer that read each table, by its name; none through a dot."""
+    if model.dot:
+        return {}
+    widths = [rows.shape[1] for rows in model.tables.values()]
+    below = model.bottom[-1].weight.shape[0] if model.bottom else 0
+    weight = model.top[0].weight
+    # a product, where the only layer reads one, is before them
+    ends = np.cumsum([weight.shape[1] - below - sum(widths), *widths])
+    return dict(zip(model.tables, np.split(weight, ends, axis=1)[1:], strict=False))
+
+
 def _named(
     model: FloatModel,
     name: str,
@@ -186,12 +238,19 @@ def _named(
     scale: float,
     zeros: NDArray[np.int64],
     zero: int,
+    reads: dict[str, NDArray[np.float32]],
     *,
     logit: bool = False,
 ) -> QuantisedLayer:
     try:
         return quantise_layer(
-            layer, inputs, scale, input_zeros=zeros, output_zero=zero, logit=logit
+            layer,
+            inputs,
+            scale,
+            input_zeros=zeros,
+            output_zero=zero,
+            logit=logit,
+            read=reads.get(name),
         )
     except ConfigError as error:
         raise ConfigError(f"model {model.name!r}, layer {name}: {error}") from None
@@ -202,11 +261,14 @@ def _quantise_table(
     name: str,
     indices: NDArray[np.int64],
     observed: dict[str, NDArray[np.float32]],
+    reader: NDArray[np.float32] | None,
 ) -> tuple[QuantisedTable, NDArray[np.float64]]:
     """Rows that use the whole int8 range, and the shift that keeps most of the pooled sums.
 
     Elements of the product's part have a scale each: they meet no others in a sum, and the
-    product's multipliers undo the scales. Returns the scale of each pooled element besides.
+    product's multipliers undo the scales. The others are rounded by what ``reader``, the weights
+    (out, dimension) of the layer that reads them, makes of the errors, if it is given. Returns the
+    scale of each pooled element besides.
     """
     rows, pooled = model.tables[name], observed[f"table.{name}"]
     scale = np.full(rows.shape[1], float(np.abs(rows).max(initial=0.0)) / 127)
@@ -217,6 +279,10 @@ def _quantise_table(
         scale = np.concatenate([np.abs(factors).max(axis=0).astype(np.float64) / 127, scale])
     scale = np.where(scale > 0, scale, 1.0)
     whole = quantise_values(rows, scale, *INT8)
+    if reader is not None and reader.size:
+        part = slice(rows.shape[1] - reader.shape[1], None)
+        steps = reader * scale[part]
+        whole[:, part] = compensated(rows[:, part] / scale[part], steps.T @ steps, *INT8)
     if indices.shape[1] == 1:
         return QuantisedTable(name, whole.astype(np.int8)), scale
     padded = np.concatenate([whole, np.zeros_like(whole[:1])])

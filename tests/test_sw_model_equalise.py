@@ -49,6 +49,14 @@ def test_ranges_get_closer(model, inputs):
         np.testing.assert_allclose(new[far], np.sqrt(old * old.max())[far], rtol=1e-3)
 
 
+def test_all_the_way(model, inputs):
+    got = equalise(model, inputs, exponent=1.0)
+    expected = model(inputs)
+    np.testing.assert_allclose(got(inputs), expected, atol=1e-4 * np.abs(expected).max())
+    ranges = np.abs(dict(got.activations(inputs))["table.a"]).max(axis=0)
+    np.testing.assert_allclose(ranges, ranges.max(), rtol=1e-4)
+
+
 def test_dead_elements_stay(model, inputs):
     model.bottom[1].bias[2] = -1e6  # this output is always zero
     got = equalise(model, inputs)
