@@ -74,7 +74,7 @@ def evaluate(folder: str | Path, trained: Path | None = None) -> dict[str, Any]:
         shape = next(m for m in config.models if m.name == "neumf")
         models.append(FloatModel.load(trained, shape, config.features))
     for model in models:
-        int8 = quantise(model, _calibration(config), dense_scale=1.0, compensate=True)
+        int8 = quantise(model, _calibration(config), dense_scale=1.0, rounding="compensated")
         logits, saturated = _int8_logits(config, int8, split)
         values = {
             "float": _values(_float_logits(model, split), split),

@@ -40,6 +40,7 @@ __all__ = [
     "MemoryConfig",
     "ModelConfig",
     "PeriodsConfig",
+    "Rounding",
     "SimulationConfig",
     "SsdConfig",
     "TableConfig",
@@ -52,6 +53,8 @@ S = TypeVar("S", bound=Section)
 
 Calibration = Literal["mse", "min-max", "percentile"]
 """How an int8 tensor gets its scale (``sw_model.calibration``)."""
+Rounding = Literal["nearest", "compensated"]
+"""How weights and rows are rounded (``sw_model.rounding``)."""
 
 
 class TableConfig(Section):
@@ -295,6 +298,7 @@ class DataConfig(Section):
     hash_size: Positive | None = None
     weights: str | None = None
     calibration: Calibration = "mse"
+    rounding: Rounding = "nearest"
     seed: Natural = 0
     queries: Positive = 16
 

@@ -161,10 +161,17 @@ class Workflow:
         from sw_model.dataset import DENSE_SCALE
 
         data = self.config.data
-        log.info("quantising %s (%s)", ", ".join(self.config.funnel.stages), data.calibration)
+        names = ", ".join(self.config.funnel.stages)
+        log.info("quantising %s (%s, %s)", names, data.calibration, data.rounding)
         inputs = self._inputs(self._calibration)
         return [
-            quantise(model, inputs, dense_scale=DENSE_SCALE, kind=data.calibration)
+            quantise(
+                model,
+                inputs,
+                dense_scale=DENSE_SCALE,
+                kind=data.calibration,
+                rounding=data.rounding,
+            )
             for model in self.float_models
         ]
 
@@ -186,13 +193,14 @@ class Workflow:
         """
         if self.dataset is None:
             return {}
-        from sw_model.equalise import equalise
+        from sw_model.equalise import EXPONENTS, equalise
         from sw_model.quantisation_error import tensor_errors
 
         calibration = self._inputs(self._calibration)
+        exponent = EXPONENTS[self.config.data.rounding]
         shown = self._inputs(self.candidates[: self.config.data.queries])
         return {
-            model.name: tensor_errors(equalise(model, calibration), int8, shown)
+            model.name: tensor_errors(equalise(model, calibration, exponent=exponent), int8, shown)
             for model, int8 in zip(self.float_models, self.quantised, strict=True)
         }
 

@@ -7,12 +7,16 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rpaccel.config import Rounding
 from sw_model.dlrm import FloatLayer, FloatModel, Inputs
 
-__all__ = ["equalise"]
+__all__ = ["EXPONENTS", "equalise"]
 
 SMALLEST_RANGE = 1e-3
 """Elements with a smaller range, relative to the tensor's largest, are raised no further."""
+
+EXPONENTS: dict[Rounding, float] = {"nearest": 0.5, "compensated": 0.75}
+"""How far equalisation goes: further where rounding copes with more uneven weights."""
 
 
 def equalise(model: FloatModel, calibration: Inputs, *, exponent: float = 0.5) -> FloatModel:

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel.abi import LOGIT_FRACTION_BITS
-from rpaccel.config import Calibration
+from rpaccel.config import Calibration, Rounding
 from rpaccel.errors import ConfigError
 from sw_model.calibration import column_scales, quantise_values, tensor_scale
 from sw_model.dlrm import FloatLayer, FloatModel, Inputs
-from sw_model.equalise import equalise
+from sw_model.equalise import EXPONENTS, equalise
 from sw_model.numerics import INT8, multiplier, rshift_round
 from sw_model.quantised import (
     QuantisedDot,
@@ -45,7 +45,7 @@ def quantise(
     *,
     dense_scale: float,
     kind: Calibration = "mse",
-    compensate: bool = False,
+    rounding: Rounding = "nearest",
 ) -> QuantisedModel:
     """Quantise a model as docs/numerics.md defines it.
 
@@ -62,10 +62,10 @@ def quantise(
         Real value of one step of the int8 dense inputs, shared by all models.
     kind : {"mse", "min-max", "percentile"}
         How activations get their scales (:mod:`sw_model.calibration`).
-    compensate : bool
-        Round weights, and rows that a concatenation reads, so that their errors make up for each
-        other (:mod:`sw_model.rounding`), not to the nearest. Weights may be more uneven then, so
-        equalisation goes further.
+    rounding : {"nearest", "compensated"}
+        Compensated, errors of weights, and of rows that a concatenation reads, make up for each
+        other (:mod:`sw_model.rounding`). Weights may be more uneven then, so equalisation goes
+        further.
 
     Returns
     -------
@@ -78,8 +78,9 @@ def quantise(
     """
     if not len(calibration):
         raise ConfigError(f"model {model.name!r}: there are no inputs to calibrate on")
-    model = equalise(model, calibration, exponent=0.75 if compensate else 0.5)
+    model = equalise(model, calibration, exponent=EXPONENTS[rounding])
     observed = dict(model.activations(calibration))
+    compensate = rounding == "compensated"
     reads = _reads(model, observed) if compensate else {}
     scales = {"dense": dense_scale} if model.bottom else {}
     bottom = []

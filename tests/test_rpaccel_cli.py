@@ -87,6 +87,11 @@ def test_quantise_reports_errors(tmp_path: Path) -> None:
     assert code == 2
     assert "data.calibration" in error
     assert "min-max" in error
+    nearest = (tmp_path / "back.npz").read_bytes()
+    text = 'calibration = "percentile"\nrounding = "compensated"\nseed = 1 '
+    code, _, _ = call("quantise", changed(tmp_path, "seed = 1 ", text, DEMO), "-o", tmp_path)
+    assert code == 0
+    assert (tmp_path / "back.npz").read_bytes() != nearest
 
 
 def test_generate_writes_the_same_twice(tmp_path: Path) -> None:

@@ -80,8 +80,8 @@ def test_models(rng, kind, tmp_path):
     nearest, made_up = (
         relative_error(int8_logits(int8, x, features), real)
         for int8 in (
-            quantise(model, calibration, dense_scale=DENSE_SCALE, compensate=compensate)
-            for compensate in (False, True)
+            quantise(model, calibration, dense_scale=DENSE_SCALE, rounding=rounding)
+            for rounding in ("nearest", "compensated")
         )
     )
     assert made_up < nearest * (1.1 if kind == "gmf" else 0.9)
