@@ -171,27 +171,6 @@ def test_cpu_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert cpu.cpu_profile(config, [1024, 64], tmp_path, workers=2) == made
 
 
-def test_gpu_is_measured_where_there_is_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch = pytest.importorskip("torch", reason="platform gpu needs PyTorch")
-    from rpaccel.schedule import cpu
-
-    config = load(ROOT / "examples/demo.toml")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert cpu.gpu_profile(config, [64], tmp_path) == Profile.load("t4")
-    real = cpu.scorer
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
-    monkeypatch.setattr(cpu, "scorer", lambda *a, device: real(*a, device="cpu"))
-    made = cpu.gpu_profile(config, [64], tmp_path)
-    assert (made.name, made.kind, made.units) == ("gpu", "measured", 1)
-    assert made.machine.startswith("a card, ")
-    assert {(p.model, p.items) for p in made.points} == {(m.name, 64) for m in config.models}
-    monkeypatch.setattr(cpu, "measure_gpu", None)  # a second measurement would fail
-    assert cpu.gpu_profile(config, [64], tmp_path) == made
-
-
 def test_array_takes_no_more_than_an_item_a_cycle() -> None:
     backend = ArrayBackend(load(ROOT / "examples/recpipe.toml"))
     fast, slow = (backend.serve("RM-small", 4096, units) for units in (16, 8))
