@@ -94,6 +94,7 @@ class GpuScorer:
         self._inputs = random_inputs(config, seed)
         self._graphs = graphs
         self._ready: dict[int, tuple[Callable[[], None], Any]] = {}
+        self._pinned: list[Any] = []  # a graph knows addresses, and keeps no memory
 
     def __call__(self, count: int) -> Any:
         """Score the first so many items: a float32 tensor in host memory, overwritten each time."""
@@ -111,6 +112,7 @@ class GpuScorer:
         bags = {name: bag[:count] for name, bag in all_bags.items()}
         indices = torch.cat([bag.flatten() for bag in bags.values()]).int().pin_memory()
         scores = torch.empty(count).pin_memory()
+        self._pinned += dense, indices
 
         def query() -> None:
             with torch.inference_mode():
