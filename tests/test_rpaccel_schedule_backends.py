@@ -13,6 +13,7 @@ from rpaccel.errors import ConfigError, ToolError
 from rpaccel.schedule.array import CLOCK, ArrayBackend
 from rpaccel.schedule.backends import ProfileBackend
 from rpaccel.schedule.profiles import Profile, machine, shipped
+from rpaccel.schedule.qualities import sizes
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,7 +65,7 @@ def test_bad_profiles_are_named(tmp_path: Path, changes: dict[str, object], text
 
 
 def test_missing_profiles_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'gpu' is not among.*cascade-lake-64, t4"):
+    with pytest.raises(ConfigError, match=r"'gpu' is not among.*cascade-lake-64, h100, t4"):
         Profile.load("gpu")
     with pytest.raises(ConfigError, match="cannot be read"):
         Profile.load(str(tmp_path / "none.json"))
@@ -87,10 +88,21 @@ def test_shares_use_all_units_and_are_all_ways() -> None:
 
 @pytest.mark.slow
 def test_shipped_profiles_are_what_the_published_points_give() -> None:
-    assert shipped("profiles") == sorted(PUBLISHED)
+    assert shipped("profiles") == sorted([*PUBLISHED, "h100"])
     for made in profiles():
         assert made.kind == "derived"
         assert Profile.load(made.name) == made
+
+
+def test_the_measured_profile_says_what_was_measured() -> None:
+    card = Profile.load("h100")
+    assert (card.kind, card.units, card.handover) == ("measured", 1, 0)
+    assert card.machine.startswith("NVIDIA H100 80GB HBM3, ")
+    assert card.source.startswith("PyTorch 2.11.0+cu130, a CUDA graph a query")
+    config = load(ROOT / "examples/recpipe.toml")
+    assert [(p.model, p.items) for p in card.points] == [
+        (model.name, items) for model in config.models for items in sizes(config)
+    ]
 
 
 def test_derived_profiles_give_back_the_points_they_were_made_of() -> None:
