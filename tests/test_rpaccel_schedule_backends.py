@@ -10,7 +10,7 @@ import pytest
 from benchmarks.reference_profiles import FUNNELS, ITEMS, PUBLISHED, p99, profiles
 from rpaccel.config import load
 from rpaccel.errors import ConfigError, ToolError
-from rpaccel.schedule.array import CLOCK, ArrayBackend
+from rpaccel.schedule.array import CLOCK, ArrayBackend, shipped_cycles
 from rpaccel.schedule.backends import ProfileBackend
 from rpaccel.schedule.profiles import Profile, machine, shipped
 from rpaccel.schedule.qualities import sizes
@@ -183,10 +183,50 @@ def test_cpu_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert cpu.cpu_profile(config, [1024, 64], tmp_path, workers=2) == made
 
 
-def test_array_takes_no_more_than_an_item_a_cycle() -> None:
+def test_array_takes_about_an_item_a_cycle() -> None:
     backend = ArrayBackend(load(ROOT / "examples/recpipe.toml"))
     fast, slow = (backend.serve("RM-small", 4096, units) for units in (16, 8))
     assert fast is not None
     assert slow is not None
-    assert fast.seconds * CLOCK == pytest.approx(4096)
-    assert slow.seconds * CLOCK > 4096
+    assert 4096 <= fast.seconds * CLOCK < 1.1 * 4096
+    assert slow.seconds * CLOCK == pytest.approx(4 * 1792)  # 7 tiles of 256 items a sub-array
+
+
+@pytest.mark.parametrize(
+    "point", [("RM-small", 4096, 16), ("RM-med", 512, 5), ("RM-large", 64, 3)], ids=str
+)
+def test_cycles_that_come_along_are_the_models(point: tuple[str, int, int]) -> None:
+    config = load(ROOT / "examples/recpipe.toml")
+    (path,) = shipped_cycles(config).parent.iterdir()
+    assert path == shipped_cycles(config), "run python -m benchmarks.stage_cycles"
+    known = json.loads(path.read_text())
+    assert len(known) == 3 * len(sizes(config)) * 16
+    model, items, units = point
+    assert tuple(known[f"{model} {items} on {units}"]) == ArrayBackend(config).cycles(*point)
+
+
+def test_cycles_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(ROOT / "examples/demo.toml")
+    made = ArrayBackend(config, store=tmp_path).serve("front", 64, 2)
+    assert made is not None
+    monkeypatch.setattr(ArrayBackend, "cycles", None)  # a second run would fail
+    assert ArrayBackend(config, store=tmp_path).serve("front", 64, 2) == made
+    with pytest.raises(TypeError):
+        ArrayBackend(config, store=tmp_path).serve("front", 64, 3)
+
+
+def test_a_stage_is_an_interval_and_a_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(ROOT / "examples/demo.toml")
+    backend = ArrayBackend(config)
+    monkeypatch.setattr(backend, "_run", lambda *_: (100.0, 130))
+    assert backend.serve("front", 64, 2) == (4 * 100 / CLOCK, 1, 45 / CLOCK)
+
+    def full(model: str, items: int, units: int, sub_batches: int) -> tuple[float, int]:
+        if sub_batches < 16:
+            raise ConfigError("it does not fit")
+        return 25.0, 40
+
+    monkeypatch.setattr(backend, "_run", full)
+    assert backend.cycles("front", 1024, 1) == (100.0, 115)  # four parts a sub-batch
+    monkeypatch.setattr(backend, "_run", lambda *_: full("", 0, 0, 1))
+    assert backend.serve("front", 1024, 3) is None

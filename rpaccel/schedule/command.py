@@ -51,7 +51,7 @@ def platforms(config: Config, names: Sequence[str], cache: Path) -> list[Backend
     found: list[Backend] = []
     for name in names:
         if name == "rpaccel":
-            found.append(ArrayBackend(config))
+            found.append(ArrayBackend(config, store=cache))
         elif name in ("cpu", "gpu"):
             from rpaccel.schedule.cpu import cpu_profile
             from rpaccel.schedule.gpu import gpu_profile
