@@ -149,25 +149,38 @@ def simulate(python: Path, folder: Path, rows: Sequence[dict[str, Any]]) -> list
     return [round(float(line[2])) for line in found]
 
 
+COLUMNS = ("tiles", "scalesim", "closed_form", "our_tiles", "alone", "shadow")
+
+
 def text(rows: Sequence[dict[str, Any]]) -> str:
-    header = ["array", "layer", "size", "tiles", "SCALE-Sim", "closed form"]
+    """Every layer, and sums over the layers of each model."""
+    sums: dict[tuple[int, str], dict[str, Any]] = {}
+    for row in rows:
+        model = row["layer"].split()[0]
+        whole = sums.setdefault(
+            (row["array"], model),
+            {"array": row["array"], "layer": model, **dict.fromkeys(COLUMNS, 0)},
+        )
+        for name in COLUMNS:
+            whole[name] += row[name]
+    header = ["array", "layer", "tiles", "SCALE-Sim", "closed form"]
     header += ["our tiles", "not shadowed", "shadowed", "SCALE-Sim / shadowed"]
-    lines = [
-        [
-            str(r["array"]),
-            r["layer"],
-            f"{r['inputs']}x{r['outputs']}",
-            str(r["tiles"]),
-            str(r["scalesim"]),
-            str(r["closed_form"]),
-            str(r["our_tiles"]),
-            str(r["alone"]),
-            str(r["shadow"]),
-            f"{r['scalesim'] / r['shadow']:.2f}",
+
+    def lines(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+        return [
+            [
+                str(row["array"]),
+                row["layer"],
+                *(f"{row[name]:,}" for name in COLUMNS),
+                f"{row['scalesim'] / row['shadow']:.2f}",
+            ]
+            for row in rows
         ]
-        for r in rows
-    ]
-    return grid(f"Cycles of a layer, {rows[0]['items']} items", header, lines, left=(1,))
+
+    return "\n\n".join(
+        grid(f"Cycles, {what}, {rows[0]['items']} items", header, lines(part), left=(1,))
+        for what, part in (("by layer", rows), ("by model", list(sums.values())))
+    )
 
 
 def main() -> None:

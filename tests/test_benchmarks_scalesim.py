@@ -43,4 +43,7 @@ def test_loading_a_tile_takes_no_less_than_its_rows() -> None:
 
 
 def test_text() -> None:
-    assert "RM-large 5" in text(RECORDED)
+    shown = text(RECORDED)
+    assert "RM-large 5" in shown
+    (line,) = (each for each in shown.splitlines() if each.split()[:2] == ["128", "RM-large"])
+    assert line.split()[2:4] == ["24", "21,449"]
