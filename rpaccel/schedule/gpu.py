@@ -62,7 +62,11 @@ def measure_gpu(config: Config, items: Sequence[int], *, graphs: bool = True) ->
             "from pinned host memory and back"
         ),
         units=1,
-        notes=["float32, no TF32; random weights, rows drawn evenly"],
+        notes=[
+            "float32, no TF32; random weights, rows drawn evenly from tables of at most "
+            f"{max(t.rows for t in config.features.tables):,} rows",
+            "another platform goes on from host memory: no hand-over is counted",
+        ],
         points=points,
     )
 
