@@ -45,5 +45,5 @@ def test_loading_a_tile_takes_no_less_than_its_rows() -> None:
 def test_text() -> None:
     shown = text(RECORDED)
     assert "RM-large 5" in shown
-    (line,) = (each for each in shown.splitlines() if each.split()[:2] == ["128", "RM-large"])
-    assert line.split()[2:4] == ["24", "21,449"]
+    (line,) = (each for each in shown.splitlines() if each.split()[:3] == ["128", "RM-large", "24"])
+    assert line.split()[3] == "21,449"
