@@ -23,7 +23,7 @@ from sw_model.dispatch_cycles import DispatchCycles
 from sw_model.group_cycles import GroupCycles
 from sw_model.quantised import QuantisedDot, QuantisedLayer, QuantisedModel, QuantisedTable
 
-__all__ = ["bench", "draw", "shared", "table"]
+__all__ = ["MODELS", "PASS_ITEMS", "bench", "draw", "layer_programs", "shared", "table"]
 
 MACS = 128 * 128
 ITEMS, SURVIVORS = 4096, 512
@@ -104,6 +104,20 @@ def _program(
 ) -> list[Mapping[str, int]]:
     space = Space.plan(shape, model, DENSE, WORDS // PASS_ITEMS, dot=dot)
     return [tile.command for layer in passes(shape, space) for tile in layer]
+
+
+def layer_programs(
+    tile: int, name: str
+) -> tuple[GroupGeometry, list[tuple[int, int, list[Mapping[str, int]]]]]:
+    """One array of ``tile x tile``, and each layer of a model: inputs, outputs, its passes."""
+    geometry, model = _group(tile, 1, 1, None), _model(name)
+    (shape,) = geometry.shapes
+    space = Space.plan(shape, model, DENSE, WORDS // PASS_ITEMS)
+    found: list[tuple[int, int, list[Mapping[str, int]]]] = []
+    for layer, made in zip([*model.bottom, *model.top], passes(shape, space), strict=True):
+        outputs, inputs = layer.weights.shape
+        found.append((inputs, outputs, [each.command for each in made]))
+    return geometry, found
 
 
 def _fixed(tile: int, name: str) -> dict[str, Any]:

@@ -432,7 +432,7 @@ def schedule(
         list[str] | None,
         typer.Option(
             help="rpaccel (default), cpu or gpu (timed here; gpu is t4 if there is none), a "
-            "reference platform (cascade-lake-64, t4) or a profile (.json); may be repeated."
+            "shipped one (cascade-lake-64, t4, h100) or a profile (.json); may be repeated."
         ),
     ] = None,
     qualities: Annotated[

@@ -76,8 +76,11 @@ class Predictor:
             **given,
         )
 
-    def untraced(self) -> Job:
-        """A query of the configuration's funnel of which nothing is known: rows 0, first items."""
+    def untraced(self, query: Query | None = None) -> Job:
+        """A query of the configuration's funnel that nobody ranked: the first items survive.
+
+        Without ``query`` all its rows are 0. With one it is exact where no later stage follows.
+        """
         features, funnel = self.config.features, self.config.funnel
         once, size = set(funnel.global_release), funnel.sub_batch_items
         nothing = np.empty(0, np.int64)
@@ -90,8 +93,13 @@ class Predictor:
             )
             for step in plan(funnel.items, size, funnel.keep, once)
         ]
+        size_bytes = features.query_bytes + funnel.items * features.item_bytes
         return Job(
-            record=np.zeros(features.query_bytes + funnel.items * features.item_bytes, np.uint8),
+            record=(
+                np.frombuffer(pack(features, query), np.uint8)
+                if query
+                else np.zeros(size_bytes, np.uint8)
+            ),
             items=funnel.items,
             sub_batch=size,
             keep=funnel.keep,

@@ -104,8 +104,8 @@ def train(
     resume : bool
         Go on from the checkpoints in ``output``; models without one are trained from the start.
     device : str
-        Where PyTorch computes: ``cpu``, or ``cuda`` for a GPU, on which sums may be added in
-        another order each time.
+        Where PyTorch computes: ``cpu``, or ``cuda`` for a GPU, which adds in another order and
+        gives other weights than the CPU.
 
     Returns
     -------

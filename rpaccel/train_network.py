@@ -52,6 +52,9 @@ class Network:
             )
             for part in ("bottom.", "top.")
         )
+        vectors = len(self.features.tables) + bool(self.bottom)  # of a dot interaction
+        later, earlier = np.tril_indices(vectors, -1)
+        self._pairs = self.tensor(later * vectors + earlier)
         self.modules().to(device)  # drawn on the CPU, so that they are the same everywhere
 
     def modules(self) -> Any:
@@ -110,9 +113,8 @@ class Network:
     def _pair_products(self, vectors: list[torch.Tensor]) -> torch.Tensor:
         """Dot products of the pairs (1, 0), (2, 0), (2, 1), ... of vectors: (n, pairs)."""
         stacked = self.torch.stack(vectors, dim=1)
-        later, earlier = np.tril_indices(len(vectors), -1)
-        at = self.tensor(later * len(vectors) + earlier)
-        return self.torch.bmm(stacked, stacked.transpose(1, 2)).flatten(1).index_select(1, at)
+        products = self.torch.bmm(stacked, stacked.transpose(1, 2)).flatten(1)
+        return products.index_select(1, self._pairs)
 
     def _split(self, table: str, rows: Any) -> tuple[Any, Any]:
         """The product's part of rows or pooled vectors of a table, and the rest."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -103,6 +104,8 @@ def reproducible(torch: Any, device: str = "cpu") -> Iterator[None]:
 
     On a GPU, algorithms are deterministic where PyTorch has such.
     """
+    if device != "cpu":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS is not
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(1)  # the order of sums, and so the weights, would depend on the cores
     torch.use_deterministic_algorithms(True, warn_only=device != "cpu")

@@ -10,9 +10,10 @@ import pytest
 from benchmarks.reference_profiles import FUNNELS, ITEMS, PUBLISHED, p99, profiles
 from rpaccel.config import load
 from rpaccel.errors import ConfigError, ToolError
-from rpaccel.schedule.array import CLOCK, ArrayBackend
+from rpaccel.schedule.array import CLOCK, ArrayBackend, shipped_cycles
 from rpaccel.schedule.backends import ProfileBackend
 from rpaccel.schedule.profiles import Profile, machine, shipped
+from rpaccel.schedule.qualities import sizes
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,7 +65,7 @@ def test_bad_profiles_are_named(tmp_path: Path, changes: dict[str, object], text
 
 
 def test_missing_profiles_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'gpu' is not among.*cascade-lake-64, t4"):
+    with pytest.raises(ConfigError, match=r"'gpu' is not among.*cascade-lake-64, h100, t4"):
         Profile.load("gpu")
     with pytest.raises(ConfigError, match="cannot be read"):
         Profile.load(str(tmp_path / "none.json"))
@@ -87,10 +88,21 @@ def test_shares_use_all_units_and_are_all_ways() -> None:
 
 @pytest.mark.slow
 def test_shipped_profiles_are_what_the_published_points_give() -> None:
-    assert shipped("profiles") == sorted(PUBLISHED)
+    assert shipped("profiles") == sorted([*PUBLISHED, "h100"])
     for made in profiles():
         assert made.kind == "derived"
         assert Profile.load(made.name) == made
+
+
+def test_the_measured_profile_says_what_was_measured() -> None:
+    card = Profile.load("h100")
+    assert (card.kind, card.units, card.handover) == ("measured", 1, 0)
+    assert card.machine.startswith("NVIDIA H100 80GB HBM3, ")
+    assert card.source.startswith("PyTorch 2.11.0+cu130, a CUDA graph a query")
+    config = load(ROOT / "examples/recpipe.toml")
+    assert [(p.model, p.items) for p in card.points] == [
+        (model.name, items) for model in config.models for items in sizes(config)
+    ]
 
 
 def test_derived_profiles_give_back_the_points_they_were_made_of() -> None:
@@ -171,31 +183,50 @@ def test_cpu_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert cpu.cpu_profile(config, [1024, 64], tmp_path, workers=2) == made
 
 
-def test_gpu_is_measured_where_there_is_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch = pytest.importorskip("torch", reason="platform gpu needs PyTorch")
-    from rpaccel.schedule import cpu
-
-    config = load(ROOT / "examples/demo.toml")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert cpu.gpu_profile(config, [64], tmp_path) == Profile.load("t4")
-    real = cpu.scorer
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
-    monkeypatch.setattr(cpu, "scorer", lambda *a, device: real(*a, device="cpu"))
-    made = cpu.gpu_profile(config, [64], tmp_path)
-    assert (made.name, made.kind, made.units) == ("gpu", "measured", 1)
-    assert made.machine.startswith("a card, ")
-    assert {(p.model, p.items) for p in made.points} == {(m.name, 64) for m in config.models}
-    monkeypatch.setattr(cpu, "measure_gpu", None)  # a second measurement would fail
-    assert cpu.gpu_profile(config, [64], tmp_path) == made
-
-
-def test_array_takes_no_more_than_an_item_a_cycle() -> None:
+def test_array_takes_about_an_item_a_cycle() -> None:
     backend = ArrayBackend(load(ROOT / "examples/recpipe.toml"))
     fast, slow = (backend.serve("RM-small", 4096, units) for units in (16, 8))
     assert fast is not None
     assert slow is not None
-    assert fast.seconds * CLOCK == pytest.approx(4096)
-    assert slow.seconds * CLOCK > 4096
+    assert 4096 <= fast.seconds * CLOCK < 1.1 * 4096
+    assert slow.seconds * CLOCK == pytest.approx(4 * 1792)  # 7 tiles of 256 items a sub-array
+
+
+@pytest.mark.parametrize(
+    "point", [("RM-small", 4096, 16), ("RM-med", 512, 5), ("RM-large", 64, 3)], ids=str
+)
+def test_cycles_that_come_along_are_the_models(point: tuple[str, int, int]) -> None:
+    config = load(ROOT / "examples/recpipe.toml")
+    (path,) = shipped_cycles(config).parent.iterdir()
+    assert path == shipped_cycles(config), "run python -m benchmarks.stage_cycles"
+    known = json.loads(path.read_text())
+    assert len(known) == 3 * len(sizes(config)) * 16
+    model, items, units = point
+    assert tuple(known[f"{model} {items} on {units}"]) == ArrayBackend(config).cycles(*point)
+
+
+def test_cycles_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(ROOT / "examples/demo.toml")
+    made = ArrayBackend(config, store=tmp_path).serve("front", 64, 2)
+    assert made is not None
+    monkeypatch.setattr(ArrayBackend, "cycles", None)  # a second run would fail
+    assert ArrayBackend(config, store=tmp_path).serve("front", 64, 2) == made
+    with pytest.raises(TypeError):
+        ArrayBackend(config, store=tmp_path).serve("front", 64, 3)
+
+
+def test_a_stage_is_an_interval_and_a_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(ROOT / "examples/demo.toml")
+    backend = ArrayBackend(config)
+    monkeypatch.setattr(backend, "_run", lambda *_: (100.0, 130))
+    assert backend.serve("front", 64, 2) == (4 * 100 / CLOCK, 1, 45 / CLOCK)
+
+    def full(model: str, items: int, units: int, sub_batches: int) -> tuple[float, int]:
+        if sub_batches < 16:
+            raise ConfigError("it does not fit")
+        return 25.0, 40
+
+    monkeypatch.setattr(backend, "_run", full)
+    assert backend.cycles("front", 1024, 1) == (100.0, 115)  # four parts a sub-batch
+    monkeypatch.setattr(backend, "_run", lambda *_: full("", 0, 0, 1))
+    assert backend.serve("front", 1024, 3) is None

@@ -91,14 +91,23 @@ def test_random_data(monkeypatch, tmp_path):
         train(config("random"), tmp_path)
 
 
+devices = pytest.mark.parametrize("device", ["cpu", "cuda"])
+
+
+def needs(device):
+    torch = pytest.importorskip("torch", reason="training needs the extra 'train'")
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("PyTorch finds no GPU")
+
+
+@devices
 @pytest.mark.parametrize("kind", MODELS)
-def test_training(dataset, tmp_path, kind):
-    pytest.importorskip("torch", reason="training needs the extra 'train'")
+def test_training(dataset, tmp_path, kind, device):
+    needs(device)
     recipe = Recipe(epochs=4, batch=256, learning_rate=0.02, validation_items=60)
     settings = config(kind=kind)
-    paths = [
-        train(settings, tmp_path / run, recipe=recipe, dataset=dataset)[0] for run in ("a", "b")
-    ]
+    given = {"recipe": recipe, "dataset": dataset, "device": device}
+    paths = [train(settings, tmp_path / run, **given)[0] for run in ("a", "b")]
     assert paths[0] == tmp_path / "a" / "m.safetensors"
     assert paths[0].read_bytes() == paths[1].read_bytes()
     model = FloatModel.load(paths[0], settings.models[0], settings.features)
@@ -108,16 +117,18 @@ def test_training(dataset, tmp_path, kind):
     assert auc(logits, movies % 2 == 0) > (0.65 if kind == "dot" else 0.8)
 
 
-def test_interrupted_and_resumed(dataset, tmp_path, monkeypatch):
+@devices
+def test_interrupted_and_resumed(dataset, tmp_path, monkeypatch, device):
     """Dropout and drawn negatives go on as if nothing had happened."""
-    pytest.importorskip("torch", reason="training needs the extra 'train'")
-    recipe = Recipe(epochs=3, batch=256, learning_rate=0.02, validation_items=60)
+    needs(device)
+    given = {"dataset": dataset, "device": device}
+    given["recipe"] = Recipe(epochs=3, batch=256, learning_rate=0.02, validation_items=60)
     folders = [tmp_path / name for name in ("whole", "cut")]
-    whole = train(config(), folders[0], recipe=recipe, dataset=dataset)[0].read_bytes()
+    whole = train(config(), folders[0], **given)[0].read_bytes()
     with interrupt_at(monkeypatch, training._Trainer, 25), pytest.raises(KeyboardInterrupt):
-        train(config(), folders[1], recipe=recipe, dataset=dataset)
+        train(config(), folders[1], **given)
     assert [path.name for path in folders[1].iterdir()] == ["m.checkpoint"]
-    (path,) = train(config(), folders[1], recipe=recipe, dataset=dataset, resume=True)
+    (path,) = train(config(), folders[1], **given, resume=True)
     assert path.read_bytes() == whole
     assert list(folders[1].iterdir()) == [path]
 

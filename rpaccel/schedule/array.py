@@ -1,46 +1,57 @@
-"""RPAccel as a platform: its array by the cycle model, host link and gather units by bounds."""
+"""RPAccel as a platform: stages by the cycle model of all units, the host link by bounds."""
 
 from __future__ import annotations
 
-import math
+import hashlib
+import json
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
-from rpaccel.config import Config, HardwareConfig
+import sw_model.cycles
+from rpaccel.compiler import compile_image
+from rpaccel.config import Config, validate
+from rpaccel.errors import ConfigError
 from rpaccel.load import Stage
 from rpaccel.schedule.backends import Backend, Served
-from rpaccel.space import Space
-from rpaccel.tiling import passes
-from sw_model.group_cycles import GroupCycles
+from rpaccel.schedule.profiles import SHIPPED
 from sw_model.quantised import QuantisedModel
-from sw_model.random_models import random_model
+from sw_model.random_models import random_model, random_query
 
-__all__ = ["ArrayBackend"]
+__all__ = ["ArrayBackend", "shipped_cycles"]
 
 CLOCK = 250e6
 LINK_BYTES, LINK_SECONDS = 11e9, 40e-6
 """The paper's host link: bytes a second, and latency each way."""
 RESULT_BYTES = 8
+MOST_SPLITS = 64
+"""Parts of a sub-batch that are tried where the machine has no room for it."""
 _FILTER = 15  # cycles from the last score of a sub-batch to its first survivor
+_ROOM = {"weight_rows": 1 << 16, "param_rows": 1 << 10, "program_depth": 1 << 12}
+_Cycles = tuple[float, int]
+"""Of a sub-batch: when others follow it, and of one alone."""
 
 
 class ArrayBackend(Backend):
     """The machine of a configuration, its sub-arrays divided between the stages.
 
-    A stage's sub-arrays share the items of each sub-batch. A sub-batch takes what the cycle model
-    of the array says, or a cycle an item if that is more: gather unit and filter take one a cycle.
+    A stage's sub-arrays are a group that shares the items of each sub-batch; its times are those
+    of a machine with this stage alone, by the cycle model of all units.
 
     Parameters
     ----------
     config : Config
     clock : float, Hz
+    store : Path, optional
+        Folder in which cycles are kept, in a file for each machine. Those of
+        ``examples/recpipe.toml`` come with the package.
     """
 
     kind = "modelled"
     int8 = True
 
-    def __init__(self, config: Config, *, clock: float = CLOCK) -> None:
+    def __init__(self, config: Config, *, clock: float = CLOCK, store: Path | None = None) -> None:
         hardware = config.hardware
         self.name = "rpaccel"
         self.units = hardware.macs // (hardware.tile_rows * hardware.tile_cols)
@@ -49,55 +60,49 @@ class ArrayBackend(Backend):
             f"{self.units} sub-arrays of {hardware.tile_rows}x{hardware.tile_cols} at "
             f"{clock / 1e6:g} MHz, {self.sub_batches} sub-batches"
         )
-        self.source = "cycle model of the array (sw_model.group_cycles)"
+        self.source = "cycle model of all units (rpaccel predict)"
         self.notes = (
-            "array: cycle model, every sub-array with its own program; gather unit: bound of an "
-            "item a cycle, no misses; filter: bound of a score a cycle; host link: bound of "
-            f"{LINK_BYTES / 1e9:g} GB/s and {LINK_SECONDS * 1e6:g} us each way",
+            "a stage: cycle model of a machine with this stage alone, random queries; host link: "
+            f"bound of {LINK_BYTES / 1e9:g} GB/s and {LINK_SECONDS * 1e6:g} us each way",
             "provisioning divides sub-arrays freely; groups of the configuration that cannot be "
-            "divided so need a machine generated for it",
+            "divided so need a machine generated for it, with room for a program a sub-array",
         )
         self._clock = clock
+        self._config = config
         self._item_bytes = config.features.item_bytes
         self._query_bytes = config.features.query_bytes
-        self._dense = config.features.dense
-        self._depth = hardware.accumulator_depth
-        self._rows = hardware.activation_rows
-        self._hardware = HardwareConfig.model_validate(
-            {
-                **hardware.model_dump(),
-                "groups": [{"stages": [0]}],
-                "settings": [],
-                "gather": [hardware.gather[0].model_dump()],
-                "topk_depth": hardware.topk_depth[-1:],
-                "filter": [],
-            }
-        )
-        # Cycles depend on the layers' sizes only: neither on weights nor on the tables' rows.
-        rows = [t.model_copy(update={"rows": 2}) for t in config.features.tables]
-        features = config.features.model_copy(update={"tables": rows})
-        self._models = {
-            each.name: random_model(each, features, np.random.default_rng(0))
+        self._models = [
+            each.name
             for each in config.models
             # A unit for the dot interaction belongs to a group; here are none, but sub-arrays that
             # are divided freely.
-            if each.interaction == "concat"
-        }
-        self._cycles = cache(self._measure)
+            if each.name in config.funnel.stages and each.interaction == "concat"
+        ]
+        self._store = (
+            None if store is None else store / f"rpaccel-{_digest(config, code=True)}.json"
+        )
+        self._known: dict[str, _Cycles | None] = {}
+        for path in shipped_cycles(config), self._store:
+            if path is not None and path.exists():
+                self._known |= json.loads(path.read_text())
+        self._model = cache(self._draw)
 
     def serve(self, model: str, items: int, units: int) -> Served | None:
         """Ask the cycle model; see :meth:`Backend.serve`."""
         if model not in self._models:
             return None
-        batch = math.ceil(items / self.sub_batches)
-        known = self._cycles(model, math.ceil(batch / units))
+        key = f"{model} {items} on {units}"
+        if key not in self._known:
+            self._known[key] = self.cycles(model, items, units)
+            if self._store is not None:
+                self._store.parent.mkdir(parents=True, exist_ok=True)
+                self.save(self._store)
+        known = self._known[key]
         if known is None:
             return None
-        steady, first = known
-        cycles = max(steady, batch)
-        return Served(
-            self.sub_batches * cycles / self._clock, 1, (first - steady + _FILTER) / self._clock
-        )
+        interval, alone = known
+        delay = max(0.0, alone - interval + _FILTER)
+        return Served(self.sub_batches * interval / self._clock, 1, delay / self._clock)
 
     def enter(self, items: int) -> tuple[Stage, ...]:
         """The link: features, one query after the other, then its latency."""
@@ -114,24 +119,108 @@ class ArrayBackend(Backend):
             Stage(LINK_SECONDS, None, f"{self.name}: link {way}, latency"),
         )
 
-    def _measure(self, name: str, items: int) -> tuple[int, int] | None:
-        """Cycles of a sub-batch on one sub-array: when others follow it, and of one alone.
+    def cycles(self, model: str, items: int, units: int) -> _Cycles | None:
+        """Run the cycle model: cycles of a sub-batch, from its start to its last score.
 
-        None if an item does not fit the activation memory.
+        Parameters
+        ----------
+        model : str
+        items : int
+            Of a query.
+        units : int
+            Sub-arrays.
+
+        Returns
+        -------
+        tuple of float and int, or None
+            When others follow it, and of one alone. None: it does not fit the machine, not even in
+            parts.
         """
-        geometry = self._hardware.geometry(0)
-        (shape,) = geometry.shapes
-        model: QuantisedModel = self._models[name]
-        space = Space.plan(shape, model, self._dense, self._rows // self._depth)
-        program = [tile.command for layer in passes(shape, space) for tile in layer]
-        most = min(self._depth, self._rows // space.words)
-        if not most:
-            return None
-        tokens = [min(most, items - start) for start in range(0, items, most)]
-        group = GroupCycles(geometry)
-        ends = []
-        for _ in range(3):
-            for token in tokens:
-                done = group.run(program, shape, token)
-            ends.append(done.end)
-        return ends[2] - ends[1], ends[0]
+        splits = 1
+        while splits <= MOST_SPLITS:
+            try:
+                interval, alone = self._run(model, items, units, splits * self.sub_batches)
+            except ConfigError:
+                splits *= 2
+            else:
+                return splits * interval, round((splits - 1) * interval) + alone
+        return None
+
+    def _run(self, model: str, items: int, units: int, sub_batches: int) -> _Cycles:
+        from rpaccel.predict import Predictor
+
+        config = _one_stage(self._config, model, items, units, sub_batches)
+        drawn = self._model(model)
+        predictor = Predictor(config, [drawn], compile_image(config, [drawn]))
+        rng = np.random.default_rng(0)
+        two = [random_query(config.features, items, rng, empty=0) for _ in range(2)]
+        (tokens,) = predictor.run(predictor.work([predictor.untraced(q) for q in two])).tokens
+        ends, count = tokens["last_score"], len(tokens) // 2
+        interval = float(ends[-1] - ends[count - 1]) / count
+        return interval, int(ends[0] - tokens["started"][0])
+
+    def _draw(self, name: str) -> QuantisedModel:
+        config = self._config
+        (model,) = (each for each in config.models if each.name == name)
+        return random_model(model, config.features, np.random.default_rng(0))
+
+    def save(self, path: Path) -> None:
+        """Write all cycles that are known, a line each."""
+        lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(self._known.items())]
+        path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def shipped_cycles(config: Config) -> Path:
+    """Where the cycles of a machine are if they come with the package."""
+    return SHIPPED / "cycles" / f"{_digest(config)}.json"
+
+
+def _digest(config: Config, *, code: bool = False) -> str:
+    """What cycles depend on: the configuration as it was given, and the code of the model."""
+    funnel, values = config.funnel, [config.features, *config.models]
+    values += [config.hardware, config.simulation]
+    parts = [v.model_dump_json(exclude_unset=True) for v in values]
+    found = hashlib.sha256(json.dumps([*parts, funnel.sub_batches, list(funnel.stages)]).encode())
+    if code:
+        (folder,) = sw_model.cycles.__path__
+        for path in sorted(Path(folder).glob("*.py")):
+            found.update(path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def _one_stage(config: Config, model: str, items: int, units: int, sub_batches: int) -> Config:
+    """Make a machine with one stage, whose sub-arrays are a group that shares items.
+
+    Raises
+    ------
+    ConfigError
+        There is no such machine.
+    """
+    hardware, funnel = config.hardware, config.funnel
+    stage = list(funnel.stages).index(model)
+    depth = hardware.topk_depth[stage]
+    return validate(
+        Config,
+        {
+            **config.model_dump(),
+            "funnel": {
+                "stages": [model],
+                "items": items,
+                "keep": [min(items, depth)],
+                "sub_batches": sub_batches,
+            },
+            "hardware": {
+                **hardware.model_dump(),
+                "groups": [{"rows": 1, "cols": units, "shapes": [[1, 1]], "stages": [0]}],
+                "settings": [],
+                # A sub-array of its own needs a whole program; no cycle depends on the room.
+                **{name: max(most, getattr(hardware, name)) for name, most in _ROOM.items()},
+                "dot": [],
+                "gather": [hardware.gather[stage].model_dump()],
+                "topk_depth": [depth],
+                "filter": hardware.filter[stage : stage + 1],
+                "static_macros": max(1, hardware.static_macros // hardware.stages),
+            },
+        },
+        origin=f"{model} on {units} sub-arrays",
+    )

@@ -15,7 +15,7 @@ from rpaccel.schedule.array import ArrayBackend
 from rpaccel.schedule.backends import Backend, ProfileBackend
 from rpaccel.schedule.plans import Plan
 from rpaccel.schedule.profiles import Profile
-from rpaccel.schedule.qualities import Qualities, funnels, measured
+from rpaccel.schedule.qualities import Qualities, measured, sizes
 from rpaccel.schedule.search import Answer, Simulated, Targets, schedule
 
 __all__ = ["duration", "report", "run", "text"]
@@ -51,14 +51,13 @@ def platforms(config: Config, names: Sequence[str], cache: Path) -> list[Backend
     found: list[Backend] = []
     for name in names:
         if name == "rpaccel":
-            found.append(ArrayBackend(config))
+            found.append(ArrayBackend(config, store=cache))
         elif name in ("cpu", "gpu"):
-            from rpaccel.schedule.cpu import cpu_profile, gpu_profile
+            from rpaccel.schedule.cpu import cpu_profile
+            from rpaccel.schedule.gpu import gpu_profile
 
-            sizes = {items for _, items, _ in funnels(config)}
-            sizes |= {n for _, _, keep in funnels(config) for n in keep}
             profile = cpu_profile if name == "cpu" else gpu_profile
-            found.append(ProfileBackend(profile(config, sorted(sizes), cache)))
+            found.append(ProfileBackend(profile(config, sizes(config), cache)))
         else:
             found.append(ProfileBackend(Profile.load(name)))
     known = [backend.name for backend in found]

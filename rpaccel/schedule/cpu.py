@@ -1,10 +1,9 @@
-"""The CPU and the GPU of this computer as platforms: PyTorch, really timed."""
+"""The CPU of this computer as a platform: PyTorch, really timed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import multiprocessing
 import os
 import time
@@ -18,9 +17,15 @@ from rpaccel.config import Config, ModelConfig
 from rpaccel.errors import ConfigError, ToolError
 from rpaccel.schedule.profiles import Point, Profile, machine
 
-__all__ = ["cpu_profile", "gpu_profile", "import_torch", "measure", "measure_gpu"]
-
-log = logging.getLogger(__name__)
+__all__ = [
+    "cpu_profile",
+    "import_torch",
+    "measure",
+    "once",
+    "random_inputs",
+    "scorer",
+    "timed",
+]
 
 WARM_UP, LEAST_RUNS, LEAST_SECONDS = 3, 7, 0.25
 TIMEOUT = 600.0
@@ -46,25 +51,12 @@ def cpu_profile(config: Config, items: Sequence[int], cache: Path, *, workers: i
         PyTorch is missing.
     """
     workers = workers or len(os.sched_getaffinity(0))
-    return _once(
+    return once(
         config, items, cache, "cpu", workers, lambda: measure(config, items, workers=workers)
     )
 
 
-def gpu_profile(config: Config, items: Sequence[int], cache: Path) -> Profile:
-    """Give the profile of this computer's GPU, timed once; without one, the T4's that is shipped.
-
-    Parameters, errors as for :func:`cpu_profile`.
-    """
-    torch = import_torch()
-    if not torch.cuda.is_available():
-        log.info("no GPU that PyTorch can use: platform gpu is t4, derived from published figures")
-        return Profile.load("t4")
-    name = torch.cuda.get_device_name()
-    return _once(config, items, cache, "gpu", name, lambda: measure_gpu(config, items))
-
-
-def _once(
+def once(
     config: Config,
     items: Sequence[int],
     cache: Path,
@@ -72,7 +64,20 @@ def _once(
     units: object,
     measured: Callable[[], Profile],
 ) -> Profile:
-    """Give a profile from its file, or measure it and keep it."""
+    """Give a profile from its file, or measure it and keep it.
+
+    Parameters
+    ----------
+    config : Config
+    items : sequence of int
+    cache : Path
+    kind : str
+        Of platform; the file's name begins with it.
+    units : object
+        What else it depends on.
+    measured : callable
+        Measures.
+    """
     key = json.dumps(
         {
             "models": [model.model_dump() for model in config.models],
@@ -91,30 +96,6 @@ def _once(
     cache.mkdir(parents=True, exist_ok=True)
     profile.save(path)
     return profile
-
-
-def measure_gpu(config: Config, items: Sequence[int]) -> Profile:
-    """Time every model on every number of items on the GPU, the copy of inputs included.
-
-    A query at a time, as RecPipe's scheduler has it. A point is the median.
-    """
-    torch = import_torch()
-    points = []
-    for model in config.models:
-        run = scorer(config, model, 0, device="cuda")
-        points += [
-            Point(model=model.name, items=n, seconds=float(np.median(_time(run, n))))
-            for n in sorted(items)
-        ]
-    return Profile(
-        name="gpu",
-        kind="measured",
-        machine=f"{torch.cuda.get_device_name()}, {machine()}",
-        source=f"PyTorch {torch.__version__}, CUDA, a query at a time, copies included",
-        units=1,
-        notes=["float32; random weights, rows drawn evenly"],
-        points=points,
-    )
 
 
 def measure(config: Config, items: Sequence[int], *, workers: int) -> Profile:
@@ -187,11 +168,12 @@ def _work(config: Config, items: Sequence[int], seed: int) -> _Times:
         run = scorer(config, model, seed)
         for count in items:
             _barrier.wait(TIMEOUT)
-            times[model.name, count] = _time(run, count)
+            times[model.name, count] = timed(run, count)
     return times
 
 
-def _time(run: Any, count: int) -> list[float]:
+def timed(run: Callable[[int], Any], count: int) -> list[float]:
+    """Time scoring so many items, again and again after a warm-up; in seconds."""
     for _ in range(WARM_UP):
         run(count)
     taken: list[float] = []
@@ -202,23 +184,36 @@ def _time(run: Any, count: int) -> list[float]:
     return taken
 
 
-def scorer(config: Config, model: ModelConfig, seed: int, *, device: str = "cpu") -> Any:
-    """Make a function that scores so many random items with a model of random weights."""
-    from rpaccel.train_network import Network
+def random_inputs(config: Config, seed: int) -> tuple[Any, dict[str, Any]]:
+    """Draw features of as many items as a query has.
 
+    Returns
+    -------
+    dense : float32 tensor, shape (items, dense)
+    bags : dict of int64 tensors by table name, shape (items, lookups)
+    """
     torch, rng = import_torch(), np.random.default_rng(seed)
-    network = Network(torch, config, model)
-    network.modules().eval().to(device)
     features, most = config.features, config.funnel.items
     dense = torch.from_numpy(rng.standard_normal((most, features.dense), dtype=np.float32))
     bags = {
         t.name: torch.from_numpy(rng.integers(0, t.rows, (most, t.lookups)))
         for t in features.tables
     }
+    return dense, bags
 
-    def run(count: int) -> None:
+
+def scorer(config: Config, model: ModelConfig, seed: int) -> Callable[[int], Any]:
+    """Make a function that scores so many random items with a model of random weights."""
+    from rpaccel.train_network import Network
+
+    torch = import_torch()
+    network = Network(torch, config, model)
+    network.modules().eval()
+    dense, bags = random_inputs(config, seed)
+
+    def run(count: int) -> Any:
         with torch.inference_mode():
-            each = {name: bag[:count].to(device) for name, bag in bags.items()}
-            network.forward(dense[:count].to(device), each, {}).cpu()
+            each = {name: bag[:count] for name, bag in bags.items()}
+            return network.forward(dense[:count], each, {})
 
     return run

@@ -19,7 +19,7 @@ from rpaccel.schedule.profiles import Kind, read_json
 from rpaccel.section import Positive, Section
 from sw_model.bootstrap import bootstrap, bootstrap_difference
 
-__all__ = ["Funnel", "Qualities", "Rated", "funnels", "measure", "measured"]
+__all__ = ["Funnel", "Qualities", "Rated", "funnels", "measure", "measured", "sizes"]
 
 Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Funnel = tuple[tuple[str, ...], tuple[int, ...]]
@@ -121,6 +121,11 @@ def funnels(config: Config) -> list[tuple[tuple[int, ...], int, tuple[int, ...]]
                     if len(set(kept)) == len(kept):
                         found.append((stages, items, (*kept, k)))
     return found
+
+
+def sizes(config: Config) -> list[int]:
+    """Numbers of items that models of a configuration's funnels rank or keep, ascending."""
+    return sorted({n for _, items, keep in funnels(config) for n in (items, *keep)})
 
 
 def measure(config: Config, scored: ScoredQueries) -> Qualities:
