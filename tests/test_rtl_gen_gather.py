@@ -4,8 +4,8 @@ import pytest
 
 from rpaccel import abi
 from rtl_gen.gather import GatherUnit
-from tests.gather_bench import STATES, Bench
-from tests.gather_stage import DENSE, ITEM, QUERY, TABLE, Stage, integer, machine
+from sim.gather_bench import STATES, Bench
+from sim.gather_stage import DENSE, ITEM, QUERY, TABLE, Stage, integer, machine
 
 
 def random_machine(rng):

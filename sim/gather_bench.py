@@ -7,10 +7,10 @@ import numpy as np
 from rpaccel import abi
 from rpaccel.steps import step_word
 from rtl_gen.gather import GatherUnit
+from sim.line_memory import LineMemory
 from sim.pysim import idle, simulate, stream_get, stream_put
 from sw_model.gather import GatherTrace
 from sw_model.lookahead import LookaheadCache
-from tests.line_memory import LineMemory
 
 STATES = abi.states(abi.GATHER_COUNTERS)
 LANE_FIELDS = {f.name for f in abi.FIELD}
