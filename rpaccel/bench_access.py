@@ -31,7 +31,7 @@ from sw_model.topk import filters_of
 
 __all__ = ["CASES", "Access", "Case", "Machine", "bench", "static_only"]
 
-QUERIES = 4
+QUERIES = 8
 
 Say = Callable[[str], None]
 

@@ -2,7 +2,7 @@
 
 ``traces`` and ``splits`` are its functional model: lines fetched are a function of the order of
 lookups, and access times follow from the rules of :mod:`sw_model.fetch_timing`. ``gather`` is a
-gather unit in RTL, ``machine`` whole machines in RTL and by their cycle model.
+gather unit in RTL, ``machine`` whole machines by their cycle model, ``rtl`` a small one in RTL too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel.embedding_setting import LIFETIME, Setting, criteo_like, load_movielens, movielens
-from rpaccel.embedding_targets import targets
+from rpaccel.embedding_targets import MACHINE, targets
 from rpaccel.errors import ConfigError, ToolError
 from rpaccel.placement import assign_macros
 from sw_model.lookups import Funnel
@@ -39,7 +39,7 @@ SIZES = (1, 2, 4, 8, 12, 16)  # MB
 RATIOS = (4, 8, 16)  # items of the front end to one of the back end
 SHARES = tuple(eighth / 8 for eighth in range(9))
 AHEAD = (0, 16, 32, 64, 128)  # items
-PARTS = ("traces", "splits", "gather", "machine")
+PARTS = ("traces", "splits", "gather", "machine", "rtl")
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,16 @@ class Memory:
         """Lookups of the test trace that are not in the static region."""
         return len(self.parts[1])
 
-    def run(self, cache: Cache, stage: int | None = None) -> Any:
-        """Counters of a cache behind the static region, warmed with the training trace."""
+    def run(self, cache: Cache, stage: int | None = None, table: int | None = None) -> Any:
+        """Counters of a cache behind the static region, warmed with the training trace.
+
+        With ``stage``, or ``table`` (one of all stages'), it sees the lookups of that alone.
+        """
         parts = self.parts[:2]
         if stage is not None:
             parts = [part[self.stages(part) == stage] for part in parts]
+        if table is not None:
+            parts = [part[self.setting.layout.table_of(part) == table] for part in parts]
         return simulate(Trace(np.concatenate(parts)), cache, warm=len(parts[0]))
 
     def stages(self, lines: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -164,6 +169,11 @@ def policies(setting: Setting) -> dict[str, Any]:
         caches = [Cache(int(sets * s), WAYS, Replacement.SIEVE, QUEUE) for s in (share, 1 - share)]
         fetched = sum(mixed.run(cache, stage).fetched for stage, cache in enumerate(caches))
         add(f"static + SIEVE, look-ahead {QUEUE}, a cache a stage, {share:.0%} front", fetched)
+    log.info("%s: %s", setting.name, MACHINE)
+    lanes = len(setting.layout.tables)
+    own = 1 << (setting.cache_lines // (lanes * WAYS)).bit_length() - 1  # sets
+    cache = Cache(own, WAYS, Replacement.SIEVE)
+    add(MACHINE, sum(mixed.run(cache, table=table).fetched for table in range(lanes)))
     for part in (2, 4):
         smaller = Memory(setting, setting.static_macros // part)
         left = room - setting.static_macros // part * setting.macro_lines
@@ -328,10 +338,10 @@ def bench(
         from rpaccel.bench_gather import bench as gather
 
         report["gather"] = gather(say)
-    if "machine" in parts:
+    if {"machine", "rtl"} & set(parts):
         from rpaccel.bench_access import bench as machine
 
-        report["machine"] = machine(say)
+        report["machine"] = machine(say, rtl="rtl" in parts)
     return report | {"targets": targets(report)}
 
 

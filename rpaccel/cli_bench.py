@@ -39,7 +39,7 @@ def embedding(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PART", help="traces, splits, gather or machine; may be repeated. Else all."
+            metavar="PART", help="traces, splits, gather, machine or rtl; repeatable. Else all."
         ),
     ] = None,
     picture: Picture = None,

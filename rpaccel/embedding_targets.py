@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["MACHINE", "Verdict", "targets"]
 
-MACHINE = "static + SIEVE, look-ahead 1024"
+MACHINE = "static + SIEVE, a cache a lane, as in RTL"
 """The memory that the machine has, among those of :func:`rpaccel.bench_embedding.policies`."""
 AHEAD = 64
 """Items that the machine's walker may be ahead, about."""

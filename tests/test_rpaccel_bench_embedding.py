@@ -11,6 +11,7 @@ from rpaccel.bench_embedding import Memory, policies, split_rows, timing_rows
 from rpaccel.cli import app
 from rpaccel.embedding_report import draw, table
 from rpaccel.embedding_setting import criteo_like, load_movielens, movielens
+from rpaccel.embedding_targets import MACHINE
 from sw_model.embedding_memory import Cache, Replacement
 from sw_model.lookups import Funnel
 from sw_model.planted import capped
@@ -20,6 +21,9 @@ GATHER |= {"all": "hits", "cycles_per_item": 1.0}
 ACCESS = {"machine": "m", "static_only": False, "uniform": 0.0, "spilled": 0.0, "one_stage": False}
 ACCESS |= {"hits": 0.9, "amat": 1.5, "item_wait": 0.25, "from_ssd": 0.0, "latency": 2000.0}
 ACCESS |= {"cycles_per_query": 1000.0, "rtl": False}
+
+
+ROWS = [ACCESS | {"static_only": True}, ACCESS]
 
 
 def small(lifetime=None, survivors=64, memory_bytes=96 << 10):
@@ -63,6 +67,8 @@ def test_caches_help_and_policies_differ(fetches):
     assert found["static + SIEVE, no look-ahead"] < found["static part alone"]
     assert found["static + SIEVE, no look-ahead"] < found["static + FIFO, no look-ahead"]
     assert found["static + SIEVE, look-ahead 1024"] < found["LRU only, 16 ways"]
+    # Lanes that miss nothing keep lines that others could use.
+    assert found["static + SIEVE, no look-ahead"] < found[MACHINE] < found["static part alone"]
 
 
 def test_drift_is_what_the_cache_is_for(fetches, setting):
@@ -79,6 +85,8 @@ def test_counted_are_the_test_queries_only(setting):
     counted = memory.run(Cache(128, 4, Replacement.LRU))
     parts = [memory.run(Cache(64, 4, Replacement.LRU), stage) for stage in (0, 1)]
     assert counted.lookups == memory.misses == sum(part.lookups for part in parts)
+    tables = [memory.run(Cache(64, 4, Replacement.LRU), table=t) for t in range(52)]
+    assert sum(part.lookups for part in tables) == memory.misses
     assert len(training) == 12 * (512 + 64) * 26
 
 
@@ -152,7 +160,10 @@ def test_command(monkeypatch, tmp_path, fetches, setting):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--only", "cache"], "parts must be among traces, splits, gather, machine, not cache"),
+        (
+            ["--only", "cache"],
+            "parts must be among traces, splits, gather, machine, rtl, not cache",
+        ),
         (["--only", "gather", "--picture", "x.png"], "a picture shows traces and splits"),
     ],
 )
@@ -163,10 +174,14 @@ def test_wrong_parts(options, said):
 
 
 def test_only_what_is_asked_for_is_measured(monkeypatch):
-    monkeypatch.setattr(bench_access, "bench", lambda say: [ACCESS | {"static_only": True}, ACCESS])
-    report = bench_embedding.bench(parts=["machine"])
+    for part in "machine", "rtl":
+        monkeypatch.setattr(
+            bench_access, "bench", lambda say, rtl: [row | {"rtl": rtl} for row in ROWS]
+        )
+        report = bench_embedding.bench(parts=[part])
+        assert report["machine"][0]["rtl"] == (part == "rtl")
     assert sorted(report) == ["machine", "targets"]
-    assert "| AMAT against static only, machine m | -40% | +0% | cycle model | **not met** |" in (
+    assert "| AMAT against static only, machine m | -40% | +0% | RTL | **not met** |" in (
         table(report)
     )
 
