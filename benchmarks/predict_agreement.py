@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-from rpaccel import abi
 from rpaccel.compiler import compile_image
 from rpaccel.config import Config, HardwareConfig
 from rpaccel.driver import Device
@@ -168,10 +167,9 @@ def measure(setting: Setting) -> dict[str, Any]:
             trace=record,
         )
         with Device(transport, setting.config, setting.image) as device:
-            device._link.write("CONTROL", 0)
-            handles = [device.submit(query, **how) for query, how in setting.queries]
-            before = device.counters()
-            device._link.write("CONTROL", 1 << abi.Control.ENABLE)
+            with device.held():
+                handles = [device.submit(query, **how) for query, how in setting.queries]
+                before = device.counters()
             for handle in handles:
                 device.wait(handle).result()
             after = device.counters()

@@ -1,13 +1,14 @@
-"""What the embedding memory fetches and how long its accesses take, by its functional model.
+"""What the embedding memory fetches and how long its accesses take, against what it must reach.
 
-No gateware is part of this: lines fetched are a function of the order of lookups, and access times
-follow from the rules of :mod:`sw_model.fetch_timing`.
+``traces`` and ``splits`` are its functional model: lines fetched are a function of the order of
+lookups, and access times follow from the rules of :mod:`sw_model.fetch_timing`. ``gather`` is a
+gather unit in RTL, ``machine`` whole machines by their cycle model, ``rtl`` a small one in RTL too.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel.embedding_setting import LIFETIME, Setting, criteo_like, load_movielens, movielens
-from rpaccel.errors import ToolError
+from rpaccel.embedding_targets import MACHINE, targets
+from rpaccel.errors import ConfigError, ToolError
 from rpaccel.placement import assign_macros
 from sw_model.lookups import Funnel
 
@@ -26,7 +28,7 @@ try:
 except ModuleNotFoundError as error:
     raise ToolError(f"{error.name} is missing: pip install 'rpaccel[bench]'") from None
 
-__all__ = ["Fetches", "Memory", "bench", "policies", "split_rows", "timing_rows"]
+__all__ = ["PARTS", "Fetches", "Memory", "bench", "policies", "split_rows", "timing_rows"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ SIZES = (1, 2, 4, 8, 12, 16)  # MB
 RATIOS = (4, 8, 16)  # items of the front end to one of the back end
 SHARES = tuple(eighth / 8 for eighth in range(9))
 AHEAD = (0, 16, 32, 64, 128)  # items
+PARTS = ("traces", "splits", "gather", "machine", "rtl")
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,16 @@ class Memory:
         """Lookups of the test trace that are not in the static region."""
         return len(self.parts[1])
 
-    def run(self, cache: Cache, stage: int | None = None) -> Any:
-        """Counters of a cache behind the static region, warmed with the training trace."""
+    def run(self, cache: Cache, stage: int | None = None, table: int | None = None) -> Any:
+        """Counters of a cache behind the static region, warmed with the training trace.
+
+        With ``stage``, or ``table`` (one of all stages'), it sees the lookups of that alone.
+        """
         parts = self.parts[:2]
         if stage is not None:
             parts = [part[self.stages(part) == stage] for part in parts]
+        if table is not None:
+            parts = [part[self.setting.layout.table_of(part) == table] for part in parts]
         return simulate(Trace(np.concatenate(parts)), cache, warm=len(parts[0]))
 
     def stages(self, lines: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -161,6 +169,11 @@ def policies(setting: Setting) -> dict[str, Any]:
         caches = [Cache(int(sets * s), WAYS, Replacement.SIEVE, QUEUE) for s in (share, 1 - share)]
         fetched = sum(mixed.run(cache, stage).fetched for stage, cache in enumerate(caches))
         add(f"static + SIEVE, look-ahead {QUEUE}, a cache a stage, {share:.0%} front", fetched)
+    log.info("%s: %s", setting.name, MACHINE)
+    lanes = len(setting.layout.tables)
+    own = 1 << (setting.cache_lines // (lanes * WAYS)).bit_length() - 1  # sets
+    cache = Cache(own, WAYS, Replacement.SIEVE)
+    add(MACHINE, sum(mixed.run(cache, table=table).fetched for table in range(lanes)))
     for part in (2, 4):
         smaller = Memory(setting, setting.static_macros // part)
         left = room - setting.static_macros // part * setting.macro_lines
@@ -280,21 +293,60 @@ def split_rows(setting: Setting, sizes: Sequence[int]) -> list[dict[str, Any]]:
     return found
 
 
-def bench(movielens_folder: Path | None = None) -> dict[str, Any]:
-    """Measure everything; takes minutes.
+def bench(
+    movielens_folder: Path | None = None,
+    parts: Collection[str] = PARTS,
+    *,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Measure everything, or some parts of it; takes minutes.
 
     Parameters
     ----------
     movielens_folder : Path, optional
         MovieLens 1M, to be measured beside latest-small, which comes with the package.
+    parts : collection of str
+        Of :data:`PARTS`.
+    say : function
+        Told what is going on.
 
     Returns
     -------
     dict
         ``fetches``: of each trace, :func:`policies`; ``access_times``: of the Criteo-like traces,
-        :func:`timing_rows`; ``splits``: :func:`split_rows` by filter ratio.
+        :func:`timing_rows`; ``splits``: :func:`split_rows` by filter ratio; ``gather``:
+        :func:`rpaccel.bench_gather.bench`; ``machine``: :func:`rpaccel.bench_access.bench`; and
+        ``targets`` (:func:`rpaccel.embedding_targets.targets`).
+
+    Raises
+    ------
+    ConfigError
+        There is no such part.
     """
-    fetches, times, splits = [], [], []
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown:
+        raise ConfigError(f"parts must be among {', '.join(PARTS)}, not {', '.join(unknown)}")
+    report: dict[str, Any] = {}
+    if "traces" in parts:
+        report |= _traces(movielens_folder)
+    if "splits" in parts:
+        report["splits"] = splits = []
+        for ratio in RATIOS:
+            setting = criteo_like(queries=(64, 32, 0), funnel=Funnel(4096, 4096 // ratio))
+            splits += split_rows(setting, [size << 20 for size in SIZES])
+    if "gather" in parts:
+        from rpaccel.bench_gather import bench as gather
+
+        report["gather"] = gather(say)
+    if {"machine", "rtl"} & set(parts):
+        from rpaccel.bench_access import bench as machine
+
+        report["machine"] = machine(say, rtl="rtl" in parts)
+    return report | {"targets": targets(report)}
+
+
+def _traces(movielens_folder: Path | None) -> dict[str, Any]:
+    fetches, times = [], []
     for lifetime in (None, LIFETIME):
         setting = criteo_like(lifetime=lifetime)
         fetches.append(policies(setting))
@@ -304,7 +356,4 @@ def bench(movielens_folder: Path | None = None) -> dict[str, Any]:
         data, name = load_movielens(folder)
         for drifting in (False, True):
             fetches.append(policies(movielens(data, name, drifting=drifting)))
-    for ratio in RATIOS:
-        setting = criteo_like(queries=(64, 32, 0), funnel=Funnel(4096, 4096 // ratio))
-        splits += split_rows(setting, [size << 20 for size in SIZES])
-    return {"model": "functional", "fetches": fetches, "access_times": times, "splits": splits}
+    return {"fetches": fetches, "access_times": times}

@@ -48,16 +48,29 @@ def embedding(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of MovieLens 1M, to be measured too."),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART", help="traces, splits, gather, machine or rtl; repeatable. Else all."
+        ),
+    ] = None,
     picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lines that the embedding memory fetches, and access times (needs the extra ``bench``)."""
+    """The embedding memory against its targets: models and RTL (needs the extra ``bench``)."""
+    from rpaccel.bench_embedding import PARTS
     from rpaccel.bench_embedding import bench as figures
     from rpaccel.embedding_report import draw, table
+    from rpaccel.errors import ConfigError
+    from rpaccel.progress import telling
 
+    parts = only or PARTS
     if picture is not None:
+        if not {"traces", "splits"} <= set(parts):
+            raise ConfigError(f"a picture shows traces and splits, not {', '.join(parts)} alone")
         make_folder(picture.parent)
-    report = figures(movielens)
+    with telling("embedding") as say:
+        report = figures(movielens, parts, say=say)
     show(report, table(report), as_json)
     if picture is not None:
         draw(report, picture)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 from rpaccel import abi
@@ -193,6 +194,14 @@ class Device:
         """Read the device's clock, ``device.cycles``."""
         self._opened()
         return self._link.counter(abi.counters(self.config.hardware)["device.cycles"])
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Begin no query inside: those submitted are all in the ring when it ends."""
+        self._opened()
+        self._link.write("CONTROL", 0)
+        yield
+        self._link.write("CONTROL", 1 << abi.Control.ENABLE)
 
     def run_until(self, cycle: int) -> int:
         """Let the device run, and take completions, until its clock has come to a cycle or beyond.

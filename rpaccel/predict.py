@@ -53,16 +53,19 @@ class Predictor:
         ----------
         query : Query
         how
-            ``keep``, ``sub_batch`` and ``global_release``, of all stages of the funnel; by default
-            those of the configuration, as the driver has them.
+            ``keep``, ``first_stage``, ``last_stage``, ``sub_batch`` and ``global_release``, as of
+            :meth:`rpaccel.driver.Device.submit`, with the same defaults.
         """
         funnel = self.config.funnel
         kept = query.items
         given: dict[str, Any] = {
-            "keep": [kept := min(kept, n) for n in funnel.keep],
+            "first_stage": 0,
+            "last_stage": len(funnel.stages) - 1,
             "sub_batch": -(-query.items // funnel.sub_batches),
             "global_release": funnel.global_release,
         } | how
+        own = funnel.keep[given["first_stage"] : given["last_stage"] + 1]
+        given = {"keep": [kept := min(kept, n) for n in own]} | given
         trace = Trace()
         filters = filters_of(self.config)
         features = self.config.features
@@ -71,8 +74,6 @@ class Predictor:
             record=np.frombuffer(pack(features, query), np.uint8),
             items=query.items,
             tokens=trace.tokens,
-            first_stage=0,
-            last_stage=len(funnel.stages) - 1,
             **given,
         )
 

@@ -6,14 +6,24 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from rpaccel import bench_embedding
+from rpaccel import bench_access, bench_embedding
 from rpaccel.bench_embedding import Memory, policies, split_rows, timing_rows
 from rpaccel.cli import app
 from rpaccel.embedding_report import draw, table
 from rpaccel.embedding_setting import criteo_like, load_movielens, movielens
+from rpaccel.embedding_targets import MACHINE
 from sw_model.embedding_memory import Cache, Replacement
 from sw_model.lookups import Funnel
 from sw_model.planted import capped
+
+GATHER = {"tables": 26, "lanes": 26, "rows": 4, "item_bytes": 117, "write_bytes": 128}
+GATHER |= {"all": "hits", "cycles_per_item": 1.0}
+ACCESS = {"machine": "m", "static_only": False, "uniform": 0.0, "spilled": 0.0, "one_stage": False}
+ACCESS |= {"hits": 0.9, "amat": 1.5, "item_wait": 0.25, "from_ssd": 0.0, "latency": 2000.0}
+ACCESS |= {"cycles_per_query": 1000.0, "rtl": False}
+
+
+ROWS = [ACCESS | {"static_only": True}, ACCESS]
 
 
 def small(lifetime=None, survivors=64, memory_bytes=96 << 10):
@@ -57,6 +67,8 @@ def test_caches_help_and_policies_differ(fetches):
     assert found["static + SIEVE, no look-ahead"] < found["static part alone"]
     assert found["static + SIEVE, no look-ahead"] < found["static + FIFO, no look-ahead"]
     assert found["static + SIEVE, look-ahead 1024"] < found["LRU only, 16 ways"]
+    # Lanes that miss nothing keep lines that others could use.
+    assert found["static + SIEVE, no look-ahead"] < found[MACHINE] < found["static part alone"]
 
 
 def test_drift_is_what_the_cache_is_for(fetches, setting):
@@ -73,6 +85,8 @@ def test_counted_are_the_test_queries_only(setting):
     counted = memory.run(Cache(128, 4, Replacement.LRU))
     parts = [memory.run(Cache(64, 4, Replacement.LRU), stage) for stage in (0, 1)]
     assert counted.lookups == memory.misses == sum(part.lookups for part in parts)
+    tables = [memory.run(Cache(64, 4, Replacement.LRU), table=t) for t in range(52)]
+    assert sum(part.lookups for part in tables) == memory.misses
     assert len(training) == 12 * (512 + 64) * 26
 
 
@@ -120,12 +134,14 @@ def test_movielens_settings():
 @pytest.mark.parametrize("setting", [None], indirect=True)
 def test_command(monkeypatch, tmp_path, fetches, setting):
     report = {
-        "model": "functional",
         "fetches": [fetches],
         "access_times": [timing_rows(setting, ahead=(0, 8))],
         "splits": split_rows(small(survivors=128), [64 << 10]),
+        "gather": [GATHER, GATHER | {"all": "misses", "of_peak": 0.875}],
+        "machine": [ACCESS | {"static_only": True, "amat": 4.125}, ACCESS],
+        "targets": [],
     }
-    monkeypatch.setattr(bench_embedding, "bench", lambda folder: report)
+    monkeypatch.setattr(bench_embedding, "bench", lambda folder, parts, say: report)
     result = CliRunner().invoke(
         app, ["bench", "embedding", "--json", "--picture", str(tmp_path / "x" / "e.png")]
     )
@@ -136,7 +152,38 @@ def test_command(monkeypatch, tmp_path, fetches, setting):
     for row in fetches["rows"]:
         assert f"| {row['memory']} | {row['lines']:,.0f} |" in text
     assert all(f"{row['amat']:.2f}" in text for row in report["splits"])
+    assert "| 26 | 4 B | 128 B | all misses | 1.000 | 87.5% |" in text
+    assert "| m | static only | 0% | two | 0% | 0.0% | 90.0% | 4.12 | 0.25 | 1,000 |  |" in text
     draw(report, tmp_path / "e.png")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--only", "cache"],
+            "parts must be among traces, splits, gather, machine, rtl, not cache",
+        ),
+        (["--only", "gather", "--picture", "x.png"], "a picture shows traces and splits"),
+    ],
+)
+def test_wrong_parts(options, said):
+    result = CliRunner().invoke(app, ["bench", "embedding", *options])
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())
+
+
+def test_only_what_is_asked_for_is_measured(monkeypatch):
+    for part in "machine", "rtl":
+        monkeypatch.setattr(
+            bench_access, "bench", lambda say, rtl: [row | {"rtl": rtl} for row in ROWS]
+        )
+        report = bench_embedding.bench(parts=[part])
+        assert report["machine"][0]["rtl"] == (part == "rtl")
+    assert sorted(report) == ["machine", "targets"]
+    assert "| AMAT against static only, machine m | -40% | +0% | RTL | **not met** |" in (
+        table(report)
+    )
 
 
 def test_without_numba_says_what_to_install(monkeypatch):

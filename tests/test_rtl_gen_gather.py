@@ -1,11 +1,12 @@
 """The gather unit against the golden model: bytes of each item, their order, counters."""
 
+import numpy as np
 import pytest
 
 from rpaccel import abi
 from rtl_gen.gather import GatherUnit
-from tests.gather_bench import STATES, Bench
-from tests.gather_stage import DENSE, ITEM, QUERY, TABLE, Stage, integer, machine
+from sim.gather_bench import STATES, Bench
+from sim.gather_stage import DENSE, ITEM, QUERY, TABLE, Stage, integer, machine
 
 
 def random_machine(rng):
@@ -133,6 +134,37 @@ def test_corners(rng, name):
         bench.run()
         bench.check()
         assert not bench.fails
+
+
+@pytest.mark.parametrize("ways", [1, 2])
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+def test_eviction_pressure(rng, stall, ways):
+    """Two lines for 40 rows and more in flight than they hold: every row is the right one."""
+    options = {"cache_lines": 2, "cache_ways": ways, "lookahead": 16, "outstanding": 8}
+    stage = Stage(rng, machine(**options), [table(rows=40, count=16, lookups=2)], items=12)
+    bench = Bench(stage, [(0, None, 0, 12), (1, None, 0, 12), (0, None, 0, 12)], stall=stall)
+    bench.run()
+    golden = bench.check()
+    assert not bench.fails
+    assert golden.counters["evictions"] == golden.counters["misses"] - 2
+    assert golden.counters["evictions"] > golden.counters["lookups"] / 4
+
+
+def test_latency_falls_as_the_hit_rate_rises(rng):
+    """The same lookups take fewer cycles the more of their rows are on chip."""
+    seed = int(rng.integers(1 << 30))
+    cycles, missed = [], []
+    for hot in (0, 2, 6, 20, 60):
+        options = {"cache_lines": 4, "lookahead": 4, "outstanding": 2}
+        fields = [table(rows=60, hot=hot, count=16)]
+        stage = Stage(np.random.default_rng(seed), machine(**options), fields, items=50, empty=0.0)
+        bench = Bench(stage, [(0, None, 0, 50)], latency=30)
+        bench.run()
+        missed.append(bench.check().counters["misses"])
+        cycles.append(bench.cycle)
+    assert missed == sorted(set(missed), reverse=True)
+    assert cycles == sorted(set(cycles), reverse=True)
+    assert missed[-1] == 0
 
 
 @pytest.mark.parametrize("lanes", [1, 3])

@@ -8,9 +8,9 @@ from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rtl_gen.lookahead import LookaheadCache
 from rtl_gen.lookahead_set import LookaheadSet
+from sim.line_memory import LineMemory
 from sim.pysim import idle, simulate
 from sw_model.lookahead import LookaheadCache as GoldenCache
-from tests.line_memory import LineMemory
 
 PAYLOAD_BITS = 10
 

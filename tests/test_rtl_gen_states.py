@@ -9,9 +9,10 @@ from amaranth.hdl import Module, Signal
 from rpaccel import abi
 from rtl_gen.states import attribute, step_layout
 from rtl_gen.topk import TopK
+from sim import gather_bench
+from sim.gather_stage import Stage, machine
 from sim.pysim import simulate
-from tests import controller_bench, filter_bench, gather_bench, group_bench
-from tests.gather_stage import Stage, machine
+from tests import controller_bench, filter_bench, group_bench
 from tests.machines import small_hardware
 
 TABLE = {

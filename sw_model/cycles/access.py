@@ -56,6 +56,8 @@ class LaneAccess:
         ``START``, ``OUT`` and ``WAITS``, and from ``WORDS`` on the words that are read.
     missed : int64, shape (misses, 2)
         Of each miss, its memory line, and the segment that must have been read before, -1 if none.
+    rows : int
+        Lookups that read a row.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class LaneAccess:
         self._makes: list[NDArray[np.int8]] = []
         self._segments: list[NDArray[np.int32]] = []
         self._missed: list[tuple[int, int]] = []
+        self.rows = 0
 
     makes = property(lambda self: np.concatenate(self._makes or [np.empty(0, np.int8)]))
     segments = property(lambda self: np.concatenate(self._segments or [np.empty(0, np.int32)]))
@@ -89,6 +92,7 @@ class LaneAccess:
         lines = np.where([s.field["log2_rows"] for s in self._slots], 1, lines)
         last = np.array([s.last for s in self._slots])
         row = indices < rows  # an index that is all ones is none, and beyond each table
+        self.rows += int(row.sum())
         makes = np.where(row, lines, last)
         self._makes += [np.ones(1, np.int8), makes.ravel().astype(np.int8)]
         self._cut(indices, row, row & (indices >= hot), makes)

@@ -15,7 +15,7 @@ LANE = record(
     "asks asked returned released turn "  # its memory port: a channel, and one more
     "held pooled out "  # reader and pooler, a word each
     "parts part start next "  # in front of the packer: a word in parts
-    "waiting reads "
+    "waiting reads came waited "  # when the reader came to a line that is not there; all waits
     "makes segment missing words words_end lookahead outstanding",
     queue=2,
 )
@@ -74,6 +74,10 @@ def lane(m, n, t):
         if kind & WAITS:
             wakes = m.arrived[n, here.filled % here.lookahead] + ARRIVAL
             waiting = wakes > t
+            if waiting and not here.waiting:
+                here.came = t
+            elif here.waiting and not waiting:
+                here.waited += t - here.came
         if not waiting:
             wakes = FAR
             moved = True

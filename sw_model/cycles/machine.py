@@ -68,6 +68,8 @@ class Cycles:
     layers : dict of int64 arrays, shape (passes, 2)
         By stage and group, of each pass of the program: cycles of the array up to its last row,
         from that of the pass before, over all tokens; and how many tokens.
+    waits : int64, shape (stages,)
+        Cycles that the lanes of each stage waited for lines, all lookups together.
     cycles, active : int
         In all, and with a query in flight.
     """
@@ -76,6 +78,7 @@ class Cycles:
     tokens: list[Any]
     states: dict[str, dict[str, int]]
     layers: dict[tuple[int, int], NDArray[np.int64]]
+    waits: NDArray[np.int64]
     cycles: int
     active: int
 
@@ -224,6 +227,8 @@ def simulate(
     if end < 0:
         raise RuntimeError("the modelled machine waits for itself")
     tables = abi.unit_counters(work.hardware)
+    waits = np.zeros(work.hardware.stages, np.int64)
+    np.add.at(waits, machine.lane["stage"], machine.lane["waited"])
     return Cycles(
         queries=machine.query,
         tokens=np.split(machine.token, work.token_first[1:-1]),
@@ -232,6 +237,7 @@ def simulate(
             for unit, row in zip(units, counts, strict=True)
         },
         layers=builder.layers(machine),
+        waits=waits,
         cycles=int(end),
         active=int(machine.clock["active"][0]),
     )

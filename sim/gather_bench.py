@@ -7,10 +7,10 @@ import numpy as np
 from rpaccel import abi
 from rpaccel.steps import step_word
 from rtl_gen.gather import GatherUnit
+from sim.line_memory import LineMemory
 from sim.pysim import idle, simulate, stream_get, stream_put
 from sw_model.gather import GatherTrace
 from sw_model.lookahead import LookaheadCache
-from tests.line_memory import LineMemory
 
 STATES = abi.states(abi.GATHER_COUNTERS)
 LANE_FIELDS = {f.name for f in abi.FIELD}
@@ -46,7 +46,9 @@ class Bench:
             )
             for client in (self.dut.memory if dut is None else ())
         ]
-        self.stalls = defaultdict(lambda: stall)  # by port, where they differ
+        self.stalls: defaultdict[str, float] = defaultdict(
+            lambda: stall
+        )  # by port, where they differ
         self.counters = dict.fromkeys(abi.GATHER_COUNTERS, 0)
         self.items = []  # (slot, position, bytes by place)
         self.bad = []
@@ -55,7 +57,7 @@ class Bench:
         self.fails = []
         self.cycle = 0
         self.item_cycles = []
-        self.reads = deque()
+        self.reads: deque[int] = deque()
         self.requested = 0
         self.flush_before = None
 
@@ -174,7 +176,8 @@ class Bench:
         """Take starts and writes as a group would, and check their order."""
         dut, group = self.dut, self.dut.group
         width = self.stage.hardware.geometry(0).gather_bytes
-        token, item, written = -1, 0, {}
+        token, item = -1, 0
+        written: dict[int, int] = {}
         expected = len(self.expected_items)
         while token + 1 < len(self.tokens) or len(self.items) < expected:
             start_ready = self.rng.random() >= self.stalls["start"]

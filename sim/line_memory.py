@@ -39,7 +39,7 @@ class LineMemory:
         self.requests = []
         self.most = 0  # outstanding at a time
         self._flight = {}  # tag -> [ready cycle, beats left]
-        self._order = deque()
+        self._order: deque[int] = deque()
         self._now = 0
 
     def line(self, number):

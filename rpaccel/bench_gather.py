@@ -1,7 +1,7 @@
-"""Items a cycle of a gather unit with a lane a table: ``python -m benchmarks.gather_lanes``.
+"""Items a cycle of a gather unit with a lane a table, in its gateware.
 
-The gateware runs in Amaranth's simulator: 26 tables with one lookup each and 13 dense inputs, an
-item's features in one read, behind it a group that takes a write a cycle.
+It runs in Amaranth's simulator: 26 tables with one lookup each and 13 dense inputs, an item's
+features in one read, behind it a group that takes a write a cycle.
 
 - *hits*: all rows in the static regions.
 - *misses*: each lookup needs a line that was never fetched; behind the gather unit the memory ports
@@ -13,10 +13,9 @@ Every byte that is written is compared with the golden model's.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,11 +26,22 @@ from amaranth.lib.wiring import Out
 from rpaccel.config import HardwareConfig
 from rtl_gen.gather import GatherUnit
 from rtl_gen.memory import MemoryPorts
-from tests.gather_bench import Bench
-from tests.gather_stage import DENSE, ITEM, TABLE, Stage
+from sim.gather_bench import Bench
+from sim.gather_stage import DENSE, ITEM, TABLE, Stage
+
+__all__ = ["CASES", "bench", "measure"]
 
 TABLES, DENSE_INPUTS = 26, 13
 LATENCY = 100
+CASES = (
+    (4, 128, False, 26),
+    (32, 1024, False, 26),
+    (32, 128, False, 26),
+    (4, 128, False, 13),
+    (4, 128, True, 26),
+    (32, 1024, True, 26),
+)
+"""Bytes of a row, bytes that are written in a cycle, whether all miss, and lanes."""
 
 
 def hardware(dimension: int, write: int, macro_lines: int, lanes: int) -> HardwareConfig:
@@ -156,7 +166,9 @@ def measure(dimension: int, *, write: int, items: int, miss: bool, lanes: int) -
     cycles = bench.item_cycles[-1] - bench.item_cycles[quarter]
     found = {
         "rows": dimension,
+        "tables": TABLES,
         "lanes": lanes,
+        "item_bytes": TABLES * dimension + DENSE_INPUTS,
         "write_bytes": config.geometry(0).gather_bytes,
         "items": items,
         "all": "misses" if miss else "hits",
@@ -185,33 +197,10 @@ def _every_item_another_line(stage: Stage, rows_a_line: int) -> None:
     stage.slots[0] = (bytes(raw), stage.slots[0][1])
 
 
-def main() -> None:
-    """Print the table, or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--items", type=int, default=200)
-    arguments = parser.parse_args()
+def bench(say: Callable[[str], None], *, items: int = 100) -> list[dict[str, Any]]:
+    """Run all cases, each one query of so many items: minutes."""
     runs = []
-    for dimension, write, miss, lanes in (
-        (4, 128, False, 26),
-        (32, 1024, False, 26),
-        (32, 128, False, 26),
-        (4, 128, False, 13),
-        (4, 128, True, 26),
-        (32, 1024, True, 26),
-    ):
-        runs.append(measure(dimension, write=write, items=arguments.items, miss=miss, lanes=lanes))
-        if not arguments.json:
-            found = runs[-1]
-            peak = f", {found['of_peak']:.1%} of the peak bandwidth" if miss else ""
-            print(
-                f"rows of {dimension} B, {lanes} lanes, writes of {found['write_bytes']} B, all "
-                f"{found['all']}: {found['cycles_per_item']:.3f} cycles an item{peak}",
-                flush=True,
-            )
-    if arguments.json:
-        print(json.dumps(runs, indent=2))
-
-
-if __name__ == "__main__":
-    main()
+    for dimension, write, miss, lanes in CASES:
+        say(f"gather unit, {lanes} lanes, rows of {dimension} B, all {'miss' if miss else 'hit'}")
+        runs.append(measure(dimension, write=write, items=items, miss=miss, lanes=lanes))
+    return runs

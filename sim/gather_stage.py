@@ -75,7 +75,9 @@ class Stage:
         self.fields = [dict(f) for f in fields]
         self.tables = {}
         self.lines = {}
-        self.lanes = [[] for _ in range(hardware.gather[0].lanes)]  # numbers of their fields
+        self.lanes: list[list[int]] = [
+            [] for _ in range(hardware.gather[0].lanes)
+        ]  # numbers of their fields
         tables = [n for n, f in enumerate(self.fields) if f["kind"] == TABLE]
         for place, number in enumerate(rng.permutation(tables).tolist()):
             self.lanes[self.fields[number].get("lane", place % len(self.lanes))].append(number)
@@ -143,7 +145,7 @@ class Stage:
             key: bytearray(self.record_bytes[ITEM if key >= 0 else QUERY])
             for key in range(-1, self.items)
         }
-        values = [{} for _ in range(self.items)]
+        values: list[dict[int, np.ndarray]] = [{} for _ in range(self.items)]
         for number, field in enumerate(self.fields):
             keys = [-1] if field["scope"] == QUERY else range(self.items)
             for key in keys:
@@ -180,7 +182,8 @@ class Stage:
             ]
             for fields in words
         ]
-        dense, places = [], []
+        dense: list[Dense] = []
+        places: list[dict[str, int]] = []
         size = self.hardware.piece_bytes
         for f in self.fields:
             if f["kind"] == DENSE:
