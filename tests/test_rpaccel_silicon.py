@@ -18,6 +18,7 @@ from rpaccel.silicon.synthesis import synthesise
 from rtl_gen.emit import emit
 from rtl_gen.generate import TOP
 from rtl_gen.ram import Ram
+from sim import toolchain
 from sim.generated import generated
 
 CELLS = """\
@@ -106,11 +107,15 @@ def test_a_library_without_the_flip_flop_is_refused(monkeypatch, tmp_path):
         library.read()
 
 
-def test_missing_yosys_is_named(monkeypatch, cells):
+@pytest.fixture
+def no_yosys(monkeypatch):
     def version(name):
-        raise synthesis.PackageNotFoundError(name)
+        raise toolchain.importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(synthesis, "version", version)
+    monkeypatch.setattr(toolchain.importlib.metadata, "version", version)
+
+
+def test_missing_yosys_is_named(no_yosys, cells):
     with pytest.raises(ToolError, match=r"pip install 'rpaccel\[area\]'"):
         synthesise({"m": ("", "")}, cells)
 

@@ -17,7 +17,7 @@ from rpaccel.image import Image
 from rpaccel.silicon.activity import Activity, difference, read_saif
 from sw_model.random_models import random_models
 
-__all__ = ["Observed", "expect", "monolithic", "observe"]
+__all__ = ["Observed", "compiled", "expect", "monolithic", "observe", "reduced"]
 
 QUERIES = (2, 4)
 """Of a short run and a longer one, which begins with it: activity is of the queries between."""
@@ -38,6 +38,12 @@ class Observed:
     def cycles_per_query(self) -> float:
         """Device cycles from query to query."""
         return self.counts["device.cycles"] / self.queries
+
+    @property
+    def utilisation(self) -> float:
+        """Useful multiply-accumulates, of those that the array could do."""
+        macs = sum(count for name, count in self.counts.items() if name.endswith(".macs"))
+        return macs / (self.config.hardware.macs * self.counts["device.cycles"])
 
 
 def reduced(config: Config) -> Config:
@@ -81,7 +87,8 @@ def monolithic(config: Config) -> Config:
     return parse(values | {"name": f"{config.name}-baseline"})
 
 
-def _image(config: Config) -> Image:
+def compiled(config: Config) -> Image:
+    """Image of a machine's random models, static macros given by a training trace."""
     models = random_models(config, np.random.default_rng(config.data.seed))
     return compile_image(config, models, hotness=hotness(config, models))
 
@@ -98,7 +105,7 @@ def observe(config: Config, say: Callable[[str], object] = lambda text: None) ->
     """
     from sim.transport import SimulatedTransport
 
-    image = _image(config)
+    image = compiled(config)
     seen: list[tuple[Activity, dict[str, int]]] = []
     for count in QUERIES:
         say(f"activity of {config.name}, {count} queries")
@@ -118,15 +125,21 @@ def observe(config: Config, say: Callable[[str], object] = lambda text: None) ->
     return Observed(config, counts, QUERIES[1] - QUERIES[0], difference(long, short))
 
 
-def expect(config: Config) -> Observed:
+def expect(config: Config, image: Image | None = None) -> Observed:
     """Count what a machine of full size does for queries, without its RTL.
 
     Multiply-accumulates, items and lookups are the funnel's; hits in the static region are counted
     in the queries' indices (of survivors, the share that all items have: with random models they
     are a random choice); cycles are those that the compiler predicts for the array, which is what
     these machines wait for most.
+
+    Parameters
+    ----------
+    config : Config
+    image : Image, optional
+        What :func:`compiled` makes of it, if it is there already.
     """
-    image = _image(config)
+    image = image or compiled(config)
     count = QUERIES[1] - QUERIES[0]
     queries = criteo_like_queries(config, TRAINING_QUERIES, count)
     counts = {"device.cycles": count * _array_cycles(config, image)}
