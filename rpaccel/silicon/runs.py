@@ -17,7 +17,7 @@ from rpaccel.image import Image
 from rpaccel.silicon.activity import Activity, difference, read_saif
 from sw_model.random_models import random_models
 
-__all__ = ["Observed", "compiled", "expect", "monolithic", "observe", "reduced"]
+__all__ = ["Observed", "array_cycles", "compiled", "expect", "monolithic", "observe", "reduced"]
 
 QUERIES = (2, 4)
 """Of a short run and a longer one, which begins with it: activity is of the queries between."""
@@ -125,24 +125,18 @@ def observe(config: Config, say: Callable[[str], object] = lambda text: None) ->
     return Observed(config, counts, QUERIES[1] - QUERIES[0], difference(long, short))
 
 
-def expect(config: Config, image: Image | None = None) -> Observed:
+def expect(config: Config) -> Observed:
     """Count what a machine of full size does for queries, without its RTL.
 
     Multiply-accumulates, items and lookups are the funnel's; hits in the static region are counted
     in the queries' indices (of survivors, the share that all items have: with random models they
     are a random choice); cycles are those that the compiler predicts for the array, which is what
     these machines wait for most.
-
-    Parameters
-    ----------
-    config : Config
-    image : Image, optional
-        What :func:`compiled` makes of it, if it is there already.
     """
-    image = image or compiled(config)
+    image = compiled(config)
     count = QUERIES[1] - QUERIES[0]
     queries = criteo_like_queries(config, TRAINING_QUERIES, count)
-    counts = {"device.cycles": count * _array_cycles(config, image)}
+    counts = {"device.cycles": count * array_cycles(config, image)}
     counts["device.host_read_bytes"] = float(count * config.hardware.feature_bytes)
     sizes = [config.funnel.items, *config.funnel.keep]
     macs = 0
@@ -167,7 +161,7 @@ def expect(config: Config, image: Image | None = None) -> Observed:
     return Observed(config, counts, count)
 
 
-def _array_cycles(config: Config, image: Image) -> float:
+def array_cycles(config: Config, image: Image) -> float:
     """Cycles a query that the groups need, all busy all the time."""
     return config.funnel.sub_batches * sum(
         sum(program.cycles for program in stage.programs) / len(stage.programs) ** 2
