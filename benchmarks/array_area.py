@@ -18,6 +18,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
 from rpaccel.config import HardwareConfig
-from rpaccel.errors import BuildError
+from rpaccel.errors import BuildError, RPAccelError
 from rpaccel.silicon import library
 from rtl_gen.cell import Cell
 from rtl_gen.cells import Cells
@@ -143,8 +144,9 @@ def mapped(unit, folder, cells, apart, *, fast):
     steps = read(unit, folder, apart)
     steps += ["synth -flatten -booth -noshare -noabc -top unit", "dfflibmap -liberty cells.lib"]
     steps.append(f"abc -liberty cells.lib {'-script map.abc' if fast else '-D 4000'}")
-    steps += ["setundef -zero", "splitnets -ports", "opt_clean -purge"]
-    steps.append("write_verilog -noattr -noexpr -simple-lhs net.v")
+    # The library says which ports of its cells are inputs.
+    steps += ["setundef -zero", "opt_clean -purge", "read_liberty -lib -ignore_miss_func cells.lib"]
+    steps.append("write_json net.json")
     return yosys("; ".join(steps), folder)
 
 
@@ -160,11 +162,50 @@ def cell_area(unit, folder, *, cells, apart=None, logic=False):
 
 
 PERIOD = 100.0
+FAN_OUT = 8
+BUFFER = "BUFX4"
+
+
+def buffered(module):
+    """Add trees of buffers where an output drives more inputs than :data:`FAN_OUT`, in place.
+
+    ABC does not buffer what registers drive. ``module`` is one of Yosys' JSON; the clock's net
+    stays as it is.
+    """
+    cells, clock = module["cells"], module["ports"]["clk"]["bits"][0]
+    sinks = {}
+    for cell in cells.values():
+        for port, bits in cell["connections"].items():
+            if cell["port_directions"][port] == "input" and bits[0] != clock:
+                sinks.setdefault(bits[0], []).append((cell, port))
+    used = [bit for net in module["netnames"].values() for bit in net["bits"]]
+    number = max(bit for bit in used if isinstance(bit, int))
+    for bit, driven in sinks.items():
+        while isinstance(bit, int) and len(driven) > FAN_OUT:
+            above = []
+            for first in range(0, len(driven), FAN_OUT):
+                number += 1
+                for cell, port in driven[first : first + FAN_OUT]:
+                    cell["connections"][port] = [number]
+                cells[f"buffer_{number}"] = made = {
+                    "type": BUFFER,
+                    "parameters": {},
+                    "attributes": {},
+                    "port_directions": {"A": "input", "Y": "output"},
+                    "connections": {"A": [bit], "Y": [number]},
+                }
+                above.append((made, "A"))
+            driven = above
 
 
 def path_ns(unit, folder, cells):
     """Longest path between two registers of a unit, setup included, by OpenSTA."""
     mapped(unit, folder, cells, None, fast=False)
+    netlist = json.loads((folder / "net.json").read_text())
+    buffered(netlist["modules"]["unit"])
+    (folder / "net.json").write_text(json.dumps(netlist))
+    steps = "read_json net.json; splitnets -ports; write_verilog -noattr -noexpr -simple-lhs net.v"
+    yosys(steps, folder)
     (folder / "path.tcl").write_text(
         "read_liberty cells.lib\nread_verilog net.v\nlink_design unit\n"
         f"create_clock -name clk -period {PERIOD} [get_ports clk]\n"
@@ -342,6 +383,8 @@ def main():
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     cells = library.read() if options.cells else None
+    if options.cells:
+        require("sta")
     taken = partial(cell_area, cells=cells) if cells else area
     multiplier = 0 if cells else area(Multiplier(), options.folder, logic=True)["luts"]
     parts, bits, modules, longest = {}, {}, {}, {}
@@ -379,4 +422,8 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RPAccelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

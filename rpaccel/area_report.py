@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rpaccel.bench_area import watts_at
 from rpaccel.report import grid
 from rpaccel.silicon.blocks import BLOCKS
 
@@ -14,8 +15,8 @@ RATIOS = (
     ("area", "area", "at most +7 %", "+7 %"),
     ("area of logic alone", "logic", "", ""),
     ("area of SRAM alone", "sram", "", ""),
-    ("power, each at its full load", "watts", "at most +15 %", "+27 %"),
-    ("power, at the baseline's queries a second", "watts_same_rate", "", ""),
+    ("power, each at its own full load", "watts", "at most +15 %", "+27 %"),
+    ("power, both at the baseline's full load", "watts_same_rate", "at most +15 %", "+27 %"),
     ("energy of a query", "energy_per_query", "", ""),
 )
 """Label, key of the report's ``ratios``, target, paper."""
@@ -27,6 +28,9 @@ KINDS = {
 }
 
 
+_NOTHING = {"mm2": 0.0, "watts": 0.0, "idle_watts": 0.0}
+
+
 def _rows(report: dict[str, Any], keys: tuple[str, str]) -> list[list[str]]:
     """Two figures of each block of each machine, and of all."""
     rows = []
@@ -36,6 +40,26 @@ def _rows(report: dict[str, Any], keys: tuple[str, str]) -> list[list[str]]:
             block = run["total"] if name == "all" else run["blocks"].get(name)
             row += ["-" if block is None else f"{block[key]:.3f}" for key in keys]
         rows.append(row)
+    return rows
+
+
+def _differences(report: dict[str, Any]) -> list[list[str]]:
+    """What each block takes more than in the baseline with as much memory."""
+    theirs, ours = (report["machines"][name] for name in ("equal", "rpaccel"))
+    rate = 1 / report["ratios"]["equal"]["throughput"]
+    area, power = (theirs["total"][key] for key in ("mm2", "watts"))
+    rows = []
+    for name in (*BLOCKS, "all"):
+        mine, other = (
+            run["total"] if name == "all" else run["blocks"].get(name, _NOTHING)
+            for run in (ours, theirs)
+        )
+        mm2, watts = (mine[key] - other[key] for key in ("mm2", "watts"))
+        same = watts_at(mine, rate) - other["watts"]
+        values = (mm2, watts, same)
+        shares = (mm2 / area, watts / power, same / power)
+        pairs = zip(values, shares, strict=True)
+        rows.append([name, *(text for v, s in pairs for text in (f"{v:+.3f}", f"{s:+.1%}"))])
     return rows
 
 
@@ -53,8 +77,9 @@ def table(report: dict[str, Any]) -> str:
         for kind, key in KINDS.items()
     ]
     slowest = max(run["slowest_macro_ns"] for run in machines.values())
-    seen = ", ".join(
-        f"{run['machine']} at {run['cycles_per_query']:,.0f} cycles a query"
+    seen = "; ".join(
+        f"{run['machine']} at {run['cycles_per_query']:,.0f} cycles a query, "
+        f"{run['utilisation']:.0%} utilised"
         for run in report["activity"].values()
     )
     return "\n\n".join(
@@ -71,6 +96,12 @@ def table(report: dict[str, Any]) -> str:
             ),
             grid("Energy of a query by kind, uJ", ["", *names], kinds),
             grid(
+                f"{ours['name']} less {machines['equal']['name']}: mm2, W at full load of each, "
+                "W at the baseline's",
+                ["", "mm2", "of area", "W", "of power", "W", "of power"],
+                _differences(report),
+            ),
+            grid(
                 f"{ours['name']} over {theirs['name']}, and over one with as much memory",
                 ["", "over it", "as much memory", "target", "paper"],
                 ratios,
@@ -78,7 +109,8 @@ def table(report: dict[str, Any]) -> str:
             f"Full load: {theirs['queries_per_second']:,.0f} and "
             f"{ours['queries_per_second']:,.0f} queries a second, "
             f"{theirs['cycles_per_query']:,.0f} and {ours['cycles_per_query']:,.0f} cycles a query "
-            f"that the array needs. "
+            f"that the array needs ({theirs['utilisation']:.0%} and {ours['utilisation']:.0%} "
+            f"utilised). "
             f"Activity from RTL of {seen}. Slowest SRAM macro {slowest:.2f} ns. "
             f"Made in {report['seconds']:.0f} s.",
         ]

