@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 SYNTHESIS = "-nowidelut"
-"""Options of Yosys. Logic of LUT4 only: multiplexers made of neighbours leave no choice of place."""
+"""Options of Yosys: logic of LUT4 only, as multiplexers made of neighbours bind many to a place."""
 
 BLOCK_MEMORIES = "t:$mem_v2 r:RD_CLK_ENABLE>0 %i r:WIDTH>15 %i"
 """Memories that are block RAM even if small: those with a registered read, of 16 bits or more.
