@@ -29,12 +29,21 @@ __all__ = [
     "tools",
 ]
 
-NEXTPNR = "--report report.json --timing-allow-fail --router router2"
-"""Options of nextpnr. A clock that is not reached is judged here, with the report.
+SYNTHESIS = "-nowidelut"
+"""Options of Yosys: logic of LUT4 only, as multiplexers made of neighbours bind many to a place."""
 
-Of examples/ulx3s.toml on an LFE5U-85F, router1 had 49,798 of 182,024 arcs left after 23 minutes,
-and hardly got on.
+BLOCK_MEMORIES = "t:$mem_v2 r:RD_CLK_ENABLE>0 %i r:WIDTH>15 %i"
+"""Memories that are block RAM even if small: those with a registered read, of 16 bits or more.
+
+Yosys would make the small ones of distributed RAM, much logic with many wires at one place, while
+half of the block RAMs are free.
 """
+
+NEXTPNR = (
+    "--report report.json --timing-allow-fail --router router2 "
+    "--placer-heap-beta 0.6 --placer-heap-timingweight 5"
+)
+"""Options of nextpnr. A clock that is not reached is judged here, with the report."""
 
 ROUTING = "Info: Routing.."
 """What nextpnr says when all is placed."""
@@ -184,7 +193,7 @@ def build_board(config: Config, image: Image, board: str, folder: Path) -> dict[
         old.unlink(missing_ok=True)
     with status(f"building for {board}") as say:
         say("generating")
-        platform.prepare(BoardTop(config), TOP, nextpnr_opts=NEXTPNR).extract(folder)
+        platform.prepare(BoardTop(config), TOP, **_overrides(TOP)).extract(folder)
 
         def tick() -> None:
             said = placed.read_text(errors="replace") if placed.exists() else None
@@ -213,6 +222,16 @@ def build_board(config: Config, image: Image, board: str, folder: Path) -> dict[
     }
     (folder / "build.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
+
+
+def _overrides(top: str) -> dict[str, str]:
+    """What Amaranth's build script is told: options of the tools, and which memories are blocks."""
+    return {
+        "synth_opts": f"{SYNTHESIS} -run begin:map_ram",
+        "script_after_synth": f'setattr -set ram_style "block" {BLOCK_MEMORIES}\n'
+        f"synth_ecp5 {SYNTHESIS} -top {top} -run map_ram:",
+        "nextpnr_opts": NEXTPNR,
+    }
 
 
 def overfull(log: str) -> list[str]:

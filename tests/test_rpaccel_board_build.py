@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from typer.testing import CliRunner
 
 from rpaccel import board_build
@@ -25,6 +25,7 @@ from rpaccel.config import load, parse
 from rpaccel.errors import BuildError, ConfigError, ToolError
 from rpaccel.workflow import Workflow
 from rtl_gen.board import BoardTop, boards, open_board, pll
+from rtl_gen.ram import Ram
 from rtl_gen.uart import UartReceiver, UartTransmitter
 from sw_model.random_models import random_models
 
@@ -223,7 +224,7 @@ def test_blocks_and_the_report(tmp_path):
 
 
 class Echo(Elaboratable):
-    """What has a machine's serial pins, and sends back what comes."""
+    """What has a machine's serial pins, and sends back what it makes of what comes."""
 
     def __init__(self, config):
         self.divisor = config.board.divisor
@@ -236,8 +237,16 @@ class Echo(Elaboratable):
         m.d.comb += [
             receiver.rx.eq(self.rx),
             self.tx.eq(transmitter.tx),
-            transmitter.i.payload.eq(receiver.data),
             transmitter.i.valid.eq(receiver.valid),
+        ]
+        m.submodules.ram = ram = Ram(width=16, depth=16)
+        m.d.comb += [
+            ram.write.en.eq(receiver.valid),
+            ram.write.addr.eq(receiver.data),
+            ram.write.data.eq(Cat(receiver.data, ram.read.data)),
+            ram.read.en.eq(1),
+            ram.read.addr.eq(receiver.data >> 4),
+            transmitter.i.payload.eq(ram.read.data[8:]),
         ]
         return m
 
@@ -251,7 +260,9 @@ def test_tools(tmp_path, monkeypatch):
     report = build_board(config, image, "ulx3s_12f", tmp_path)
     assert (tmp_path / "rpaccel.bit").stat().st_size > 10_000
     assert set(report["utilisation"]) == set(board_build.RESOURCES)
-    assert report["utilisation"]["DP16KD"] == {"used": 0, "available": 56}
+    # A small memory is block RAM, too.
+    assert report["utilisation"]["DP16KD"] == {"used": 1, "available": 56}
+    assert report["utilisation"]["TRELLIS_RAMW"]["used"] == 0
     together = sum(entry["TRELLIS_FF"] for entry in report["blocks"].values())
     assert 30 < together == report["utilisation"]["TRELLIS_FF"]["used"]
     assert {"receiver", "transmitter"} <= set(report["blocks"])
