@@ -68,7 +68,8 @@ def import_model(config: Config, name: str, source: str | Path) -> FloatModel:
     else:
         raise ConfigError(f"{source}: must end in .h5, .hdf5, .pt, .pth or .onnx, not {kind!r}")
     if not source.is_file():
-        raise DataError(f"{source}: there is no such file")
+        what = "is a folder, not a file" if source.is_dir() else "there is no such file"
+        raise DataError(f"{source}: {what}")
     return read(source, models[name], config.features)
 
 

@@ -171,6 +171,9 @@ def test_bad_arguments(rng, tmp_path):
         import_model(config("gmf"), "n", tmp_path / "m.h5")
     with pytest.raises(DataError, match="m.h5: there is no such file"):
         import_model(config("gmf"), "m", tmp_path / "m.h5")
+    (tmp_path / "d.h5").mkdir()
+    with pytest.raises(DataError, match="d.h5: is a folder, not a file"):
+        import_model(config("gmf"), "m", tmp_path / "d.h5")
     with pytest.raises(
         ConfigError, match=r"must end in .h5, .hdf5, .pt, .pth or .onnx, not '.npz'"
     ):
