@@ -89,7 +89,6 @@ def bench(
     ]
     return {
         "record": (record or RECORD).name,
-        "made": read_.get("made", ""),
         "machines": found,
         "measures": [
             {
