@@ -23,7 +23,17 @@ from sw_model.dispatch_cycles import DispatchCycles
 from sw_model.group_cycles import GroupCycles
 from sw_model.quantised import QuantisedDot, QuantisedLayer, QuantisedModel, QuantisedTable
 
-__all__ = ["MODELS", "PASS_ITEMS", "bench", "draw", "layer_programs", "shared", "table"]
+__all__ = [
+    "MODELS",
+    "PAPER",
+    "PASS_ITEMS",
+    "bench",
+    "draw",
+    "draw_sizes",
+    "layer_programs",
+    "shared",
+    "table",
+]
 
 MACS = 128 * 128
 ITEMS, SURVIVORS = 4096, 512
@@ -324,18 +334,21 @@ def table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw(report: Mapping[str, Any], path: Path) -> None:
-    """Draw utilisation by array size, as the paper's figure 10a does, and of the funnel (PNG)."""
-    from matplotlib.figure import Figure
+def draw_sizes(axes: Any, arrays: Sequence[Mapping[str, Any]]) -> None:
+    """Draw utilisation by array size beside the paper's figure 10a.
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    Parameters
+    ----------
+    axes : matplotlib axes
+    arrays : sequence of mappings
+        ``array``, ``model``, ``utilisation`` and ``paper_utilisation``, None where there is none.
+    """
     for name, colour in zip(MODELS, ("C0", "C1", "C2"), strict=True):
-        rows = [row for row in report["fixed"] if row["model"] == name]
+        rows = [row for row in arrays if row["model"] == name]
         sizes = [str(row["array"]) for row in rows]
-        left.plot(sizes, [row["utilisation"] for row in rows], "o-", color=colour, label=name)
+        axes.plot(sizes, [row["utilisation"] for row in rows], "o-", color=colour, label=name)
         known = [row for row in rows if row["paper_utilisation"] is not None]
-        left.plot(
+        axes.plot(
             [str(row["array"]) for row in known],
             [row["paper_utilisation"] for row in known],
             "x--",
@@ -343,9 +356,18 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
             alpha=0.6,
             label=f"{name}, paper",
         )
-    left.set(xlabel="array (rows = columns)", ylabel="utilisation", ylim=(0, 1.02))
+    axes.set(xlabel="array (rows = columns)", ylabel="utilisation", ylim=(0, 1.02))
+    axes.legend(fontsize=8)
+
+
+def draw(report: Mapping[str, Any], path: Path) -> None:
+    """Draw utilisation by array size, as the paper's figure 10a does, and of the funnel (PNG)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    draw_sizes(left, report["fixed"])
     left.set_title(f"One array, {ITEMS} items")
-    left.legend(fontsize=8)
     rows = [*report["funnel"], *report["groups"]]
     bars = right.barh([row["setting"] for row in rows], [row["utilisation"] for row in rows])
     right.bar_label(bars, [f"{row['cycles']:,.0f} cycles" for row in rows], label_type="center")

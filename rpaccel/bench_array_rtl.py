@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from rpaccel.bench_array import MODELS, PAPER
+from rpaccel.bench_array import MODELS, PAPER, draw_sizes
 from rpaccel.bench_pipeline import (
     TRAINING_QUERIES,
     RtlBench,
@@ -22,7 +23,7 @@ from rpaccel.bench_pipeline import (
 from rpaccel.config import Config, load, parse
 from rpaccel.report import grid
 
-__all__ = ["ITEMS", "bench", "machine", "table"]
+__all__ = ["ITEMS", "bench", "draw", "machine", "table"]
 
 ITEMS = {8: 256, 16: 1024, 32: 4096, 64: 4096, 128: 4096}
 """Items of a query by the side of the array: fewer where a query would take millions of cycles."""
@@ -126,3 +127,14 @@ def table(report: Mapping[str, Any]) -> str:
         )
     header = ["array", "model", "items", "tile bound", "cycles", "over", "utilisation", "paper"]
     return grid("One array in a whole machine, RTL, back to back", header, rows)
+
+
+def draw(report: Mapping[str, Any], path: Path) -> None:
+    """Draw utilisation by array size (PNG)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.subplots()
+    draw_sizes(axes, report["arrays"])
+    axes.set_title("One array in a whole machine, RTL")
+    figure.savefig(path, dpi=120)

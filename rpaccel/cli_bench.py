@@ -23,23 +23,20 @@ def array(
     as_json: AsJson = False,
 ) -> None:
     """Cycles and utilisation of the array at the size of the paper's Table 3, from its model."""
-    from rpaccel.bench_array import bench as figures
-    from rpaccel.bench_array import draw, table
+    from rpaccel import bench_array, bench_array_rtl
+    from rpaccel.progress import telling
 
-    if rtl:
-        from rpaccel.bench_array_rtl import bench as measured
-        from rpaccel.bench_array_rtl import table as measured_table
-        from rpaccel.progress import telling
-
-        with telling("array") as say:
-            found = measured(say=say)
-        show(found, measured_table(found), as_json)
-        return
-    report = figures()
-    show(report, table(report), as_json)
     if picture is not None:
         make_folder(picture.parent)
-        draw(report, picture)
+    if rtl:
+        with telling("array") as say:
+            report = bench_array_rtl.bench(say=say)
+        show(report, bench_array_rtl.table(report), as_json)
+    else:
+        report = bench_array.bench()
+        show(report, bench_array.table(report), as_json)
+    if picture is not None:
+        (bench_array_rtl if rtl else bench_array).draw(report, picture)
 
 
 @bench.command()

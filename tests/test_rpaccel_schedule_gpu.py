@@ -16,6 +16,7 @@ from rpaccel.workflow import Workflow
 torch = pytest.importorskip("torch", reason="platform gpu needs PyTorch")
 
 ROOT = Path(__file__).parents[1]
+# Scores on a GPU can be compared on a GPU only; CI has none. What needs none is tested without.
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU")
 
 

@@ -96,6 +96,7 @@ devices = pytest.mark.parametrize("device", ["cpu", "cuda"])
 
 def needs(device):
     torch = pytest.importorskip("torch", reason="training needs the extra 'train'")
+    # Training on a GPU can only be seen on one; the same test runs on the CPU everywhere.
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("PyTorch finds no GPU")
 
