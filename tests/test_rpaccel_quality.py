@@ -96,6 +96,13 @@ def test_tables_and_picture(scored, tmp_path):
     assert [f"{value[key]:.4f}" for key in ("mean", "low", "high")] == row.split()[2:5]
     assert "NDCG@3" in means
     assert "funnel, int8 - large alone, int8" in gaps
+    report["quality"]["large alone, int8"]["ndcg"]["mean"] = 0  # nothing is relative to it
+    row = next(
+        line
+        for line in quality_tables(report, 3)[1].splitlines()
+        if line.strip().startswith("funnel, int8 - large alone, int8")
+    )
+    assert "%" not in row
     assert draw(report, tmp_path / "report.png")
     assert (tmp_path / "report.png").stat().st_size > 10_000
 
