@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rpaccel.checkpoint import interruption, load_checkpoint, save_checkpoint
 from rpaccel.config import Config, ModelConfig
-from rpaccel.errors import ConfigError, ToolError
+from rpaccel.errors import ConfigError, DataError, ToolError
 from rpaccel.train_network import Network
 from sw_model.dlrm import FloatModel
 
@@ -206,6 +206,8 @@ class Trainer(Network, ABC):
 
         Raises
         ------
+        DataError
+            It diverged: no epoch gives a quality that is a number.
         KeyboardInterrupt
             Ctrl-C; the checkpoint was written.
         """
@@ -217,6 +219,11 @@ class Trainer(Network, ABC):
                 self._save()
                 if asked():
                     raise KeyboardInterrupt
+        if not self.best_epoch:
+            raise DataError(
+                f"the training of {self.model.name!r} diverged: after {self.epoch} epochs "
+                f"{self.metric} has never been a finite number"
+            )
         self._weights.load_state_dict(self._best)
         return self.snapshot()
 
