@@ -27,9 +27,9 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from rpaccel import abi
 from rpaccel.config import HardwareConfig
 from rpaccel.errors import BuildError, RPAccelError
+from rpaccel.image_layout import PARAM
 from rpaccel.silicon import library
 from rtl_gen.cell import Cell
 from rtl_gen.cells import Cells
@@ -264,7 +264,7 @@ def sram(geometry):
         "accumulators": hardware.accumulator_depth * LANE * columns,
         "activation memory": buffers * hardware.activation_rows * 8 * geometry.row_bytes,
         "weights": geometry.weight_rows * 8 * hardware.tile_cols * geometry.weight_tiles,
-        "parameters": hardware.param_rows * abi.PARAM.bits * hardware.tile_cols * geometry.max_cols,
+        "parameters": hardware.param_rows * PARAM.bits * hardware.tile_cols * geometry.max_cols,
     }
 
 

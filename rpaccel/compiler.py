@@ -24,6 +24,17 @@ from rpaccel.image import (
     assemble,
     table_start,
 )
+from rpaccel.image_layout import (
+    ENTRY,
+    FIELD,
+    PASS,
+    STAGE,
+    Target,
+    lane_words,
+    pairs_target,
+    target_id,
+)
+from rpaccel.layout import Layout
 from rpaccel.space import Space, pair_words
 from rpaccel.stage_plan import layer_info, plan
 from rpaccel.table_plan import StageTables, plan_tables
@@ -310,9 +321,9 @@ def _segments(
     hardware = config.hardware
     segments: list[Segment] = []
 
-    def add(kind: abi.Target, index: int, words: NDArray[np.uint8], address: int = 0) -> None:
+    def add(kind: Target, index: int, words: NDArray[np.uint8], address: int = 0) -> None:
         if len(words):
-            segments.append(Segment(abi.target_id(kind, index), address, words))
+            segments.append(Segment(target_id(kind, index), address, words))
 
     entries: list[dict[str, int]] = [{} for _ in range(hardware.stages)]
     for number, (stage, begins) in enumerate(zip(stages, _begins(stages, line), strict=True)):
@@ -327,27 +338,27 @@ def _segments(
         }
         gather = hardware.gather[number]
         steps = np.frombuffer(b"".join(stage.placed.gather.steps), np.uint8)
-        add(abi.Target.STEPS, number, steps.reshape(len(stage.placed.gather.steps), -1))
-        apart = abi.lane_words(gather.max_fields)
+        add(Target.STEPS, number, steps.reshape(len(stage.placed.gather.steps), -1))
+        apart = lane_words(gather.max_fields)
         for lane, own in enumerate(fields):
-            add(abi.Target.FIELDS, number, _words(abi.FIELD, own), lane * apart)
+            add(Target.FIELDS, number, _words(FIELD, own), lane * apart)
         placed = stage.placed
         for table, lines, begin in zip(placed.tables, placed.static, placed.begins, strict=True):
             words = table.first(lines).reshape(-1, hardware.memory.bus_bytes)
-            add(abi.Target.STATIC, 0, words, begin * hardware.memory.beats)
+            add(Target.STATIC, 0, words, begin * hardware.memory.beats)
         unit = hardware.dot_shape(number)
         if stage.model.dot is not None and unit is not None:
             pairs = pair_words(unit, stage.model)
-            segments.append(Segment(abi.pairs_target(number), 0, pairs))
-    add(abi.Target.STAGES, 0, _words(abi.STAGE, entries))
+            segments.append(Segment(pairs_target(number), 0, pairs))
+    add(Target.STAGES, 0, _words(STAGE, entries))
     for number, group in enumerate(groups):
         served = hardware.groups[number].stages
         own = [stages[s].entries[number] if s < len(stages) else {} for s in served]
-        add(abi.Target.ENTRIES, number, _words(abi.ENTRY, own))
+        add(Target.ENTRIES, number, _words(ENTRY, own))
         if group.program:
-            add(abi.Target.PROGRAM, number, _words(abi.PASS, group.program))
-            add(abi.Target.WEIGHTS, number, np.concatenate(group.weights))
-            add(abi.Target.PARAMS, number, np.stack(group.params))
+            add(Target.PROGRAM, number, _words(PASS, group.program))
+            add(Target.WEIGHTS, number, np.concatenate(group.weights))
+            add(Target.PARAMS, number, np.stack(group.params))
     return segments
 
 
@@ -381,7 +392,7 @@ def _fields(config: Config, stage: _Stage, begins: Sequence[int]) -> list[list[d
     return [*lanes, [{"output": stage.space.dense + at} for at in gather.dense]]
 
 
-def _words(layout: abi.Layout, values: Sequence[Mapping[str, int]]) -> NDArray[np.uint8]:
+def _words(layout: Layout, values: Sequence[Mapping[str, int]]) -> NDArray[np.uint8]:
     """Packed structures, one a row.
 
     Raises

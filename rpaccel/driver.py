@@ -8,11 +8,13 @@ from types import TracebackType
 
 from rpaccel import abi
 from rpaccel.config import MAX_ITEMS, Config
+from rpaccel.counters import counters_of
 from rpaccel.errors import ConfigError, DeviceError, QueryError, RPAccelError
 from rpaccel.features import pack
 from rpaccel.handle import Handle
 from rpaccel.image import Image
 from rpaccel.link import Link
+from rpaccel.registers import CAPABILITIES, CAPABILITY_BASE, Control, DeviceStatus, Interrupt
 from rpaccel.rings import Rings
 from rpaccel.transport import MemoryLoader, Transport
 from sw_model.planner import largest_sub_batches
@@ -20,7 +22,7 @@ from sw_model.query import Query
 
 __all__ = ["Device", "Handle"]
 
-_STATUS = abi.DeviceStatus
+_STATUS = DeviceStatus
 POLL_CYCLES = 64
 """How long one poll lets the device run."""
 
@@ -95,19 +97,19 @@ class Device:
             self.transport.load_memory(self.image.address, self.image.data)
         link.write("IRQ_STATUS", link.read("IRQ_STATUS"))
         link.write("ERROR", link.read("ERROR"))
-        link.write("IRQ_ENABLE", sum(1 << bit for bit in abi.Interrupt))
+        link.write("IRQ_ENABLE", sum(1 << bit for bit in Interrupt))
         self._load_image()
         self.dispatch(dict(enumerate(self.config.funnel.groups)))
         self.regroup(self.config.funnel.setting)
         self._rings = Rings(link, self.config)
         link.on_interrupt = self._take_completions
-        link.write("CONTROL", 1 << abi.Control.ENABLE)
+        link.write("CONTROL", 1 << Control.ENABLE)
         return self
 
     def _load_image(self) -> None:
         link = self._link
         link.write_address("IMAGE_ADDRESS", self.image.address)
-        link.write("CONTROL", 1 << abi.Control.LOAD)
+        link.write("CONTROL", 1 << Control.LOAD)
 
         def loaded() -> bool:
             link.check_errors()
@@ -185,15 +187,15 @@ class Device:
         return self._rings
 
     def counters(self) -> dict[str, int]:
-        """Read all performance counters, all of one moment, by name (see :func:`abi.counters`)."""
+        """Read all performance counters, all of one moment, by name (see :func:`counters_of`)."""
         self._opened()
-        places = abi.counters(self.config.hardware)
+        places = counters_of(self.config.hardware)
         return {name: self._link.counter(place) for name, place in places.items()}
 
     def cycles(self) -> int:
         """Read the device's clock, ``device.cycles``."""
         self._opened()
-        return self._link.counter(abi.counters(self.config.hardware)["device.cycles"])
+        return self._link.counter(counters_of(self.config.hardware)["device.cycles"])
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -201,7 +203,7 @@ class Device:
         self._opened()
         self._link.write("CONTROL", 0)
         yield
-        self._link.write("CONTROL", 1 << abi.Control.ENABLE)
+        self._link.write("CONTROL", 1 << Control.ENABLE)
 
     def run_until(self, cycle: int) -> int:
         """Let the device run, and take completions, until its clock has come to a cycle or beyond.
@@ -221,8 +223,8 @@ class Device:
         """Read the capability words, by name."""
         self._opened()
         return {
-            name: self.transport.read32(abi.CAPABILITY_BASE + 4 * number)
-            for number, name in enumerate(abi.CAPABILITIES)
+            name: self.transport.read32(CAPABILITY_BASE + 4 * number)
+            for number, name in enumerate(CAPABILITIES)
         }
 
     def _take_completions(self) -> None:

@@ -22,7 +22,7 @@ class LoadPort(wiring.Component):
     ----------
     hardware : HardwareConfig
     target : int
-        Identity of the memory on the bus, see :func:`rpaccel.abi.target_id`.
+        Identity of the memory on the bus, see :func:`rpaccel.image_layout.target_id`.
     width : int, positive
         Bits in a word of the memory.
     depth : int, positive

@@ -22,7 +22,7 @@ class LoadedRam(wiring.Component):
     ----------
     hardware : HardwareConfig
     target : int
-        Identity of the memory on the load bus, see :func:`rpaccel.abi.target_id`.
+        Identity of the memory on the load bus, see :func:`rpaccel.image_layout.target_id`.
     width : int, positive
         Bits in a word.
     depth : int, positive

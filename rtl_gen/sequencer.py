@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from rpaccel import abi
 from rpaccel.geometry import GroupGeometry
+from rpaccel.image_layout import FOLLOW_BITS, PASS
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import struct
 
@@ -27,7 +28,7 @@ STALLS = (
 
 
 def entry_layout(geometry: GroupGeometry) -> data.StructLayout:
-    """What a group must know of a stage, of its abi.ENTRY."""
+    """What a group must know of a stage, of its image_layout.ENTRY."""
     return data.StructLayout(
         {
             "program": 16,
@@ -94,7 +95,7 @@ def pass_layout(geometry: GroupGeometry, *, slot: int) -> data.StructLayout:
             "columns": 16,
             "params": 14,
             "wait_input": 1,
-            "wait_write": abi.FOLLOW_BITS,
+            "wait_write": FOLLOW_BITS,
             "last": 1,
             **({"vector": 8, "pause": 1} if geometry.dots else {}),
         }
@@ -139,7 +140,7 @@ class ProgramWalker(wiring.Component):
         memory = {
             "en": Out(1),
             "addr": Out(ceil_log2(hardware.program_depth)),
-            "data": In(abi.PASS.bits),
+            "data": In(PASS.bits),
         }
         self.dots = bool(geometry.dots)
         resumed = resumed_layout(token)
@@ -159,7 +160,7 @@ class ProgramWalker(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         counter = Signal(16)
-        command = data.View(struct(abi.PASS), self.memory.data)
+        command = data.View(struct(PASS), self.memory.data)
         work = self.o.p
         product = Signal(range(self.geometry.hardware.macs + 1))
         token = self.tokens.p.token if self.dots else self.tokens.p
@@ -289,7 +290,8 @@ class Issuer(wiring.Component):
     ended : In(1)
         The last row of a pass has left the array.
     stalls : Out(StructLayout)
-        Why no row enters the array in this cycle, as in ``abi.GROUP_COUNTERS``; the first counts.
+        Why no row enters the array in this cycle, as in ``counters.GROUP_COUNTERS``; the first
+        counts.
     """
 
     def __init__(self, geometry: GroupGeometry, *, work):

@@ -23,10 +23,14 @@ __all__ = ["CONTRACT", "generated", "generated_serial"]
 CONTRACT = (
     "abi",
     "config",
+    "counters",
     "errors",
     "geometry",
     "groups",
     "hardware",
+    "image_layout",
+    "layout",
+    "registers",
     "section",
     "serial_protocol",
 )

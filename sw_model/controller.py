@@ -28,7 +28,8 @@ def validate(
     image_id : int
         Identity of the loaded image, 0 without one.
     stages : sequence of mappings
-        STAGE words of the image, one a stage of the machine, as ``abi.STAGE.unpack`` gives them.
+        STAGE words of the image, one a stage of the machine, as
+        ``image_layout.STAGE.unpack`` gives them.
 
     Returns
     -------

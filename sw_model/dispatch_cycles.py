@@ -24,7 +24,7 @@ _CHOICE = 2  # cycles from a start until choices know of it
 
 
 class Program(NamedTuple):
-    """A stage in a group: ``abi.PASS`` values, the shape, predicted cycles of a sub-batch."""
+    """A stage in a group: ``image_layout.PASS`` values, shape, cycles predicted of a sub-batch."""
 
     passes: Sequence[Mapping[str, int]]
     shape: Shape

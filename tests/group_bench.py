@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rpaccel import abi
 from rpaccel.config import HardwareConfig
+from rpaccel.counters import DISPATCHER_COUNTERS, GROUP_COUNTERS, states_of
+from rpaccel.image_layout import ENTRY, PASS, Target, pairs_target, target_id
 from rpaccel.space import Space, pair_words
 from rpaccel.tiling import passes
 from rtl_gen.array import ReconfigurableArray
@@ -20,7 +21,7 @@ from sw_model.quantised import (
     QuantisedTable,
 )
 
-STATES = abi.states(abi.GROUP_COUNTERS)
+STATES = states_of(GROUP_COUNTERS)
 
 
 def hardware(tile, size, stages=1, *, shapes=None, **values):
@@ -174,15 +175,15 @@ class Memories:
     def words(self):
         """Contents of the group's memories."""
         return {
-            abi.Target.ENTRIES: [self._entry(stage) for stage in self.stages],
-            abi.Target.PROGRAM: [abi.PASS.pack(**command) for command in self.program],
-            abi.Target.WEIGHTS: self.weights,
-            abi.Target.PARAMS: self.params,
+            Target.ENTRIES: [self._entry(stage) for stage in self.stages],
+            Target.PROGRAM: [PASS.pack(**command) for command in self.program],
+            Target.WEIGHTS: self.weights,
+            Target.PARAMS: self.params,
         }
 
     def _entry(self, stage):
         model = self.models[stage]
-        return abi.ENTRY.pack(
+        return ENTRY.pack(
             program=self.starts[stage],
             form=self.shapes[stage].index,
             words=self.spaces[stage].words,
@@ -278,14 +279,14 @@ class Bench:
     def contents(self):
         """Contents of all memories by their targets."""
         contents = {
-            abi.target_id(target, group): content
+            target_id(target, group): content
             for group, memories in zip(self.groups, self.memories)
             for target, content in memories.words().items()
         }
         for stage, model in enumerate(self.models):
             unit = self.hardware.dot_shape(stage) if model.dot else None
             if unit is not None:
-                contents[abi.pairs_target(stage)] = [w.tobytes() for w in pair_words(unit, model)]
+                contents[pairs_target(stage)] = [w.tobytes() for w in pair_words(unit, model)]
         return contents
 
     async def _load(self, ctx):
@@ -363,11 +364,11 @@ class Bench:
         """Run tokens and compare all scores; leaves the counters in ``counts``."""
         loaded = False
         stages = range(self.dut.stages)
-        names = list(abi.GROUP_COUNTERS)
+        names = list(GROUP_COUNTERS)
         self.counts = dict.fromkeys(names, 0)
         self.scores = {stage: [] for stage in stages}
         self.cycles = {}
-        self.dispatched = dict.fromkeys(abi.DISPATCHER_COUNTERS, 0)  # states of that of stage 0
+        self.dispatched = dict.fromkeys(DISPATCHER_COUNTERS, 0)  # states of that of stage 0
         self.starts_seen = {stage: [] for stage in stages}  # token: its start, its items' ends
         self.offers_seen = {stage: [] for stage in stages}  # from when on it waited to be started
         self.score_cycles = {stage: [] for stage in stages}

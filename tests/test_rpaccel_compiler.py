@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rpaccel import abi
 from rpaccel.compiler import compile_image, explain
 from rpaccel.config import load, parse
 from rpaccel.errors import ConfigError
 from rpaccel.features import pack
 from rpaccel.image import Image, table_layout
+from rpaccel.image_layout import PASS, Target
 from sw_model.funnel import score_items
 from sw_model.generated_rows import GeneratedRows
 from sw_model.quantised import QuantisedLayer
@@ -490,11 +490,11 @@ def test_interpreter_sees_a_dropped_tile(rng):
     models = random_models(config, rng)
     image = compile_image(config, models)
     loaded = LoadedImage(config.hardware, image.data)
-    program = loaded.words(abi.Target.PROGRAM, 0)
+    program = loaded.words(Target.PROGRAM, 0)
     dropped = next(
         i
         for i, word in enumerate(program)
-        if not abi.PASS.unpack(word)["first"] and not abi.PASS.unpack(word)["final"]
+        if not PASS.unpack(word)["first"] and not PASS.unpack(word)["final"]
     )
     del program[dropped]
     query = random_query(config.features, 8, rng)

@@ -8,9 +8,11 @@ import pytest
 from rpaccel import abi
 from rpaccel.abi import Status
 from rpaccel.compiler import compile_image
+from rpaccel.counters import counters_of
 from rpaccel.driver import Device
 from rpaccel.errors import ConfigError, DeviceError, QueryError
 from rpaccel.features import pack
+from rpaccel.registers import REGISTERS, DeviceErrorBit, capability_values
 from rpaccel.transport import MemoryLoader
 from sw_model.controller import validate
 from sw_model.device import GoldenTransport
@@ -153,8 +155,8 @@ def test_counters_and_capabilities(rng):
     with world.device() as device:
         device.run([world.query() for _ in range(3)])
         counts = device.counters()
-        assert device.capabilities() == abi.capability_values(world.config.hardware)
-    assert set(counts) == set(abi.counters(world.config.hardware))
+        assert device.capabilities() == capability_values(world.config.hardware)
+    assert set(counts) == set(counters_of(world.config.hardware))
     assert counts["device.queries"] == 3
     assert counts["device.failed"] == 0
     assert counts["gather0.items"] == counts["topk0.candidates"] == 120
@@ -257,7 +259,7 @@ def test_settings(rng):
     groups = [{"at": [0, 0], "cols": 2, "stages": [0, 1]}]
     groups += [{"at": [0, col], "stages": [0, 1]} for col in range(2)]
     world = World(rng, groups=groups, hardware={"settings": [[0], [1, 2]]})
-    at = abi.REGISTERS["SETTING"].address
+    at = REGISTERS["SETTING"].address
     world.transport.write32(at, 1)
     with world.device() as device:
         assert world.transport.read32(at) == 0
@@ -441,7 +443,7 @@ class Changed(GoldenTransport):
 
     def read32(self, address):
         for name, value in self.changes.items():
-            if address == abi.REGISTERS[name].address:
+            if address == REGISTERS[name].address:
                 return value
         return super().read32(address)
 
@@ -577,7 +579,7 @@ def test_errors_of_the_device_reach_the_caller(rng):
     query = world.query()
     with world.device() as device:
         handle = device.submit(query)
-        world.transport._registers.error(abi.DeviceErrorBit.HOST_READ)
+        world.transport._registers.error(DeviceErrorBit.HOST_READ)
         with pytest.raises(DeviceError, match="the device reports HOST_READ"):
             device.wait(handle)
         world.check(query, device.wait(handle))

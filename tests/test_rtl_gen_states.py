@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from amaranth.hdl import Module, Signal
 
-from rpaccel import abi
+from rpaccel.counters import GATHER_COUNTERS, GROUP_COUNTERS, states_of
 from rtl_gen.states import attribute, step_layout
 from rtl_gen.topk import TopK
 from sim import gather_bench
@@ -90,7 +90,7 @@ GATHER = {
 
 @pytest.mark.parametrize("cause", GATHER)
 def test_gather_unit(cause):
-    assert set(GATHER) == {n for n in abi.states(abi.GATHER_COUNTERS) if n.startswith("stall_")}
+    assert set(GATHER) == {n for n in states_of(GATHER_COUNTERS) if n.startswith("stall_")}
     before, after = (gather(**options) for options in GATHER[cause])
     # After a flush the lanes are empty; an item that comes alone is read in a cycle of its own.
     slack = {"stall_flush": 16, "stall_positions": 120, "stall_features": 120}
@@ -184,7 +184,7 @@ GROUP = {
 
 @pytest.mark.parametrize("cause", GROUP)
 def test_group(cause):
-    assert set(GROUP) == {n for n in abi.states(abi.GROUP_COUNTERS) if n.startswith("stall_")}
+    assert set(GROUP) == {n for n in states_of(GROUP_COUNTERS) if n.startswith("stall_")}
     before, after = (grouped(**options) for options in GROUP[cause])
     only(cause, before, after, slack=8)
 
