@@ -24,8 +24,9 @@ import numpy as np
 
 from rpaccel.bench_area import Progress, Say, enlarged, instances
 from rpaccel.bench_pipeline import TRAINING_QUERIES, criteo_like_queries, preset
-from rpaccel.config import Config, HardwareConfig, load, parse
+from rpaccel.config import Config, load, parse
 from rpaccel.errors import RPAccelError
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image import Image
 from rpaccel.predict import Predictor
 from rpaccel.progress import telling

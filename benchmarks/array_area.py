@@ -27,8 +27,8 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from rpaccel.config import HardwareConfig
 from rpaccel.errors import BuildError, RPAccelError
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import PARAM
 from rpaccel.silicon import library
 from rtl_gen.cell import Cell

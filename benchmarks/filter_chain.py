@@ -7,8 +7,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
 from rpaccel.counters import TOPK_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.signatures import plan_layout, ranked_layout, score_layout, slot_event_layout
 
 __all__ = ["Chain"]

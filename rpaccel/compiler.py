@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from rpaccel import abi
 from rpaccel.checks import check_gather, check_model
-from rpaccel.config import Config, HardwareConfig
+from rpaccel.config import Config
 from rpaccel.errors import ConfigError
 from rpaccel.explain import explain
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image import (
     GeneratedTable,
     Image,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rpaccel.config import HardwareConfig
+    from rpaccel.hardware import HardwareConfig
 
 __all__ = [
     "COUNTER_BASE",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from rpaccel import abi
-from rpaccel.config import MAX_ITEMS, Config
+from rpaccel.config import Config
 from rpaccel.counters import counters_of
 from rpaccel.errors import ConfigError, DeviceError, QueryError, RPAccelError
 from rpaccel.features import pack
@@ -16,6 +16,7 @@ from rpaccel.image import Image
 from rpaccel.link import Link
 from rpaccel.registers import CAPABILITIES, CAPABILITY_BASE, Control, DeviceStatus, Interrupt
 from rpaccel.rings import Rings
+from rpaccel.section import MAX_ITEMS
 from rpaccel.transport import MemoryLoader, Transport
 from sw_model.planner import largest_sub_batches
 from sw_model.query import Query

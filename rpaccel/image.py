@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
 from rpaccel.errors import ConfigError, DataError
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import IMAGE_HEADER, IMAGE_MAGIC, IMAGE_SEGMENT, image_block_bytes
 
 __all__ = [

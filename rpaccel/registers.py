@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rpaccel.config import HardwareConfig
+    from rpaccel.hardware import HardwareConfig
 
 __all__ = [
     "CAPABILITIES",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rpaccel.config import HardwareConfig
 from rpaccel.counters import states_of, unit_counters
 from rpaccel.errors import DeviceError
+from rpaccel.hardware import HardwareConfig
 
 __all__ = ["shares", "state_rows"]
 

@@ -6,9 +6,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from rpaccel import abi
-from rpaccel.config import MAX_ITEMS, HardwareConfig
 from rpaccel.counters import ADMISSION_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import STAGE
+from rpaccel.section import MAX_ITEMS
 from rtl_gen.divider import divider_client_signature
 from rtl_gen.fetcher import fetched_layout
 from rtl_gen.planner import job_layout

@@ -6,8 +6,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
 from rpaccel.geometry import GroupGeometry, Shape
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.cell import READ_LATENCY, Cell
 from rtl_gen.emit import share
 from rtl_gen.epilogue import EPILOGUE_LATENCY, control_layout

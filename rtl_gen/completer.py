@@ -6,8 +6,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
 from rpaccel.counters import COMPLETER_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.admission import reject_layout
 from rtl_gen.arbiter import RoundRobin
 from rtl_gen.fetcher import ring_address

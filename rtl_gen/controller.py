@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rpaccel.registers import DeviceErrorBit
 from rtl_gen.admission import Admission, stage_table_layout
 from rtl_gen.completer import Completer, slot_layout

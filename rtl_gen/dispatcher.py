@@ -5,8 +5,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
-from rpaccel.config import HardwareConfig
 from rpaccel.counters import DISPATCHER_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.group import LOAD_BITS
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import group_input_signature, score_layout

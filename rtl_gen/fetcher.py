@@ -5,8 +5,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
 from rpaccel.counters import FETCHER_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.signatures import host_client_signature, struct
 from rtl_gen.states import attribute, step_layout
 

@@ -9,8 +9,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
 from rpaccel.counters import TOPK_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.merge import NUMBER_BITS, MergeSorter
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import plan_layout, ranked_layout, score_layout, slot_event_layout

@@ -5,8 +5,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
 from rpaccel.counters import GATHER_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import FIELD, STAGE, Target, target_id
 from rtl_gen.arbiter import RoundRobin
 from rtl_gen.emit import share

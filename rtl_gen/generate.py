@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rpaccel import abi
-from rpaccel.config import Config, HardwareConfig
+from rpaccel.config import Config
 from rpaccel.counters import counters_of
 from rpaccel.errors import ConfigError
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import (
     ENTRY,
     FIELD,

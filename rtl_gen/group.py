@@ -4,8 +4,8 @@ from amaranth.hdl import Array, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from rpaccel.config import HardwareConfig
 from rpaccel.counters import GROUP_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import ENTRY, PASS, Target, target_id
 from rtl_gen.cells import Cells, cells_latency
 from rtl_gen.dot_input import DotInput

@@ -5,8 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
 from rpaccel.counters import HOST_READ_COUNTERS, HOST_WRITE_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import (
     axi_read_signature,

@@ -7,8 +7,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from rpaccel.config import HardwareConfig
 from rpaccel.counters import MEMORY_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.arbiter import RoundRobin
 from rtl_gen.queue import Queue
 from rtl_gen.ram import Ram

@@ -5,8 +5,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
 from rpaccel.counters import PLANNER_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.divider import divider_client_signature
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import plan_layout, slot_bits, token_layout

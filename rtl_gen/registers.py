@@ -5,8 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
 from rpaccel.counters import counters_of
+from rpaccel.hardware import HardwareConfig
 from rpaccel.registers import (
     CAPABILITIES,
     CAPABILITY_BASE,

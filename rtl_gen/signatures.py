@@ -7,8 +7,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
 from rpaccel.counters import unit_counters
+from rpaccel.hardware import HardwareConfig
 from rpaccel.layout import Layout
 from rpaccel.registers import REGISTER_SPACE_BITS
 from rtl_gen.states import COUNTER_STEP_BITS, step_layout

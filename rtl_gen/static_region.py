@@ -8,7 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import Target, target_id
 from rtl_gen.load_port import LoadPort
 from rtl_gen.signatures import load_bus_layout

@@ -5,8 +5,8 @@ from __future__ import annotations
 from amaranth.lib import data
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
 from rpaccel.counters import states_of, unit_counters
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.signatures import slot_bits
 
 __all__ = ["TRACE", "controller_trace", "group_trace", "state_layout", "trace_layout"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import FieldScope
 from rpaccel.steps import Bag, Dense, steps
 from sw_model.gather import pool

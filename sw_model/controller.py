@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rpaccel import abi
-from rpaccel.config import MAX_ITEMS, HardwareConfig
+from rpaccel.hardware import HardwareConfig
+from rpaccel.section import MAX_ITEMS
 from sw_model.planner import largest_sub_batches
 
 __all__ = ["validate"]

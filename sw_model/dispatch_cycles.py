@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from numpy.typing import ArrayLike
 
-from rpaccel.config import HardwareConfig
 from rpaccel.geometry import Shape
+from rpaccel.hardware import HardwareConfig
 from sw_model.group_cycles import GroupCycles, TokenCycles
 from sw_model.regroup_cycles import RegroupCycles
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
 from rpaccel.counters import counters_of
+from rpaccel.hardware import HardwareConfig
 from rpaccel.registers import (
     CAPABILITY_BASE,
     DEVICE_ID,

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rpaccel.config import HardwareConfig
 from rpaccel.counters import DISPATCHER_COUNTERS, GROUP_COUNTERS, states_of
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import ENTRY, PASS, Target, pairs_target, target_id
 from rpaccel.space import Space, pair_words
 from rpaccel.tiling import passes

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image import GeneratedTable
 from rpaccel.image_layout import (
     ENTRY,

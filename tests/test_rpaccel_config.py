@@ -2,8 +2,9 @@
 
 import pytest
 
+from rpaccel.board import BoardConfig
 from rpaccel.compiler import compile_image
-from rpaccel.config import BoardConfig, parse
+from rpaccel.config import parse
 from rpaccel.errors import ConfigError
 from rpaccel.registers import REGISTERS, Control
 from sw_model.device import GoldenTransport

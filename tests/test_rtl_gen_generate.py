@@ -66,7 +66,7 @@ def test_ports(sources):
 def test_text_does_not_depend_on_the_process():
     """Neither the order of hashes nor what was generated before shows."""
     program = (
-        "from rpaccel.config import HardwareConfig; from rtl_gen.generate import verilog; "
+        "from rpaccel.hardware import HardwareConfig; from rtl_gen.generate import verilog; "
         "import sys; sys.stdout.write(verilog(HardwareConfig.model_validate_json("
         "sys.argv[1]))['rpaccel.v'])"
     )

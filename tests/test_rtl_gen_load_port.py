@@ -2,7 +2,7 @@
 
 import pytest
 
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import Target, target_id
 from rtl_gen.load_port import LoadPort
 from sim.pysim import idle, simulate

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import FieldScope
 from sw_model.cycles.programs import Programs
 from sw_model.lookahead import LookaheadCache

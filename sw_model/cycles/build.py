@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel import abi
-from rpaccel.config import SimulationConfig
 from rpaccel.counters import unit_counters
 from rpaccel.geometry import GroupGeometry
+from rpaccel.simulation import SimulationConfig
 from sw_model.cycles import (
     completer,
     controller,

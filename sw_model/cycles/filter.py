@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rpaccel.config import MAX_ITEMS
 from rpaccel.counters import DISPATCHER_COUNTERS, TOPK_COUNTERS, states_of
+from rpaccel.section import MAX_ITEMS
 from sw_model.cycles.group import refill_scores
 from sw_model.cycles.packer import ORDER
 from sw_model.cycles.records import compiled, record, wake, wake_at

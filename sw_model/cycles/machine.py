@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig, SimulationConfig
 from rpaccel.counters import states_of, unit_counters
+from rpaccel.hardware import HardwareConfig
+from rpaccel.simulation import SimulationConfig
 from sw_model.cycles import controller, walker
 from sw_model.cycles.access import DrawnHits, StageAccess
 from sw_model.cycles.build import Builder

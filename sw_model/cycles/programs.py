@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import (
     ENTRY,
     FIELD,
