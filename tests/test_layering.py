@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[1]
 OURS = {"rpaccel", "rtl_gen", "sim", "sw_model", "tests"}
 CONTRACT = {f"rpaccel.{name}" for name in generated.CONTRACT}
 GATEWARE_TOOLS = {"amaranth", "amaranth_boards", "cocotb", "cocotb_tools", "cocotbext"}
-COMMAND_LINE = {f"rpaccel.{name}" for name in ("cli", "cli_bench", "cli_output")}
+COMMAND_LINE = {"rpaccel.cli"} | {
+    f"rpaccel.{path.stem}" for path in (ROOT / "rpaccel").glob("cli_*.py")
+}
 
 
 def imports(path, *, top_level_only=False):
