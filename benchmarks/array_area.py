@@ -36,8 +36,8 @@ from rtl_gen.cells import Cells
 from rtl_gen.emit import emit
 from rtl_gen.epilogue import Epilogue
 from rtl_gen.group import Group
+from rtl_gen.group_layouts import pass_layout
 from rtl_gen.ram import MACRO_MODEL
-from rtl_gen.sequencer import pass_layout
 from rtl_gen.signatures import slot_bits
 from rtl_gen.subarray import LANE, SubArray, sum_bits
 from sim.ecp5 import luts, yosys

@@ -10,9 +10,9 @@ from rpaccel.image_layout import PAIR, pairs_target
 from rtl_gen.dot_row import DOT_LATENCY, DotRow, dot_control_layout
 from rtl_gen.dot_vectors import DotVectors, bottom_layout, dot_token_layout, store_layout
 from rtl_gen.emit import share
+from rtl_gen.group_layouts import entry_layout
 from rtl_gen.loaded_ram import LoadedRam
 from rtl_gen.queue import Queue
-from rtl_gen.sequencer import entry_layout
 from rtl_gen.signatures import load_bus_layout
 from rtl_gen.token_input import fill_layout
 

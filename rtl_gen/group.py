@@ -9,11 +9,12 @@ from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import ENTRY, PASS, Target, target_id
 from rtl_gen.cells import Cells, cells_latency
 from rtl_gen.dot_input import DotInput
+from rtl_gen.group_layouts import entry_layout, pass_layout, token_layout
 from rtl_gen.load_port import LoadPort
 from rtl_gen.loaded_ram import LoadedRam
 from rtl_gen.queue import Queue
 from rtl_gen.score_queue import ScoreQueue
-from rtl_gen.sequencer import Issuer, ProgramWalker, entry_layout, pass_layout, token_layout
+from rtl_gen.sequencer import Issuer, ProgramWalker
 from rtl_gen.shared_cells import cell_ports
 from rtl_gen.signatures import (
     counter_layout,

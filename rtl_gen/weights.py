@@ -7,10 +7,10 @@ from amaranth.utils import ceil_log2
 
 from rpaccel.geometry import GroupGeometry
 from rpaccel.image_layout import PARAM, Target, target_id
+from rtl_gen.group_layouts import load_layout
 from rtl_gen.load_port import LoadPort
 from rtl_gen.loaded_ram import LoadedRam
 from rtl_gen.ram import Ram
-from rtl_gen.sequencer import load_layout
 from rtl_gen.signatures import load_bus_layout
 
 __all__ = ["ParamMemory", "WeightMemory"]
