@@ -11,9 +11,10 @@ import pytest
 from rpaccel import abi
 from rpaccel.compiler import compile_image
 from rpaccel.config import Config
-from rpaccel.driver import Device, Handle
+from rpaccel.driver import Device
 from rpaccel.errors import ConfigError, DeviceError
 from rpaccel.features import pack
+from rpaccel.handle import Handle
 from rpaccel.registers import REGISTERS, Control
 from rpaccel.verify import compare
 from sim.transport import SimulatedTransport

@@ -84,7 +84,9 @@ def test_gateware_and_golden_model_know_only_the_contract(package, forbidden):
         assert {name for name in found if name.startswith("rpaccel.")} <= CONTRACT, path
 
 
-@pytest.mark.parametrize("module", ["driver", "load", "schedule", "serial", "serve", "transport"])
+@pytest.mark.parametrize(
+    "module", ["descriptor", "driver", "load", "schedule", "serial", "serve", "transport"]
+)
 def test_host_software_runs_without_gateware_tools(module):
     path = ROOT / "rpaccel" / module
     candidates = [path, path.with_suffix(".py")]
