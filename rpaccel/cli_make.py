@@ -122,8 +122,8 @@ def compile_(
     as_json: AsJson = False,
 ) -> None:
     """Compile the quantised models to a memory image with tile programs."""
-    from rpaccel.compiler import explain as explain_image
     from rpaccel.config import load
+    from rpaccel.explain import explain as explain_image
     from rpaccel.workflow import Workflow
 
     image = Workflow(load(config)).image

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rpaccel.compiler import compile_image, explain
+from rpaccel.compiler import compile_image
 from rpaccel.config import load, parse
 from rpaccel.errors import ConfigError
+from rpaccel.explain import explain
 from rpaccel.features import pack
 from rpaccel.image import Image, table_layout
 from rpaccel.image_layout import PASS, Target
