@@ -13,12 +13,10 @@ OpenSTA says how long the longest paths are (Debian's packages qflow-tech-osu018
     python -m benchmarks.array_area [--cells] [--json FILE]
 """
 
-import argparse
 import json
 import re
 import shutil
 import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +25,8 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from rpaccel.errors import BuildError, RPAccelError
+from benchmarks.command import figures_parser, keep, run
+from rpaccel.errors import BuildError
 from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import PARAM
 from rpaccel.silicon import library
@@ -376,9 +375,8 @@ def table(parts, multiplier):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = figures_parser(__doc__)
     parser.add_argument("--folder", type=Path, default=Path("build/array_area"))
-    parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--cells", action="store_true", help="standard cells in place of ECP5")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -414,16 +412,10 @@ def main():
     print("| bits of SRAM | reconfigurable | monolithic |\n|---|---|---|")
     for name in bits["monolithic"]:
         print(f"| {name} | {bits['reconfigurable'][name]:,} | {bits['monolithic'][name]:,} |")
-    if options.json:
-        figures = {"multiplier": multiplier, "modules": modules, "parts": parts, "sram": bits}
-        figures |= {"paths_ns": longest} if cells else {}
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    figures = {"multiplier": multiplier, "modules": modules, "parts": parts, "sram": bits}
+    figures |= {"paths_ns": longest} if cells else {}
+    keep(figures, options.json)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except RPAccelError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)
