@@ -55,9 +55,9 @@ def load_checkpoint(torch: Any, path: Path, settings: dict[str, str]) -> dict[st
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can make the unpickler raise anything
         raise DataError(f"{path}: cannot be read as a checkpoint: {why_unread(error)}") from None
-    if not isinstance(state, dict) or state.get("version") != VERSION:
+    found = state.get("settings") if isinstance(state, dict) else None
+    if not isinstance(found, dict) or state.get("version") != VERSION:
         raise DataError(f"{path}: not a checkpoint of `rpaccel train`, version {VERSION}")
-    found = state["settings"]
     differ = [key for key, value in settings.items() if found.get(key) != value]
     if differ:
         shown = "; ".join(f"{key} was {found.get(key)}, not {settings[key]}" for key in differ)

@@ -77,7 +77,9 @@ def quality(
     queries: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Test queries of a click log, in place of the configuration's period."
+            min=1,
+            help="Test queries: of a click log in place of the configuration's period; of "
+            "MovieLens at most so many users.",
         ),
     ] = None,
     output: Annotated[
@@ -93,9 +95,9 @@ def quality(
     from rpaccel.workflow import Workflow
 
     read = load(config)
-    if queries is not None:
+    if queries is not None and read.data.periods is not None:
         read = with_test_queries(read, queries)
-    work = Workflow(with_stages(read, stage) if stage else read)
+    work = Workflow(with_stages(read, stage) if stage else read, test_queries=queries)
     make_folder(output)
     report = work.sweep(sub_batches or SUB_BATCHES)
     (output / "quality.json").write_text(json.dumps(report, indent=2) + "\n")

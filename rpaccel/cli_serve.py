@@ -43,8 +43,9 @@ def schedule(
     platform: Annotated[
         list[str] | None,
         typer.Option(
-            help="rpaccel (default), cpu or gpu (timed here; gpu is t4 if there is none), a "
-            "shipped one (cascade-lake-64, t4, h100) or a profile (.json); may be repeated."
+            help="rpaccel (default), rpaccel-rtl (the same in Verilator, long), cpu or gpu (timed "
+            "here; gpu is t4 if there is none), a shipped one (cascade-lake-64, t4, h100) or a "
+            "profile (.json); may be repeated."
         ),
     ] = None,
     qualities: Annotated[

@@ -43,6 +43,8 @@ def measure(
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Rank the items of each test query with each model; queries are drawn or read one by one.
 
+    Queries in which everything was clicked have no AUC, and are left out.
+
     Returns
     -------
     dict of dicts
@@ -51,7 +53,7 @@ def measure(
     Raises
     ------
     ConfigError
-        The test period has no query with a click.
+        The test period has no query with a click and an item that was not clicked.
     """
     items, k = config.funnel.items, config.funnel.keep[-1]
     values: dict[str, list[tuple[float, ...]]] = {name: [] for name in models}
@@ -59,10 +61,14 @@ def measure(
         queries = data.stream(Split.TEST, items=items)
         total = len(data.periods.test) // items
         for query in bar.track(queries, total=total, description="test queries"):
+            if query.relevant.all():
+                continue
             for name, model in models.items():
                 values[name].append(_metrics(model(query.inputs), query.relevant, k))
     if not all(values.values()):
-        raise ConfigError(f"data.periods.test gives no query of {items} items with a click")
+        raise ConfigError(
+            f"data.periods.test gives no query of {items} items of which some were clicked"
+        )
     return {
         name: dict(zip(METRICS, np.array(each).T, strict=True)) for name, each in values.items()
     }

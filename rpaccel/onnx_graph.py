@@ -129,4 +129,8 @@ def _apply(node: Any, arguments: list[Value]) -> Sequence[Value]:
     if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
         raise Unmapped("has no counterpart")
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    return OPERATORS[node.op_type](_label(node), attributes, arguments)
+    try:
+        return OPERATORS[node.op_type](_label(node), attributes, arguments)
+    except (ValueError, IndexError, TypeError, KeyError) as error:
+        # constants whose shapes do not go together, which onnx's checker does not see
+        raise Unmapped(f"cannot be computed: {error}") from None

@@ -50,12 +50,14 @@ def _pass(_: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequenc
 def _shape(_: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequence[Value]:
     (value,) = arguments
     if isinstance(value, np.ndarray):
-        return [np.array(value.shape, np.int64)]
-    if isinstance(value, Vector) and value.rank == 2:
-        return [np.array([BATCH, value.width])]
-    if isinstance(value, Products) and value.axes == "nij":
-        return [np.array([BATCH, len(value.vectors), len(value.vectors)])]
-    raise Unmapped(f"asks for the shape of {_described(value)}")
+        sizes = list(value.shape)
+    elif isinstance(value, Vector) and value.rank == 2:
+        sizes = [BATCH, value.width]
+    elif isinstance(value, Products) and value.axes == "nij":
+        sizes = [BATCH, len(value.vectors), len(value.vectors)]
+    else:
+        raise Unmapped(f"asks for the shape of {_described(value)}")
+    return [np.array(sizes[attributes.get("start", 0) : attributes.get("end")], np.int64)]
 
 
 def _gather(label: str, attributes: dict[str, Any], arguments: list[Value]) -> Sequence[Value]:

@@ -11,7 +11,7 @@ from rpaccel.states import state_rows
 from sw_model.bootstrap import LEVEL
 from sw_model.quantisation_error import TensorError
 
-__all__ = ["draw", "error_table", "grid", "quality_tables", "table"]
+__all__ = ["draw", "error_table", "grid", "quality_tables", "relative", "table"]
 
 Report = dict[str, Any]
 
@@ -34,6 +34,11 @@ def grid(
 
     rule = "  " + "  ".join("-" * w for w in widths)
     return "\n".join([title, show(header), rule, *map(show, lines[1:])])
+
+
+def relative(difference: float, base: float) -> str:
+    """A difference in percent of what it is a difference to; empty where that is zero."""
+    return f"{difference / base:+.2%}" if base else ""
 
 
 def quality_tables(report: Report, k: int) -> list[str]:
@@ -66,7 +71,7 @@ def quality_tables(report: Report, k: int) -> list[str]:
             [
                 f"{d['of']} - {d['against']}",
                 *(f"{d[key]:+.4f}" for key in ("mean", "low", "high")),
-                f"{d['mean'] / report['quality'][d['against']]['ndcg']['mean']:+.2%}",
+                relative(d["mean"], report["quality"][d["against"]]["ndcg"]["mean"]),
             ]
             for d in report["quality_differences"]
         ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rpaccel.report import grid
+from rpaccel.report import grid, relative
 from sw_model.bootstrap import LEVEL
 
 __all__ = ["draw_sweep", "sweep_table"]
@@ -30,7 +30,7 @@ def _relative(row: Report, against: str) -> list[str]:
     """A difference and its interval, relative to what it is a difference to."""
     gap = row["int8"][against]
     base = row["int8"]["ndcg"]["mean"] - gap["mean"]
-    return [f"{gap[key] / base:+.2%}" for key in ("mean", "low", "high")]
+    return [relative(gap[key], base) for key in ("mean", "low", "high")]
 
 
 def sweep_table(report: Report) -> str:
@@ -73,9 +73,10 @@ def _loss(report: Report) -> str:
     """What the configuration loses to the exact, unbatched funnel."""
     (own,) = [row for row in report["settings"] if row["configured"]]
     mean, low, high = _relative(own, "against_exact")
+    found = f"{mean}, from {low} to {high}" if mean else "cannot be told, it is 0 there"
     return (
         f"The configuration against the same with exact filters and one sub-batch, int8: "
-        f"NDCG@{report['k']} {mean}, from {low} to {high}"
+        f"NDCG@{report['k']} {found}"
     )
 
 

@@ -121,7 +121,8 @@ def train(
         The configuration names no data to train on, or its features do not fit the data; or there
         is a checkpoint, and ``resume`` is not set; or there is no such device.
     DataError
-        A checkpoint is damaged, or is of another configuration.
+        A checkpoint is damaged, or is of another configuration; or there is nothing to validate
+        on; or a training diverged.
     KeyboardInterrupt
         Ctrl-C; a checkpoint was written.
     """
@@ -184,11 +185,14 @@ class _Trainer(Trainer):
         super().__init__(torch, config, model, recipe, checkpoint, device)
         self.dataset = dataset
         self.recipe = recipe
+        # so few that the user who rated the most movies has enough of the others
+        room = dataset.movies - int(np.bincount(dataset.data.users).max()) + 1
         self.queries = dataset.candidates(
             Split.CALIBRATION,
-            items=min(recipe.validation_items, dataset.movies // 2),
+            items=min(recipe.validation_items, dataset.movies // 2, room),
+            count=recipe.validation_queries,
             seed=config.data.seed,
-        )[: recipe.validation_queries]
+        )
         self.dense_query = self.tensor(dataset.dense_query)
         self.dense_item = self.tensor(dataset.dense_item)
         self.bags = {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rpaccel.checkpoint import interruption, load_checkpoint, save_checkpoint
 from rpaccel.config import Config
-from rpaccel.errors import ConfigError, ToolError
+from rpaccel.errors import ConfigError, DataError, ToolError
 from rpaccel.models import ModelConfig
 from rpaccel.train_network import Network
 from sw_model.dlrm import FloatModel
@@ -207,6 +207,8 @@ class Trainer(Network, ABC):
 
         Raises
         ------
+        DataError
+            It diverged: no epoch gives a quality that is a number.
         KeyboardInterrupt
             Ctrl-C; the checkpoint was written.
         """
@@ -218,6 +220,11 @@ class Trainer(Network, ABC):
                 self._save()
                 if asked():
                     raise KeyboardInterrupt
+        if not self.best_epoch:
+            raise DataError(
+                f"the training of {self.model.name!r} diverged: after {self.epoch} epochs "
+                f"{self.metric} has never been a finite number"
+            )
         self._weights.load_state_dict(self._best)
         return self.snapshot()
 

@@ -50,10 +50,13 @@ class Workflow:
     Parameters
     ----------
     config : Config
+    test_queries : int, optional
+        At most so many labelled queries; all of the test split by default.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, test_queries: int | None = None) -> None:
         self.config = config
+        self.test_queries = test_queries
 
     @cached_property
     def dataset(self) -> RankingTask | None:
@@ -96,7 +99,10 @@ class Workflow:
 
         assert self.dataset is not None
         return self.dataset.candidates(
-            Split.TEST, items=self.config.funnel.items, seed=self.config.data.seed
+            Split.TEST,
+            items=self.config.funnel.items,
+            count=self.test_queries,
+            seed=self.config.data.seed,
         )
 
     @cached_property

@@ -46,6 +46,7 @@ class Token:
     sub_batch: int
     items: int
     taken: int
+    started: int = -1
     group: int = -1
     gather: Span = (-1, -1)
     array: list[Span] = field(default_factory=list)  # empty without items
@@ -158,7 +159,7 @@ class Trace:
             if seen["started"] >> place & 1:
                 token = self._stages[stage].filling
                 assert token is not None
-                token.group = group
+                token.group, token.started = group, cycle
                 self._buffers[group, stage, self._started[group, stage] % 2] = token
                 self._started[group, stage] += 1
         if seen["row"]:

@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from io import BufferedReader
 from itertools import islice
 from pathlib import Path
@@ -175,14 +176,23 @@ class Vocabulary:
         """Ranks of raw ids, both of shape (n, columns); an unknown id has the last rank."""
         hashed = _hashed(categories, self.hash_size)
         ranks = np.empty_like(hashed)
-        for column, ids in enumerate(self.ids):
-            order = np.argsort(ids)
-            at = np.searchsorted(ids, hashed[:, column], sorter=order)
-            # One entry more, for what is above the largest known id.
-            rank = np.append(order, len(ids))[at]
-            known = np.append(ids, MISSING - 1)[rank] == hashed[:, column]
-            ranks[:, column] = np.where(known, rank, len(ids))
+        for column, (ids, rank) in enumerate(self._by_id):
+            at = np.searchsorted(ids[:-1], hashed[:, column])
+            known = ids[at] == hashed[:, column]
+            ranks[:, column] = np.where(known, rank[at], len(ids) - 1)
         return ranks
+
+    @cached_property
+    def _by_id(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Of each column the known ids, ascending, and their ranks.
+
+        One entry more, which is no id, for what is above the largest known one.
+        """
+        orders = [np.argsort(ids) for ids in self.ids]
+        return [
+            (np.append(ids[order], MISSING - 1), np.append(order, len(ids)))
+            for ids, order in zip(self.ids, orders, strict=True)
+        ]
 
 
 def build_vocabulary(

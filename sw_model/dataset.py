@@ -8,10 +8,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.errors import ConfigError
+from rpaccel.errors import ConfigError, DataError
 from rpaccel.models import FeaturesConfig
 from sw_model.dlrm import Inputs
-from sw_model.movielens import LIKED, MovieLens, Split, load, split_by_time
+from sw_model.movielens import LIKED, MIN_LIKED, MovieLens, Split, load, split_by_time
 from sw_model.query import Query
 
 __all__ = ["DENSE_RANGE", "DENSE_SCALE", "Candidates", "Dataset", "quantise_dense"]
@@ -148,7 +148,7 @@ class Dataset:
     def candidates(
         self, split: Split, *, items: int, count: int | None = None, seed: int = 0
     ) -> list[Candidates]:
-        """Make a query for each of ``count`` users: what he liked in a split, among unrated movies.
+        """Make queries, each of a user: what he liked in a split, among movies he did not rate.
 
         Candidates that are not relevant are drawn evenly from the movies that the user did not
         rate at all. Users are in random order; a user's candidates depend on ``items``, ``seed``
@@ -161,26 +161,32 @@ class Dataset:
         items : int
             Candidates of a query; at most half of them (but one at least) are relevant.
         count : int, optional
-            By default all users who liked a movie in that split.
+            At most so many queries; all users who liked a movie in that split by default.
         seed : int
 
         Raises
         ------
+        DataError
+            No user liked a movie in that split.
         ConfigError
-            There are not that many users, or not that many movies.
+            There are not that many movies.
         """
         mask = (self.split == split) & (self.data.ratings >= LIKED)
         order = np.lexsort((self.data.timestamps[mask], self.data.users[mask]))
         users, liked = self.data.users[mask][order], self.data.movies[mask][order]
         present = np.unique(users)
-        if count is not None and count > len(present):
-            raise ConfigError(f"data.queries can be at most {len(present)}, not {count}")
+        if not len(present):
+            raise DataError(
+                f"the ratings give no query of the {split.name.lower()} split: no user rates "
+                f"{MIN_LIKED} movies with {LIKED:g} or more"
+            )
         chosen = np.random.default_rng([seed, split]).permutation(present)[:count]
         queries = []
         for user in chosen.tolist():
             rng = np.random.default_rng([seed, split, user])
             unrated = self.unrated(user)
-            relevant = liked[users == user][: max(1, items // 2)]
+            first, end = np.searchsorted(users, [user, user + 1])
+            relevant = liked[first:end][: max(1, items // 2)]
             if items - len(relevant) > len(unrated):
                 raise ConfigError(
                     f"funnel.items = {items}: user {self.data.user_ids[user]} has only "

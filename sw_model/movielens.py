@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rpaccel.errors import DataError
 
-__all__ = ["DATA", "LIKED", "WEIGHTS", "MovieLens", "Split", "load", "split_by_time"]
+__all__ = ["DATA", "LIKED", "MIN_LIKED", "WEIGHTS", "MovieLens", "Split", "load", "split_by_time"]
 
 DATA = Path(__file__).parent / "data"
 """Folder of the data that come with the package."""

@@ -128,16 +128,18 @@ def dot_dlrm(rng, path, *, how="stack", change=None):
     pairs = [(i, j) for i in range(4) for j in range(i)]
     pairs = change(pairs) if change else pairs
     flat = b.constant(np.array([4 * i + j for i, j in pairs]))
-    if how == "reshape":  # of vectors beside each other, the batch's size from the graph
+    if how in ("reshape", "size"):  # of vectors beside each other, the batch's size from the graph
         size = b.node("Gather", b.node("Shape", x), b.constant(0), axis=0)
         size = b.node("Unsqueeze", size, b.constant([0]))
+        if how == "size":
+            size = b.node("Shape", x, start=0, end=-1)
         shape = b.node("Concat", size, b.constant([-1]), b.constant([3]), axis=0)
         stack = b.node("Reshape", b.node("Concat", *vectors, axis=1), shape)
     else:
         stack = [b.node("Unsqueeze", v, b.constant([1])) for v in vectors]
         stack = b.node("Concat", *stack, axis=1)
     every = b.node("MatMul", stack, b.node("Transpose", stack, perm=[0, 2, 1]))
-    if how == "reshape":
+    if how in ("reshape", "size"):
         turned = b.node("Flatten", b.node("Transpose", every, perm=[1, 2, 0]), axis=2)
         dots = b.node("Transpose", b.node("Gather", turned, flat, axis=0), perm=[1, 0])
     else:
@@ -171,7 +173,7 @@ def test_dlrm(rng, tmp_path, how):
     check(path, model, inputs, {"dense": inputs.dense, **inputs.indices})
 
 
-@pytest.mark.parametrize("how", ["stack", "reshape"])
+@pytest.mark.parametrize("how", ["stack", "reshape", "size"])
 @pytest.mark.parametrize("order", ["rows", "any"])
 def test_dot_interaction(rng, tmp_path, how, order):
     def shuffled(pairs):
@@ -352,6 +354,14 @@ def without_relu(b, x):
         (rectified, "the output is no logit or CTR of a layer of width 1"),
         (without_relu, r"gemm\d+ \(Gemm\) has no Relu behind it"),
         (lambda b, x: b.node("Mul", x, x), r"mul\d+ \(Mul\) multiplies something other than rows"),
+        (
+            lambda b, x: b.layer(b.node("Add", b.normal(2), b.normal(3)), 1, 1),
+            r"add\d+ \(Add\) cannot be computed: operands could not be broadcast",
+        ),
+        (
+            lambda b, x: b.node("Reshape", x, b.node("Gather", b.constant([-1]), b.constant(3))),
+            r"gather\d+ \(Gather\) cannot be computed: index 3 is out of bounds",
+        ),
         (
             lambda b, x: b.node("Add", x, x),
             r"add\d+ \(Add\) adds to something other than a layer that has no bias yet",

@@ -98,6 +98,13 @@ def test_tables_and_picture(scored, tmp_path):
     assert "funnel, int8 - large alone, int8" in gaps
     assert draw(report, tmp_path / "report.png")
     assert (tmp_path / "report.png").stat().st_size > 10_000
+    report["quality"]["large alone, int8"]["ndcg"]["mean"] = 0  # nothing is relative to it
+    row = next(
+        line
+        for line in quality_tables(report, 3)[1].splitlines()
+        if line.strip().startswith("funnel, int8 - large alone, int8")
+    )
+    assert "%" not in row
 
 
 def test_filters_with_bins_are_part_of_it(scored):

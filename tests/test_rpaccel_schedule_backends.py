@@ -14,6 +14,7 @@ from rpaccel.schedule.array import CLOCK, ArrayBackend, shipped_cycles
 from rpaccel.schedule.backends import ProfileBackend
 from rpaccel.schedule.profiles import Profile, machine, shipped
 from rpaccel.schedule.qualities import sizes
+from tests.workloads import workload
 
 ROOT = Path(__file__).parents[1]
 
@@ -213,6 +214,20 @@ def test_cycles_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert ArrayBackend(config, store=tmp_path).serve("front", 64, 2) == made
     with pytest.raises(TypeError):
         ArrayBackend(config, store=tmp_path).serve("front", 64, 3)
+
+
+@pytest.mark.slow
+def test_array_in_rtl_takes_the_cycles_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = workload()
+    model, rtl = ArrayBackend(config), ArrayBackend(config, store=tmp_path, rtl=True)
+    assert (rtl.name, rtl.kind) == ("rpaccel-rtl", "simulated")
+    assert rtl.serve("front", 40, 2) == model.serve("front", 40, 2)
+    assert rtl.serve("front", 21, 2) == model.serve("front", 21, 2)
+    monkeypatch.setattr(ArrayBackend, "cycles", None)  # a second run would fail
+    again = ArrayBackend(config, store=tmp_path, rtl=True)
+    assert again.serve("front", 40, 2) == rtl.serve("front", 40, 2)
 
 
 def test_a_stage_is_an_interval_and_a_delay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from rpaccel.errors import ConfigError
 from rpaccel.quality import ScoredQueries
 from rpaccel.sweep import Setting, settings, sweep
 from rpaccel.sweep_report import draw_sweep, sweep_table
+from rpaccel.workflow import Workflow
 from sw_model.metrics import ndcg
 from sw_model.topk import Bins, threshold_entry
 from tests.workloads import workload
@@ -201,11 +202,34 @@ def test_funnels_that_leave_a_stage_out(rng, tmp_path):
     assert "a 32 -> c 8" in sweep_table(report)
 
 
-def test_queries_need_a_click_log(tmp_path):
-    call = ["quality", str(ROOT / "tests" / "tiny.toml"), "-o", str(tmp_path), "--queries", "9"]
-    result = CliRunner().invoke(app, call)
-    assert result.exit_code == 2
-    assert "data.source = 'random' is no click log" in result.stderr
+def test_fewer_queries(tmp_path, monkeypatch):
+    """Of MovieLens as well, whose larger editions have very many."""
+    asked = []
+
+    def sweep(work, sub_batches):
+        asked.append([query.user for query in work.candidates])
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(Workflow, "sweep", sweep)
+    call = ["quality", str(ROOT / "examples" / "demo.toml"), "-o", str(tmp_path)]
+    for options in ["--queries", "3"], ["--queries", "700"], []:
+        assert "enough" in CliRunner().invoke(app, [*call, *options]).stderr
+    three, many, every = asked
+    assert three == every[:3]
+    assert many == every
+
+
+def test_nothing_served_is_relevant(scored, tmp_path):
+    """No difference is relative to a quality of zero."""
+    config = workload(items=ITEMS, keep=[12, 8], sub_batches=2)
+    last = scored.relevant.argsort(axis=1).argsort(axis=1)  # relevant items get the highest numbers
+    logits = {kind: [-last, -last] for kind in ("float", "int8")}
+    report = sweep(config, ScoredQueries(scored.relevant, logits), sub_batches=(2,))
+    assert report["settings"][0]["int8"]["ndcg"]["mean"] == 0
+    text = sweep_table(report)
+    assert "nan" not in text
+    assert text.endswith("int8: NDCG@8 cannot be told, it is 0 there")
+    draw_sweep(report, tmp_path / "quality.png")
 
 
 def test_random_data_have_no_quality(tmp_path):

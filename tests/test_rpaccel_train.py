@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,6 +133,24 @@ def test_interrupted_and_resumed(dataset, tmp_path, monkeypatch, device):
     (path,) = train(config(), folders[1], **given, resume=True)
     assert path.read_bytes() == whole
     assert list(folders[1].iterdir()) == [path]
+
+
+def test_a_user_who_rated_almost_all(dataset):
+    """Validation has as many movies as he left, fewer than half of all."""
+    torch = pytest.importorskip("torch", reason="training needs the extra 'train'")
+    data = dataset.data
+    others = np.setdiff1d(np.arange(MOVIES), data.movies[data.users == 0])[:-5]
+    more = {
+        "users": np.zeros_like(others),
+        "movies": others,
+        "ratings": np.full(len(others), 4, np.float32),
+        "timestamps": np.arange(len(others)),
+    }
+    joined = {name: np.concatenate([getattr(data, name), new]) for name, new in more.items()}
+    dataset = Dataset(dataset.features, replace(data, **joined))
+    settings = config()
+    trainer = training._Trainer(torch, settings, settings.models[0], dataset, Recipe())
+    assert {len(query.movies) for query in trainer.queries} == {6}
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -77,6 +77,19 @@ def test_errors_of_models(tmp_path, rng, capsys):
     assert f"{means[0]:.4f} (" in table(report).splitlines()[3]
 
 
+def test_queries_of_clicks_only_have_no_error(tmp_path, rng):
+    """They have no AUC; there are some among short queries."""
+    values = config(tmp_path).model_dump()
+    values["funnel"] |= {"items": 3, "keep": [2, 1], "sub_batches": 1}
+    settings = parse(values)
+    random_weights(settings, tmp_path, rng)
+    queries = open_dataset(settings).candidates(Split.TEST, items=3)
+    mixed = [query for query in queries if not query.relevant.all()]
+    assert 0 < len(mixed) < len(queries)
+    found = measure(settings)
+    assert len(found["front"]["auc"]) == len(mixed)
+
+
 def test_quality_of_a_dot_interaction(tmp_path, rng):
     """No machine is needed for the quality of a funnel; its back end may be any model."""
     settings = config(tmp_path)

@@ -138,6 +138,13 @@ def test_early_stopping(tmp_path, patience, qualities, epochs, best):
     assert same(model, short.run())
 
 
+def test_a_training_that_diverges(tmp_path):
+    trainer = toy(tmp_path, ToyRecipe(patience=2))
+    trainer.qualities = (float("nan"), float("-inf"))
+    with pytest.raises(DataError, match="'front' diverged: after 2 epochs quality has never been"):
+        trainer.run()
+
+
 def test_progress(tmp_path):
     told = []
     trainer = toy(tmp_path)
@@ -156,7 +163,7 @@ class Boom:
         return os.mkdir, ("executed",)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "text", "code", "other"])
+@pytest.mark.parametrize("damage", ["truncated", "text", "code", "other", "part"])
 def test_damaged_checkpoints(tmp_path, monkeypatch, damage):
     monkeypatch.chdir(tmp_path)
     trainer = toy(tmp_path)
@@ -169,7 +176,7 @@ def test_damaged_checkpoints(tmp_path, monkeypatch, damage):
     elif damage == "code":
         path.write_bytes(pickle.dumps(Boom()))
     else:
-        torch.save({"weights": torch.zeros(3)}, path)
+        torch.save({"weights": torch.zeros(3), "version": 1 if damage == "part" else 0}, path)
     with pytest.raises(DataError, match=r"toy.checkpoint: (cannot be read as|not) a checkpoint"):
         toy(tmp_path).restore()
     assert not (tmp_path / "executed").exists()

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rpaccel.errors import ConfigError
+from rpaccel.errors import ConfigError, DataError
 from rpaccel.models import FeaturesConfig, TableConfig
 from sw_model.dataset import DENSE_SCALE, Dataset, quantise_dense
 from sw_model.movielens import LIKED, MovieLens, Split, split_by_time
@@ -185,10 +185,18 @@ def test_features_that_do_not_fit(ratings, features, text):
 
 def test_too_many(ratings):
     dataset = Dataset(FEATURES, ratings)
-    with pytest.raises(ConfigError, match=r"data.queries can be at most \d+, not 99"):
-        dataset.candidates(Split.TEST, items=10, count=99)
+    every = dataset.candidates(Split.TEST, items=10)
+    assert len(dataset.candidates(Split.TEST, items=10, count=99)) == len(every) < 99
     with pytest.raises(ConfigError, match=r"funnel.items = 80: user \d+ has only 50 movies"):
         dataset.candidates(Split.TEST, items=80)
+
+
+def test_nothing_held_out(ratings):
+    """Nobody likes as many movies as a split needs."""
+    dataset = Dataset(FEATURES, replace(ratings, ratings=np.full(USERS * 30, 3, np.float32)))
+    text = "no query of the test split: no user rates 5 movies with 4 or more"
+    with pytest.raises(DataError, match=text):
+        dataset.candidates(Split.TEST, items=10, count=3)
 
 
 def test_a_neumf_needs_no_dense_inputs_and_two_tables_of_each(ratings):

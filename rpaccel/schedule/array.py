@@ -1,15 +1,17 @@
-"""RPAccel as a platform: stages by the cycle model of all units, the host link by bounds."""
+"""RPAccel as a platform: stages by the cycle model or in RTL, the host link by bounds."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-import sw_model.cycles
 from rpaccel.compiler import compile_image
 from rpaccel.config import Config, validate
 from rpaccel.errors import ConfigError
@@ -17,6 +19,7 @@ from rpaccel.load import Stage
 from rpaccel.schedule.backends import Backend, Served
 from rpaccel.schedule.profiles import SHIPPED
 from sw_model.quantised import QuantisedModel
+from sw_model.query import Query
 from sw_model.random_models import random_model, random_query
 
 __all__ = ["ArrayBackend", "shipped_cycles"]
@@ -37,7 +40,7 @@ class ArrayBackend(Backend):
     """The machine of a configuration, its sub-arrays divided between the stages.
 
     A stage's sub-arrays are a group that shares the items of each sub-batch; its times are those
-    of a machine with this stage alone, by the cycle model of all units.
+    of a machine with this stage alone, by the cycle model of all units or in RTL.
 
     Parameters
     ----------
@@ -45,24 +48,35 @@ class ArrayBackend(Backend):
     clock : float, Hz
     store : Path, optional
         Folder in which cycles are kept, in a file for each machine. Those of
-        ``examples/recpipe.toml`` come with the package.
+        ``examples/recpipe.toml`` by the cycle model come with the package.
+    rtl : bool
+        Each machine is generated, built for Verilator and run: a minute each, or many.
     """
 
-    kind = "modelled"
     int8 = True
 
-    def __init__(self, config: Config, *, clock: float = CLOCK, store: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: float = CLOCK,
+        store: Path | None = None,
+        rtl: bool = False,
+    ) -> None:
         hardware = config.hardware
-        self.name = "rpaccel"
+        self.name = "rpaccel-rtl" if rtl else "rpaccel"
+        self.kind = "simulated" if rtl else "modelled"
+        self.rtl = rtl
         self.units = hardware.macs // (hardware.tile_rows * hardware.tile_cols)
         self.sub_batches = config.funnel.sub_batches
         self.machine = (
             f"{self.units} sub-arrays of {hardware.tile_rows}x{hardware.tile_cols} at "
             f"{clock / 1e6:g} MHz, {self.sub_batches} sub-batches"
         )
-        self.source = "cycle model of all units (rpaccel predict)"
+        how = "RTL in Verilator" if rtl else "cycle model of all units"
+        self.source = how if rtl else f"{how} (rpaccel predict)"
         self.notes = (
-            "a stage: cycle model of a machine with this stage alone, random queries; host link: "
+            f"a stage: {how}, a machine with this stage alone, random queries; host link: "
             f"bound of {LINK_BYTES / 1e9:g} GB/s and {LINK_SECONDS * 1e6:g} us each way",
             "provisioning divides sub-arrays freely; groups of the configuration that cannot be "
             "divided so need a machine generated for it, with room for a program a sub-array",
@@ -78,17 +92,16 @@ class ArrayBackend(Backend):
             # are divided freely.
             if each.name in config.funnel.stages and each.interaction == "concat"
         ]
-        self._store = (
-            None if store is None else store / f"rpaccel-{_digest(config, code=True)}.json"
-        )
+        made = _digest(config, "rtl_gen" if rtl else "sw_model.cycles")
+        self._store = None if store is None else store / f"{self.name}-{made}.json"
         self._known: dict[str, _Cycles | None] = {}
-        for path in shipped_cycles(config), self._store:
+        for path in None if rtl else shipped_cycles(config), self._store:
             if path is not None and path.exists():
                 self._known |= json.loads(path.read_text())
         self._model = cache(self._draw)
 
     def serve(self, model: str, items: int, units: int) -> Served | None:
-        """Ask the cycle model; see :meth:`Backend.serve`."""
+        """Ask the cycle model, or the RTL; see :meth:`Backend.serve`."""
         if model not in self._models:
             return None
         key = f"{model} {items} on {units}"
@@ -120,7 +133,7 @@ class ArrayBackend(Backend):
         )
 
     def cycles(self, model: str, items: int, units: int) -> _Cycles | None:
-        """Run the cycle model: cycles of a sub-batch, from its start to its last score.
+        """Run a machine: cycles of a sub-batch, from its start to its last score.
 
         Parameters
         ----------
@@ -147,17 +160,13 @@ class ArrayBackend(Backend):
         return None
 
     def _run(self, model: str, items: int, units: int, sub_batches: int) -> _Cycles:
-        from rpaccel.predict import Predictor
-
         config = _one_stage(self._config, model, items, units, sub_batches)
-        drawn = self._model(model)
-        predictor = Predictor(config, [drawn], compile_image(config, [drawn]))
         rng = np.random.default_rng(0)
         two = [random_query(config.features, items, rng, empty=0) for _ in range(2)]
-        (tokens,) = predictor.run(predictor.work([predictor.untraced(q) for q in two])).tokens
-        ends, count = tokens["last_score"], len(tokens) // 2
-        interval = float(ends[-1] - ends[count - 1]) / count
-        return interval, int(ends[0] - tokens["started"][0])
+        run = _in_rtl if self.rtl else _by_model
+        started, ends = run(config, self._model(model), two)
+        count = len(ends) // 2
+        return float(ends[-1] - ends[count - 1]) / count, int(ends[0] - started)
 
     def _draw(self, name: str) -> QuantisedModel:
         config = self._config
@@ -170,20 +179,60 @@ class ArrayBackend(Backend):
         path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
+def _by_model(
+    config: Config, model: QuantisedModel, queries: Sequence[Query]
+) -> tuple[int, Sequence[int]]:
+    """Run queries back to back: when the first sub-batch starts, and when each has its scores."""
+    from rpaccel.predict import Predictor
+
+    predictor = Predictor(config, [model], compile_image(config, [model]))
+    (tokens,) = predictor.run(predictor.work([predictor.untraced(q) for q in queries])).tokens
+    return int(tokens["started"][0]), tokens["last_score"].tolist()
+
+
+def _in_rtl(
+    config: Config, model: QuantisedModel, queries: Sequence[Query]
+) -> tuple[int, Sequence[int]]:
+    """Do the same in Verilator.
+
+    Raises
+    ------
+    ConfigError
+        The machine cannot have this image, or not so many queries at a time.
+    ToolError, BuildError
+        There is no Verilator, or it fails.
+    """
+    from rpaccel.devices import open_transport
+    from rpaccel.driver import Device
+    from sim.trace import read
+
+    image = compile_image(config, [model])
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "record"
+        transport = open_transport("verilator", config, [model], image, trace=record)
+        with Device(transport, config, image) as device:
+            with device.held():
+                handles = [device.submit(query) for query in queries]
+            for handle in handles:
+                device.wait(handle).result()
+        tokens = read(config.hardware, record).tokens
+    return tokens[0].started, [token.filter[1] for token in tokens]
+
+
 def shipped_cycles(config: Config) -> Path:
     """Where the cycles of a machine are if they come with the package."""
     return SHIPPED / "cycles" / f"{_digest(config)}.json"
 
 
-def _digest(config: Config, *, code: bool = False) -> str:
-    """What cycles depend on: the configuration as it was given, and the code of the model."""
+def _digest(config: Config, package: str = "") -> str:
+    """What cycles depend on: the configuration as it was given, and the code of a package."""
     funnel, values = config.funnel, [config.features, *config.models]
     values += [config.hardware, config.simulation]
     parts = [v.model_dump_json(exclude_unset=True) for v in values]
     found = hashlib.sha256(json.dumps([*parts, funnel.sub_batches, list(funnel.stages)]).encode())
-    if code:
-        (folder,) = sw_model.cycles.__path__
-        for path in sorted(Path(folder).glob("*.py")):
+    spec = find_spec(package) if package else None
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for path in sorted(Path(folder).rglob("*.py")):
             found.update(path.read_bytes())
     return found.hexdigest()[:16]
 

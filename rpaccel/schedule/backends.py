@@ -46,7 +46,7 @@ class Backend(ABC):
     ----------
     name : str
     units : int
-    kind : {"measured", "modelled", "derived"}
+    kind : {"measured", "simulated", "modelled", "derived"}
         How its times are known.
     machine, source : str
     notes : tuple of str

@@ -39,7 +39,7 @@ def duration(value: str) -> float:
 
 
 def platforms(config: Config, names: Sequence[str], cache: Path) -> list[Backend]:
-    """Make platforms by their names: ``rpaccel``, ``cpu``, ``gpu``, a reference one or a profile.
+    """Make platforms by their names: RPAccel, this computer's CPU or GPU, or a profile's.
 
     Raises
     ------
@@ -50,8 +50,8 @@ def platforms(config: Config, names: Sequence[str], cache: Path) -> list[Backend
     """
     found: list[Backend] = []
     for name in names:
-        if name == "rpaccel":
-            found.append(ArrayBackend(config, store=cache))
+        if name in ("rpaccel", "rpaccel-rtl"):
+            found.append(ArrayBackend(config, store=cache, rtl=name == "rpaccel-rtl"))
         elif name in ("cpu", "gpu"):
             from rpaccel.schedule.cpu import cpu_profile
             from rpaccel.schedule.gpu import gpu_profile

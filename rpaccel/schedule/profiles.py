@@ -19,8 +19,8 @@ SHIPPED = Path(__file__).parents[1] / "data"
 """Where profiles and tables of quality are that come with the package."""
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Kind = Literal["measured", "modelled", "derived"]
-"""Timed on the machine named; computed by a model of it; inferred from published figures."""
+Kind = Literal["measured", "simulated", "modelled", "derived"]
+"""Timed on the machine named; cycles of its RTL; of a model of it; from published figures."""
 
 S = TypeVar("S", bound=Section)
 
