@@ -11,21 +11,18 @@ static region as narrow as a stage's rows, in the baseline, too.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.command import figures_parser, keep, run
 from rpaccel.bench_area import Progress, Say, enlarged, instances
 from rpaccel.bench_pipeline import TRAINING_QUERIES, criteo_like_queries, preset
-from rpaccel.config import Config, HardwareConfig, load, parse
-from rpaccel.errors import RPAccelError
+from rpaccel.config import Config, load, parse
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image import Image
 from rpaccel.predict import Predictor
 from rpaccel.progress import telling
@@ -258,20 +255,12 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures")
-    options = parser.parse_args()
+    options = figures_parser(__doc__).parse_args()
     with telling("structures") as say:
         rows = measure(say)
     print(table(rows))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+    keep(rows, options.json)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except RPAccelError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

@@ -13,12 +13,10 @@ OpenSTA says how long the longest paths are (Debian's packages qflow-tech-osu018
     python -m benchmarks.array_area [--cells] [--json FILE]
 """
 
-import argparse
 import json
 import re
 import shutil
 import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -27,17 +25,18 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from rpaccel import abi
-from rpaccel.config import HardwareConfig
-from rpaccel.errors import BuildError, RPAccelError
+from benchmarks.command import figures_parser, keep, run
+from rpaccel.errors import BuildError
+from rpaccel.hardware import HardwareConfig
+from rpaccel.image_layout import PARAM
 from rpaccel.silicon import library
 from rtl_gen.cell import Cell
 from rtl_gen.cells import Cells
 from rtl_gen.emit import emit
 from rtl_gen.epilogue import Epilogue
 from rtl_gen.group import Group
+from rtl_gen.group_layouts import pass_layout
 from rtl_gen.ram import MACRO_MODEL
-from rtl_gen.sequencer import pass_layout
 from rtl_gen.signatures import slot_bits
 from rtl_gen.subarray import LANE, SubArray, sum_bits
 from sim.ecp5 import luts, yosys
@@ -264,7 +263,7 @@ def sram(geometry):
         "accumulators": hardware.accumulator_depth * LANE * columns,
         "activation memory": buffers * hardware.activation_rows * 8 * geometry.row_bytes,
         "weights": geometry.weight_rows * 8 * hardware.tile_cols * geometry.weight_tiles,
-        "parameters": hardware.param_rows * abi.PARAM.bits * hardware.tile_cols * geometry.max_cols,
+        "parameters": hardware.param_rows * PARAM.bits * hardware.tile_cols * geometry.max_cols,
     }
 
 
@@ -376,9 +375,8 @@ def table(parts, multiplier):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = figures_parser(__doc__)
     parser.add_argument("--folder", type=Path, default=Path("build/array_area"))
-    parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--cells", action="store_true", help="standard cells in place of ECP5")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -414,16 +412,10 @@ def main():
     print("| bits of SRAM | reconfigurable | monolithic |\n|---|---|---|")
     for name in bits["monolithic"]:
         print(f"| {name} | {bits['reconfigurable'][name]:,} | {bits['monolithic'][name]:,} |")
-    if options.json:
-        figures = {"multiplier": multiplier, "modules": modules, "parts": parts, "sram": bits}
-        figures |= {"paths_ns": longest} if cells else {}
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    figures = {"multiplier": multiplier, "modules": modules, "parts": parts, "sram": bits}
+    figures |= {"paths_ns": longest} if cells else {}
+    keep(figures, options.json)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except RPAccelError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

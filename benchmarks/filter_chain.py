@@ -7,7 +7,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.counters import TOPK_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.signatures import plan_layout, ranked_layout, score_layout, slot_event_layout
 
 __all__ = ["Chain"]
@@ -33,7 +34,7 @@ class Chain(wiring.Component):
                 "ranked": Out(stream.Signature(ranked_layout(hardware))),
                 "survivor": Out(stream.Signature(abi.POSITION_BITS)),
                 "saturation": Out(slot_event_layout(hardware)),
-                "counters": Out(data.StructLayout({name: 1 for name in abi.TOPK_COUNTERS})),
+                "counters": Out(data.StructLayout({name: 1 for name in TOPK_COUNTERS})),
             }
         )
 

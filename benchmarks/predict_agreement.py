@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 
 from rpaccel.compiler import compile_image
-from rpaccel.config import Config, HardwareConfig
+from rpaccel.config import Config
 from rpaccel.driver import Device
 from rpaccel.errors import ConfigError
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image import Image
 from rpaccel.predict import Predictor
 from sim.trace import Token, Trace, read

@@ -20,9 +20,9 @@ import numpy as np
 from rpaccel.bench_pipeline import TRAINING_QUERIES, criteo_like_queries, hotness, preset
 from rpaccel.compiler import compile_image
 from rpaccel.config import load
+from rpaccel.devices import open_transport
 from rpaccel.driver import Device
 from rpaccel.predict import Predictor
-from rpaccel.workflow import open_transport
 from sw_model.cycles.build import Builder
 from sw_model.cycles.kernel import kernel
 from sw_model.query import Query

@@ -9,8 +9,6 @@ in docs/decisions/0001-scale-skeleton.md.
     python -m benchmarks.scale_skeleton [--json FILE] [--split N] [--optimise -O2] ...
 """
 
-import argparse
-import json
 import os
 import resource
 import shutil
@@ -24,6 +22,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from benchmarks.command import figures_parser, keep
 from rtl_gen.emit import emit, share
 from rtl_gen.epilogue import Epilogue
 from rtl_gen.ram import Ram
@@ -305,8 +304,7 @@ def simulate(options, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser = figures_parser(__doc__)
     parser.add_argument("--folder", type=Path, default=Path("build/scale_skeleton"))
     parser.add_argument("--grid", type=int, default=8, help="tiles in a row and in a column")
     parser.add_argument("--tile", type=int, default=16, help="rows and columns of a tile")
@@ -322,9 +320,7 @@ def main():
         if isinstance(value, float):
             print(f"{name:20} {value:10.1f}")
     print("cycles/s             " + "  ".join(f"{s:,.0f}" for s in figures.get("cycles_per_s", [])))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    keep(figures, options.json)
 
 
 if __name__ == "__main__":

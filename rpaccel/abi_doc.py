@@ -1,4 +1,4 @@
-"""The page docs/abi.md, printed from :mod:`rpaccel.abi`: ``python -m rpaccel.abi_doc``."""
+"""The page docs/abi.md, printed from the contract: ``python -m rpaccel.abi_doc``."""
 
 from __future__ import annotations
 
@@ -11,28 +11,69 @@ from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 from rpaccel import abi
+from rpaccel.counters import (
+    ADMISSION_COUNTERS,
+    COMPLETER_COUNTERS,
+    COUNTER_BASE,
+    DEVICE_COUNTERS,
+    DISPATCHER_COUNTERS,
+    FETCHER_COUNTERS,
+    GATHER_COUNTERS,
+    GROUP_COUNTERS,
+    HOST_READ_COUNTERS,
+    HOST_WRITE_COUNTERS,
+    MEMORY_COUNTERS,
+    PLANNER_COUNTERS,
+    TOPK_COUNTERS,
+)
+from rpaccel.image_layout import (
+    ENTRY,
+    FIELD,
+    IMAGE_HEADER,
+    IMAGE_SEGMENT,
+    LANE,
+    PAIR,
+    PARAM,
+    PASS,
+    STAGE,
+    STEP,
+    Destination,
+    FieldScope,
+    Target,
+)
+from rpaccel.layout import Layout
+from rpaccel.registers import (
+    CAPABILITIES,
+    CAPABILITY_BASE,
+    REGISTERS,
+    Control,
+    DeviceErrorBit,
+    DeviceStatus,
+    Interrupt,
+    Setting,
+)
 
 __all__ = ["abi_markdown"]
 
 LAYOUTS = (
     ("Rings and results", (abi.DESCRIPTOR, abi.COMPLETION, abi.RESULT)),
-    ("Memory image", (abi.IMAGE_HEADER, abi.IMAGE_SEGMENT)),
+    ("Memory image", (IMAGE_HEADER, IMAGE_SEGMENT)),
     (
         "On-chip memories",
-        (abi.STAGE, abi.ENTRY, abi.STEP, abi.LANE, abi.FIELD, abi.PASS, abi.PARAM, abi.PAIR),
+        (STAGE, ENTRY, STEP, LANE, FIELD, PASS, PARAM, PAIR),
     ),
 )
 ENUMERATIONS: dict[str, tuple[type[IntEnum], ...]] = {
     "Registers": (
-        abi.Control,
-        abi.DeviceStatus,
-        abi.DeviceErrorBit,
-        abi.Interrupt,
-        abi.Setting,
+        Control,
+        DeviceStatus,
+        DeviceErrorBit,
+        Interrupt,
+        Setting,
     ),
     "Rings and results": (abi.Status,),
-    "Memory image": (abi.Target,),
-    "On-chip memories": (abi.FieldScope, abi.Destination),
+    "Memory image": (Target,),
+    "On-chip memories": (FieldScope, Destination),
 }
 PROSE = {
     "Rings and results": """
@@ -54,7 +95,7 @@ PROSE = {
         structures; the others are in architecture.md.
         """,
     "Performance counters": f"""
-        48 bits each, 8 bytes apart from {abi.COUNTER_BASE:#05x} on, low word first. Reading the low
+        48 bits each, 8 bytes apart from {COUNTER_BASE:#05x} on, low word first. Reading the low
         word of `device.cycles`, the first of all, copies all counters, and all reads give the
         copies: so what is read after it is of one moment. First the device's, then those of the
         units in the order of the tables, for each stage all of its units. A stage that one group
@@ -65,18 +106,18 @@ PROSE = {
         """,
 }
 COUNTERS = {
-    "`device`": abi.DEVICE_COUNTERS,
-    "`host_read`": abi.HOST_READ_COUNTERS,
-    "`host_write`": abi.HOST_WRITE_COUNTERS,
-    "`fetcher`": abi.FETCHER_COUNTERS,
-    "`admission`": abi.ADMISSION_COUNTERS,
-    "`planner`": abi.PLANNER_COUNTERS,
-    "`completer`": abi.COMPLETER_COUNTERS,
-    "`memory0` ..., a channel": abi.MEMORY_COUNTERS,
-    "`gather0` ..., a stage": abi.GATHER_COUNTERS,
-    "`topk0` ..., a stage": abi.TOPK_COUNTERS,
-    "`dispatcher0` ..., a stage": abi.DISPATCHER_COUNTERS,
-    "`group0` ..., a group": abi.GROUP_COUNTERS,
+    "`device`": DEVICE_COUNTERS,
+    "`host_read`": HOST_READ_COUNTERS,
+    "`host_write`": HOST_WRITE_COUNTERS,
+    "`fetcher`": FETCHER_COUNTERS,
+    "`admission`": ADMISSION_COUNTERS,
+    "`planner`": PLANNER_COUNTERS,
+    "`completer`": COMPLETER_COUNTERS,
+    "`memory0` ..., a channel": MEMORY_COUNTERS,
+    "`gather0` ..., a stage": GATHER_COUNTERS,
+    "`topk0` ..., a stage": TOPK_COUNTERS,
+    "`dispatcher0` ..., a stage": DISPATCHER_COUNTERS,
+    "`group0` ..., a group": GROUP_COUNTERS,
 }
 
 
@@ -112,7 +153,7 @@ def _enumeration(enumeration: type[IntEnum]) -> list[str]:
     return [f"### {enumeration.__name__}", "", summary, "", *_table(heads, rows)]
 
 
-def _layout(layout: abi.Layout) -> list[str]:
+def _layout(layout: Layout) -> list[str]:
     rows = []
     for field in layout:
         low = layout.offset(field.name)
@@ -126,12 +167,10 @@ def _layout(layout: abi.Layout) -> list[str]:
 
 
 def _registers() -> list[str]:
-    registers = [
-        (f"{r.address:#05x}", f"`{r.name}`", r.access, r.doc) for r in abi.REGISTERS.values()
-    ]
+    registers = [(f"{r.address:#05x}", f"`{r.name}`", r.access, r.doc) for r in REGISTERS.values()]
     capabilities = [
-        (f"{abi.CAPABILITY_BASE + 4 * number:#05x}", f"`{name}`")
-        for number, name in enumerate(abi.CAPABILITIES)
+        (f"{CAPABILITY_BASE + 4 * number:#05x}", f"`{name}`")
+        for number, name in enumerate(CAPABILITIES)
     ]
     return [
         "## Registers",
@@ -164,7 +203,8 @@ def abi_markdown() -> str:
     lines = [
         "# The ABI",
         "",
-        "Printed from `rpaccel/abi.py` by `python -m rpaccel.abi_doc > docs/abi.md`; do not edit.",
+        "Printed from `abi`, `registers`, `image_layout` and `counters` in `rpaccel/` by",
+        "`python -m rpaccel.abi_doc > docs/abi.md`; do not edit.",
         f"Version {abi.VERSION_MAJOR}.{abi.VERSION_MINOR}. Everything is little-endian; the first "
         "field of a layout is in its lowest bits.",
         "",

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from rpaccel.bench_pipeline import TRAINING_QUERIES, criteo_like_queries, hotness, preset
 from rpaccel.compiler import compile_image
 from rpaccel.config import Config, load, parse
+from rpaccel.devices import open_transport
 from rpaccel.driver import Device
 from rpaccel.errors import DeviceError
 from rpaccel.image import Image
 from rpaccel.predict import Predictor
 from rpaccel.verify import compare
-from rpaccel.workflow import open_transport
 from sw_model.cycles.machine import Cycles, Work
 from sw_model.funnel import rank
 from sw_model.query import Query

@@ -15,8 +15,8 @@ import numpy as np
 
 from rpaccel.bench_dot import UNITS, dot_flow
 from rpaccel.bench_groups import SETTINGS, flow
-from rpaccel.config import HardwareConfig
 from rpaccel.geometry import DotShape, GroupGeometry, Shape
+from rpaccel.hardware import HardwareConfig
 from rpaccel.space import Space
 from rpaccel.tiling import passes
 from sw_model.dispatch_cycles import DispatchCycles

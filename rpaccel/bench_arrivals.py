@@ -24,11 +24,11 @@ from rpaccel.bench_pipeline import (
 )
 from rpaccel.compiler import compile_image
 from rpaccel.config import Config, load
+from rpaccel.devices import open_transport
 from rpaccel.driver import Device
 from rpaccel.handle import Handle
 from rpaccel.report import grid
 from rpaccel.verify import compare
-from rpaccel.workflow import open_transport
 from sw_model.funnel import rank
 from sw_model.query import Query
 from sw_model.random_models import random_models

@@ -35,7 +35,7 @@ def dot_flow(
     ----------
     geometry : GroupGeometry
     programs : mapping of int to (sequence of mappings, Shape)
-        ``abi.PASS`` values and shape of each stage, all with a dot interaction.
+        ``image_layout.PASS`` values and shape of each stage, all with a dot interaction.
     items : sequence of int
         Of each stage.
     queries : int

@@ -23,7 +23,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.gather import GatherUnit
 from rtl_gen.memory import MemoryPorts
 from sim.gather_bench import Bench

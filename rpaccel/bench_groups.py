@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import HardwareConfig
 from rpaccel.geometry import Shape
+from rpaccel.hardware import HardwareConfig
 from sw_model.dispatch_cycles import DispatchCycles, Program
 from sw_model.group_cycles import GroupCycles
 

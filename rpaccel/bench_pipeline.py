@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from rpaccel.compiler import compile_image
 from rpaccel.config import Config, load
+from rpaccel.devices import open_transport
 from rpaccel.driver import Device
 from rpaccel.errors import ConfigError
 from rpaccel.handle import Handle
+from rpaccel.measurements import measurements
 from rpaccel.report import grid
 from rpaccel.verify import compare
-from rpaccel.workflow import measurements, open_transport
 from sw_model.criteo_like import TABLES, trace
 from sw_model.funnel import rank
 from sw_model.hotness import accesses

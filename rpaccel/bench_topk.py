@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rpaccel.report import grid
 from sw_model.topk import top_k
 

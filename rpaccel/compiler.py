@@ -2,84 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from rpaccel import abi
 from rpaccel.checks import check_gather, check_model
-from rpaccel.config import Config, HardwareConfig
+from rpaccel.config import Config
 from rpaccel.errors import ConfigError
-from rpaccel.explain import explain
-from rpaccel.image import (
-    GeneratedTable,
-    Image,
-    MemoryUse,
-    ProgramInfo,
-    Segment,
-    StageInfo,
-    TableInfo,
-    assemble,
-    table_start,
-)
-from rpaccel.space import Space, pair_words
-from rpaccel.stage_plan import layer_info, plan
-from rpaccel.table_plan import StageTables, plan_tables
-from rpaccel.tiling import Tile
-from sw_model.generated_rows import GeneratedRows
-from sw_model.planner import largest_sub_batches
+from rpaccel.image import Image, MemoryUse, assemble, table_start
+from rpaccel.segments import generated_tables, segments_of
+from rpaccel.stage_place import GroupMemories, PlacedStage, place_stage
+from rpaccel.table_plan import plan_tables
 from sw_model.quantised import QuantisedModel
 
-__all__ = ["compile_image", "explain"]
-
-
-class _Group:
-    """Memories of one group, filled stage by stage."""
-
-    def __init__(self, hardware: HardwareConfig, number: int) -> None:
-        self.hardware = hardware
-        self.geometry = hardware.geometry(number)
-        self.program: list[dict[str, int]] = []
-        self.weights: list[NDArray[np.uint8]] = []
-        self.params: list[NDArray[np.uint8]] = []
-
-    @property
-    def weight_rows(self) -> int:
-        """Words of the weight memory in use."""
-        return len(self.weights) * self.hardware.tile_rows
-
-    def add(self, tiles: Sequence[Tile]) -> None:
-        """Append the program of a stage: passes with their weights and parameters."""
-        width = self.geometry.weight_tiles * self.hardware.tile_cols
-        lane = width
-        for tile in tiles:
-            size = tile.weights.shape[1]
-            if lane + size > width:
-                self.weights.append(np.zeros((self.hardware.tile_rows, width), np.uint8))
-                lane = 0
-            self.weights[-1][:, lane : lane + size] = tile.weights
-            address = self.weight_rows - self.hardware.tile_rows
-            place = {"weights": address, "tile": lane // size, "params": len(self.params)}
-            self.program.append({**tile.command, **place})
-            lane += size
-            if tile.params is not None:
-                self.params += list(tile.params)
-        self.program[-1]["last"] = 1
-
-
-class _Stage(NamedTuple):
-    """What is known of a stage once its programs are placed.
-
-    ``entries`` are its ENTRY words by group; inputs lie at the same place in all of these.
-    """
-
-    model: QuantisedModel
-    info: StageInfo
-    space: Space
-    placed: StageTables
-    entries: dict[int, dict[str, int]]
+__all__ = ["compile_image"]
 
 
 def compile_image(
@@ -125,13 +61,13 @@ def compile_image(
         raise ConfigError(
             f"the funnel has {len(config.funnel.stages)} stages, but {len(models)} models are given"
         )
-    groups = [_Group(hardware, number) for number in range(len(hardware.groups))]
+    groups = [GroupMemories(hardware, number) for number in range(len(hardware.groups))]
     stages = []
     for number, model in enumerate(models):
         check_model(config, number, model)
         check_gather(config, number, model)
     for number, placed in enumerate(plan_tables(config, models, hotness)):
-        stages.append(_stage(config, number, models[number], groups, placed))
+        stages.append(place_stage(config, number, models[number], groups, placed))
     memories = _memories(config, groups, stages)
     over = [f"{m.name} takes {m.used} of {m.available}" for m in memories if m.used > m.available]
     if over:
@@ -139,95 +75,9 @@ def compile_image(
     return _image(config, groups, stages, memories, address)
 
 
-def _stage(
-    config: Config,
-    number: int,
-    model: QuantisedModel,
-    groups: list[_Group],
-    placed: StageTables,
-) -> _Stage:
-    """Place a stage's activations and passes."""
-    hardware = config.hardware
-    funnel = config.funnel
-    items = largest_sub_batches(funnel.items, funnel.sub_batch_items, funnel.keep)[number]
-    serving = hardware.groups_of(number)
-    # Groups that are alike, or one alone, need no common alignment.
-    kinds = {groups[each].geometry.shapes for each in serving}
-    slices = {s.k_width for kind in kinds for s in kind} if len(kinds) > 1 else set()
-    entries: dict[int, dict[str, int]] = {}
-    programs = []
-    for each in serving:
-        info, space, program = _program(config, groups[each], number, model, items, slices)
-        entries[each] = {
-            "program": program,
-            "form": info.shape,
-            "words": info.words_per_item,
-            "cycles": min(info.cycles, (1 << 16) - 1),
-            "dimension": model.tables[0].rows.shape[1] if model.dot is not None else 0,
-            "bottom": model.dot is not None and bool(model.bottom),
-        }
-        programs.append(info)
-    stage = StageInfo(
-        model=model.name,
-        tile_rows=hardware.tile_rows,
-        items=items,
-        programs=tuple(programs),
-        macros=tuple(placed.macros),
-        tables=tuple(
-            TableInfo(
-                name=t.name,
-                rows=len(t.rows),
-                dimension=t.rows.shape[1],
-                lines=table.size,
-                hot_rows=table.rows_in(lines),
-                static_lines=lines,
-            )
-            for t, table, lines in zip(model.tables, placed.tables, placed.static, strict=True)
-        ),
-    )
-    return _Stage(model, stage, space, placed, entries)
-
-
-def _program(
-    config: Config,
-    group: _Group,
-    number: int,
-    model: QuantisedModel,
-    items: int,
-    slices: Iterable[int],
-) -> tuple[ProgramInfo, Space, int]:
-    """Place a stage's program in a group, in the best of its shapes; its first pass."""
-    hardware, geometry = config.hardware, group.geometry
-    plans = [
-        plan(config, geometry, shape, number, model, items, slices=slices)
-        for shape in geometry.shapes
-    ]
-    best = min(plans, key=lambda p: (not p.info.fits, p.info.cycles, p.info.passes))
-    if not best.info.max_items:
-        raise ConfigError(
-            f"model {model.name!r} takes {best.space.words} activation words an item, but "
-            f"hardware.activation_rows = {hardware.activation_rows}"
-        )
-    program = len(group.program)
-    group.add([tile for layer in best.layers for tile in layer])
-    info = ProgramInfo(
-        group=geometry.group,
-        shape=best.shape.index,
-        options=tuple(each.info for each in plans),
-        max_items=best.info.max_items,
-        limit=best.limit,
-        words_per_item=best.space.words,
-        cycles=best.info.cycles,
-        layers=tuple(
-            layer_info(best.shape, place, passes)
-            for place, passes in zip(best.space.layers, best.layers, strict=True)
-        ),
-        dot=best.dot,
-    )
-    return info, best.space, program
-
-
-def _memories(config: Config, groups: list[_Group], stages: list[_Stage]) -> list[MemoryUse]:
+def _memories(
+    config: Config, groups: list[GroupMemories], stages: list[PlacedStage]
+) -> list[MemoryUse]:
     """What on-chip memories hold, and how much they could."""
     hardware = config.hardware
     uses = []
@@ -245,20 +95,20 @@ def _memories(config: Config, groups: list[_Group], stages: list[_Stage]) -> lis
 
 def _image(
     config: Config,
-    groups: list[_Group],
-    stages: list[_Stage],
+    groups: list[GroupMemories],
+    stages: list[PlacedStage],
     memories: list[MemoryUse],
     address: int,
 ) -> Image:
     """Lay everything out in device memory."""
     hardware = config.hardware
     # Where the tables begin depends on the segments' sizes only, not on the lines in FIELD words.
-    start = table_start(hardware, _segments(config, groups, stages, 0))
+    start = table_start(hardware, segments_of(config, groups, stages, 0))
     line = address // hardware.memory.line_bytes + start
-    segments = _segments(config, groups, stages, line)
+    segments = segments_of(config, groups, stages, line)
     tables = [table for stage in stages for table in stage.placed.tables]
     stored = [table.first(table.size) for table in tables if not table.generated]
-    generated = _generated(stages, line)
+    generated = generated_tables(stages, line)
     data, image_id = assemble(hardware, segments, stored, address=address, generated=generated)
     return Image(
         data=data,
@@ -271,126 +121,3 @@ def _image(
         generated=tuple(generated),
         settings=tuple(tuple(groups) for groups in hardware.settings),
     )
-
-
-def _begins(stages: list[_Stage], line: int) -> list[list[int]]:
-    """First line of each table of each stage: generated ones are behind all that are stored."""
-    begins = [[0] * len(stage.placed.tables) for stage in stages]
-    for generated in (False, True):
-        for stage, found in zip(stages, begins, strict=True):
-            for number, table in enumerate(stage.placed.tables):
-                if table.generated == generated:
-                    found[number] = line
-                    line += table.size
-    return begins
-
-
-def _generated(stages: list[_Stage], line: int) -> list[GeneratedTable]:
-    """The tables that are not in the image, as they follow it."""
-    return [
-        GeneratedTable(
-            line=begin,
-            lines=table.size,
-            key=table.rows.key,
-            rows=len(table.rows),
-            dimension=table.rows.shape[1],
-            log2_rows=table.log2_rows,
-            lines_per_row=table.lines_per_row,
-        )
-        for stage, begins in zip(stages, _begins(stages, line), strict=True)
-        for table, begin in zip(stage.placed.tables, begins, strict=True)
-        if isinstance(table.rows, GeneratedRows)
-    ]
-
-
-def _segments(
-    config: Config, groups: list[_Group], stages: list[_Stage], line: int
-) -> list[Segment]:
-    """Content of the on-chip memories, the first table being at a line of device memory."""
-    hardware = config.hardware
-    segments: list[Segment] = []
-
-    def add(kind: abi.Target, index: int, words: NDArray[np.uint8], address: int = 0) -> None:
-        if len(words):
-            segments.append(Segment(abi.target_id(kind, index), address, words))
-
-    entries: list[dict[str, int]] = [{} for _ in range(hardware.stages)]
-    for number, (stage, begins) in enumerate(zip(stages, _begins(stages, line), strict=True)):
-        fields = _fields(config, stage, begins)
-        entries[number] = {
-            "steps": len(stage.placed.gather.steps),
-            "lanes": stage.placed.gather.used,
-            "query_bytes": config.features.query_bytes,
-            "item_bytes": config.features.item_bytes,
-            "max_items": stage.info.max_items,
-            "threshold": _threshold(config, number),
-        }
-        gather = hardware.gather[number]
-        steps = np.frombuffer(b"".join(stage.placed.gather.steps), np.uint8)
-        add(abi.Target.STEPS, number, steps.reshape(len(stage.placed.gather.steps), -1))
-        apart = abi.lane_words(gather.max_fields)
-        for lane, own in enumerate(fields):
-            add(abi.Target.FIELDS, number, _words(abi.FIELD, own), lane * apart)
-        placed = stage.placed
-        for table, lines, begin in zip(placed.tables, placed.static, placed.begins, strict=True):
-            words = table.first(lines).reshape(-1, hardware.memory.bus_bytes)
-            add(abi.Target.STATIC, 0, words, begin * hardware.memory.beats)
-        unit = hardware.dot_shape(number)
-        if stage.model.dot is not None and unit is not None:
-            pairs = pair_words(unit, stage.model)
-            segments.append(Segment(abi.pairs_target(number), 0, pairs))
-    add(abi.Target.STAGES, 0, _words(abi.STAGE, entries))
-    for number, group in enumerate(groups):
-        served = hardware.groups[number].stages
-        own = [stages[s].entries[number] if s < len(stages) else {} for s in served]
-        add(abi.Target.ENTRIES, number, _words(abi.ENTRY, own))
-        if group.program:
-            add(abi.Target.PROGRAM, number, _words(abi.PASS, group.program))
-            add(abi.Target.WEIGHTS, number, np.concatenate(group.weights))
-            add(abi.Target.PARAMS, number, np.stack(group.params))
-    return segments
-
-
-def _threshold(config: Config, stage: int) -> int:
-    """The threshold of a stage's filter as an entry of the CTR table."""
-    threshold = config.funnel.threshold
-    return abi.ctr_index(65535 * threshold[stage]) if threshold else 0
-
-
-def _fields(config: Config, stage: _Stage, begins: Sequence[int]) -> list[list[dict[str, int]]]:
-    """FIELD words of each lane of a stage; those of the dense lane are the last."""
-    tables = []
-    for number, table in enumerate(config.features.tables):
-        placed, info = stage.placed.tables[number], stage.info.tables[number]
-        tables.append(
-            {
-                "index_bytes": table.index_bits // 8,
-                "count": info.dimension,
-                "output": stage.space.tables[number],
-                "shift": stage.model.tables[number].shift,
-                "rows": table.rows,
-                "hot_rows": info.hot_rows,
-                "static_line": stage.placed.begins[number],
-                "line": begins[number],
-                "log2_rows": placed.log2_rows,
-                "lines": placed.lines_per_row,
-            }
-        )
-    gather = stage.placed.gather
-    lanes = [[tables[number] for number in own] for own in gather.lanes]
-    return [*lanes, [{"output": stage.space.dense + at} for at in gather.dense]]
-
-
-def _words(layout: abi.Layout, values: Sequence[Mapping[str, int]]) -> NDArray[np.uint8]:
-    """Packed structures, one a row.
-
-    Raises
-    ------
-    ConfigError
-        A value does not fit its field.
-    """
-    try:
-        data = b"".join(layout.pack_int(v).to_bytes(layout.bytes, "little") for v in values)
-    except ValueError as error:
-        raise ConfigError(f"the models do not fit the ABI: {error}") from None
-    return np.frombuffer(data, np.uint8).reshape(len(values), layout.bytes)

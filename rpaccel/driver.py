@@ -7,20 +7,22 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from rpaccel import abi
-from rpaccel.config import MAX_ITEMS, Config
+from rpaccel.config import Config
+from rpaccel.counters import counters_of
+from rpaccel.descriptor import descriptor_fields
 from rpaccel.errors import ConfigError, DeviceError, QueryError, RPAccelError
 from rpaccel.features import pack
 from rpaccel.handle import Handle
 from rpaccel.image import Image
 from rpaccel.link import Link
+from rpaccel.registers import CAPABILITIES, CAPABILITY_BASE, Control, DeviceStatus, Interrupt
 from rpaccel.rings import Rings
 from rpaccel.transport import MemoryLoader, Transport
-from sw_model.planner import largest_sub_batches
 from sw_model.query import Query
 
-__all__ = ["Device", "Handle"]
+__all__ = ["Device"]
 
-_STATUS = abi.DeviceStatus
+_STATUS = DeviceStatus
 POLL_CYCLES = 64
 """How long one poll lets the device run."""
 
@@ -95,19 +97,19 @@ class Device:
             self.transport.load_memory(self.image.address, self.image.data)
         link.write("IRQ_STATUS", link.read("IRQ_STATUS"))
         link.write("ERROR", link.read("ERROR"))
-        link.write("IRQ_ENABLE", sum(1 << bit for bit in abi.Interrupt))
+        link.write("IRQ_ENABLE", sum(1 << bit for bit in Interrupt))
         self._load_image()
         self.dispatch(dict(enumerate(self.config.funnel.groups)))
         self.regroup(self.config.funnel.setting)
         self._rings = Rings(link, self.config)
         link.on_interrupt = self._take_completions
-        link.write("CONTROL", 1 << abi.Control.ENABLE)
+        link.write("CONTROL", 1 << Control.ENABLE)
         return self
 
     def _load_image(self) -> None:
         link = self._link
         link.write_address("IMAGE_ADDRESS", self.image.address)
-        link.write("CONTROL", 1 << abi.Control.LOAD)
+        link.write("CONTROL", 1 << Control.LOAD)
 
         def loaded() -> bool:
             link.check_errors()
@@ -185,15 +187,15 @@ class Device:
         return self._rings
 
     def counters(self) -> dict[str, int]:
-        """Read all performance counters, all of one moment, by name (see :func:`abi.counters`)."""
+        """Read all performance counters, all of one moment, by name (see :func:`counters_of`)."""
         self._opened()
-        places = abi.counters(self.config.hardware)
+        places = counters_of(self.config.hardware)
         return {name: self._link.counter(place) for name, place in places.items()}
 
     def cycles(self) -> int:
         """Read the device's clock, ``device.cycles``."""
         self._opened()
-        return self._link.counter(abi.counters(self.config.hardware)["device.cycles"])
+        return self._link.counter(counters_of(self.config.hardware)["device.cycles"])
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -201,7 +203,7 @@ class Device:
         self._opened()
         self._link.write("CONTROL", 0)
         yield
-        self._link.write("CONTROL", 1 << abi.Control.ENABLE)
+        self._link.write("CONTROL", 1 << Control.ENABLE)
 
     def run_until(self, cycle: int) -> int:
         """Let the device run, and take completions, until its clock has come to a cycle or beyond.
@@ -221,8 +223,8 @@ class Device:
         """Read the capability words, by name."""
         self._opened()
         return {
-            name: self.transport.read32(abi.CAPABILITY_BASE + 4 * number)
-            for number, name in enumerate(abi.CAPABILITIES)
+            name: self.transport.read32(CAPABILITY_BASE + 4 * number)
+            for number, name in enumerate(CAPABILITIES)
         }
 
     def _take_completions(self) -> None:
@@ -273,75 +275,18 @@ class Device:
         """
         self._opened()
         data = pack(self.config.features, query)
-        last_stage = len(self.image.stages) - 1 if last_stage is None else last_stage
-        self._check_stages(first_stage, last_stage)
-        if keep is None:
-            kept = query.items
-            keep = [
-                kept := min(kept, n) for n in self.config.funnel.keep[first_stage : last_stage + 1]
-            ]
-        if sub_batch is None:
-            sub_batch = -(-query.items // self.config.funnel.sub_batches)
-        self._check(query.items, len(data), keep, first_stage, last_stage, sub_batch)
-        if global_release is None:
-            global_release = self.config.funnel.global_release
-        once = {int(stage) for stage in global_release}
-        if not once <= set(range(len(self.image.stages))):
-            raise QueryError(f"global_release must name stages of the image, not {sorted(once)}")
-        fields = {
-            "first_stage": first_stage,
-            "last_stage": last_stage,
-            "items": query.items,
-            "sub_batch": sub_batch,
-            "global_release": sum(1 << stage for stage in once),
-        }
-        fields |= {f"keep{first_stage + i}": int(n) for i, n in enumerate(keep)}
+        fields = descriptor_fields(
+            self.config,
+            self.image,
+            query.items,
+            len(data),
+            keep=keep,
+            first_stage=first_stage,
+            last_stage=last_stage,
+            sub_batch=sub_batch,
+            global_release=global_release,
+        )
         return self.submit_raw(fields, data, timeout_cycles=timeout_cycles)
-
-    def _check_stages(self, first: int, last: int) -> None:
-        if not 0 <= first <= last < len(self.image.stages):
-            raise QueryError(
-                f"stages {first}..{last} are not among the image's {len(self.image.stages)} stages"
-            )
-        if not self.config.hardware.final(last):
-            raise QueryError(
-                f"last_stage = {last} has a filter with bins; the last stage must be exact or none"
-            )
-
-    def _check(
-        self, items: int, size: int, keep: Sequence[int], first: int, last: int, sub_batch: int
-    ) -> None:
-        """Refuse what the device would refuse, with a reason."""
-        hardware = self.config.hardware
-        if size > hardware.feature_bytes:
-            raise QueryError(
-                f"the features of {items} items take {size} bytes, "
-                f"but hardware.feature_bytes = {hardware.feature_bytes}"
-            )
-        if len(keep) != last + 1 - first:
-            raise QueryError(f"keep must give a number for each of stages {first}..{last}: {keep}")
-        available = items
-        for stage, kept in enumerate(keep, first):
-            most = min(available, hardware.topk_depth[stage])
-            if not 1 <= kept <= most:
-                why = "the items it gets" if most == available else "its topk_depth"
-                raise QueryError(f"stage {stage} keeps {kept}: it may keep 1..{most} ({why})")
-            if hardware.filter_of(stage) == "none" and kept != available:
-                raise QueryError(
-                    f"stage {stage} keeps {kept}: without a filter it keeps all of its {available}"
-                )
-            available = kept
-        if not 1 <= sub_batch <= MAX_ITEMS:
-            raise QueryError(f"sub_batch must be 1..{MAX_ITEMS}, not {sub_batch}")
-        bounds = largest_sub_batches(items, sub_batch, keep)
-        for stage, bound in enumerate(bounds, first):
-            most = self.image.stages[stage].max_items
-            if bound > most:
-                raise QueryError(
-                    f"sub_batch = {sub_batch} brings up to {bound} items at a time to stage "
-                    f"{stage}, which takes {most} (limited by hardware."
-                    f"{self.image.stages[stage].narrowest.limit})"
-                )
 
     def submit_raw(
         self,

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import MAX_ITEMS, FeaturesConfig, TableConfig
 from rpaccel.errors import QueryError
+from rpaccel.models import FeaturesConfig, TableConfig
+from rpaccel.section import MAX_ITEMS
 from sw_model.query import Query
 
 __all__ = ["offsets", "pack", "validate"]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rpaccel import abi
 from rpaccel.config import Config
 from rpaccel.errors import ConfigError
 from rpaccel.features import offsets
+from rpaccel.image_layout import FieldScope
 from rpaccel.steps import Bag, Dense, step_word, steps
 from sw_model.quantised import QuantisedModel
 
 __all__ = ["GatherPlan", "deal_tables", "plan_gather"]
 
-SCOPES = {"query": abi.FieldScope.QUERY, "item": abi.FieldScope.ITEM}
+SCOPES = {"query": FieldScope.QUERY, "item": FieldScope.ITEM}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from rpaccel.section import (
     power_of_two,
 )
 
-__all__ = ["DotConfig", "GatherConfig", "GroupConfig", "HardwareConfig", "MemoryConfig"]
+__all__ = ["DotConfig", "GatherConfig", "HardwareConfig", "MemoryConfig"]
 
 
 MAX_ROW_BYTES = 2048

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
 from rpaccel.errors import ConfigError, DataError
+from rpaccel.hardware import HardwareConfig
+from rpaccel.image_layout import IMAGE_HEADER, IMAGE_MAGIC, IMAGE_SEGMENT, image_block_bytes
 
 __all__ = [
     "DotInfo",
@@ -39,7 +40,7 @@ _TRAILER = b"RPACCEL-IMAGE-1\n"
 
 @dataclass(frozen=True)
 class Segment:
-    """Words for one on-chip memory: target (``abi.target_id``), first word, and the words.
+    """Words for one on-chip memory: target (``image_layout.target_id``), first word, and the words.
 
     ``words`` is uint8 of shape (number of words, bytes of a word).
     """
@@ -264,7 +265,7 @@ def _program(values: dict[str, Any]) -> ProgramInfo:
 
 def _identity(data: bytes, generated: Sequence[GeneratedTable]) -> int:
     """Checksum of image content, its own field in the header taken as zero."""
-    at = abi.IMAGE_HEADER.offset("image_id") // 8
+    at = IMAGE_HEADER.offset("image_id") // 8
     beyond = json.dumps([asdict(table) for table in generated]) if generated else ""
     return zlib.crc32(data[:at] + bytes(4) + data[at + 4 :] + beyond.encode()) or 1
 
@@ -310,7 +311,7 @@ def _padded(hardware: HardwareConfig, segment: Segment) -> bytes:
 def _data_start(hardware: HardwareConfig, segments: int) -> int:
     """First line behind the header and the blocks of so many segments."""
     line_bytes = hardware.memory.line_bytes
-    return (1 + segments) * abi.image_block_bytes(line_bytes) // line_bytes  # blocks are lines
+    return (1 + segments) * image_block_bytes(line_bytes) // line_bytes  # blocks are lines
 
 
 def table_start(hardware: HardwareConfig, segments: Sequence[Segment]) -> int:
@@ -351,18 +352,18 @@ def assemble(
         Device memory is too small.
     """
     line_bytes = hardware.memory.line_bytes
-    block = abi.image_block_bytes(line_bytes)
+    block = image_block_bytes(line_bytes)
     line = _data_start(hardware, len(segments))
     blocks, body = [], []
     for segment in segments:
         words = len(segment.words)
         upper, target = divmod(segment.target, 256)
         values = {"target": target, "upper": upper, "address": segment.address, "words": words}
-        blocks.append(abi.IMAGE_SEGMENT.pack(**values, line=line).ljust(block, b"\0"))
+        blocks.append(IMAGE_SEGMENT.pack(**values, line=line).ljust(block, b"\0"))
         body.append(_padded(hardware, segment))
         line += len(body[-1]) // line_bytes
     header = {
-        "magic": abi.IMAGE_MAGIC,
+        "magic": IMAGE_MAGIC,
         "version": abi.VERSION,
         "digest": hardware.digest(),
         "segments": len(segments),
@@ -375,8 +376,8 @@ def assemble(
             f"the image takes {size} bytes of device memory from {address:#x} on, "
             f"but hardware.memory has {limit}"
         )
-    image_id = _identity(abi.IMAGE_HEADER.pack(**header).ljust(block, b"\0") + rest, generated)
-    return abi.IMAGE_HEADER.pack(**header, image_id=image_id).ljust(block, b"\0") + rest, image_id
+    image_id = _identity(IMAGE_HEADER.pack(**header).ljust(block, b"\0") + rest, generated)
+    return IMAGE_HEADER.pack(**header, image_id=image_id).ljust(block, b"\0") + rest, image_id
 
 
 def channel_data(hardware: HardwareConfig, memory: bytes) -> list[bytes]:

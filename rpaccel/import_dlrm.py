@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel.checkpoint import why_unread
-from rpaccel.config import FeaturesConfig, ModelConfig
 from rpaccel.errors import ConfigError, DataError, ToolError
 from rpaccel.importer import Source, map_tensors
+from rpaccel.models import FeaturesConfig, ModelConfig
 from sw_model.dlrm import FloatModel
 
 __all__ = ["read"]

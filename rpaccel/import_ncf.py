@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import FeaturesConfig, ModelConfig, TableConfig
 from rpaccel.errors import ConfigError, DataError, ToolError
 from rpaccel.importer import Source, map_tensors
+from rpaccel.models import FeaturesConfig, ModelConfig, TableConfig
 from sw_model.dlrm import FloatModel
 
 __all__ = ["read"]

@@ -17,9 +17,9 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import FeaturesConfig, ModelConfig
 from rpaccel.errors import DataError
 from rpaccel.importer import Source, map_tensors
+from rpaccel.models import FeaturesConfig, ModelConfig
 from rpaccel.onnx_graph import Graph, read_graph
 from rpaccel.onnx_values import Dot, Ids, Layer, Output, Part, Product, Real, Rows
 from sw_model.dlrm import FloatModel

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import Config, FeaturesConfig, ModelConfig
+from rpaccel.config import Config
 from rpaccel.errors import ConfigError, DataError
+from rpaccel.models import FeaturesConfig, ModelConfig
 from sw_model.dlrm import FloatModel, tensor_shapes
 
 __all__ = ["Source", "import_model", "map_tensors"]

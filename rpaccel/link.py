@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from rpaccel import abi
 from rpaccel.config import Config
+from rpaccel.counters import Counter, counters_of
 from rpaccel.errors import ConfigError, DeviceError
+from rpaccel.registers import DEVICE_ID, REGISTERS, DeviceErrorBit, Interrupt
 from rpaccel.transport import Transport
 
 __all__ = ["Link"]
@@ -38,11 +40,11 @@ class Link:
 
     def read(self, name: str) -> int:
         """Read a register."""
-        return self.transport.read32(abi.REGISTERS[name].address)
+        return self.transport.read32(REGISTERS[name].address)
 
     def write(self, name: str, value: int) -> None:
         """Write a register."""
-        self.transport.write32(abi.REGISTERS[name].address, value)
+        self.transport.write32(REGISTERS[name].address, value)
 
     def write_address(self, name: str, value: int) -> None:
         """Write both halves of an address register, such as ``"SQ_BASE"``."""
@@ -60,9 +62,9 @@ class Link:
             It is none, or speaks another version.
         """
         identity, version = self.read("ID"), self.read("VERSION")
-        if identity != abi.DEVICE_ID:
+        if identity != DEVICE_ID:
             raise DeviceError(
-                f"ID reads {identity:#010x}, not {abi.DEVICE_ID:#010x}: no RPAccel is there"
+                f"ID reads {identity:#010x}, not {DEVICE_ID:#010x}: no RPAccel is there"
             )
         if version >> 16 != abi.VERSION_MAJOR:
             raise DeviceError(
@@ -76,7 +78,7 @@ class Link:
                 f"the device is machine {found:#018x}, the configuration describes {digest:#018x}"
             )
 
-    def counter(self, counter: abi.Counter) -> int:
+    def counter(self, counter: Counter) -> int:
         """Read a 48-bit counter."""
         low = self.transport.read32(counter.address)  # latches the high word
         return self.transport.read32(counter.address + 4) << 32 | low
@@ -92,7 +94,7 @@ class Link:
         errors = self.read("ERROR")
         if errors:
             self.write("ERROR", errors)
-            names = [bit.name for bit in abi.DeviceErrorBit if errors >> bit & 1]
+            names = [bit.name for bit in DeviceErrorBit if errors >> bit & 1]
             raise DeviceError(f"the device reports {', '.join(names)}")
 
     def progress(self, cycles: int) -> bool:
@@ -109,7 +111,7 @@ class Link:
         status = self.read("IRQ_STATUS")
         self.write("IRQ_STATUS", status)
         self.on_interrupt()
-        if status >> abi.Interrupt.ERROR & 1:
+        if status >> Interrupt.ERROR & 1:
             self.check_errors()
         return True
 
@@ -132,7 +134,7 @@ class Link:
             It does not hold within the time-out, or the device reports an error.
         """
         limit = self.config.host.timeout_cycles if timeout_cycles is None else timeout_cycles
-        clock = abi.counters(self.config.hardware)["device.cycles"]
+        clock = counters_of(self.config.hardware)["device.cycles"]
         waited = charge = 0
         last: int | None = None
         while not condition():

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from rpaccel.click_quality import METRICS, measure
-from rpaccel.config import Config, ModelConfig
+from rpaccel.config import Config
 from rpaccel.errors import ConfigError, DataError, RPAccelError, ToolError
+from rpaccel.models import ModelConfig
 from rpaccel.progress import progress_bar
 from rpaccel.train_clicks import ClickRecipe, ClickTrainer
 from rpaccel.trainer import import_torch, reproducible, training_settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from rpaccel.abi import Field, Layout
+from rpaccel.layout import Field, Layout
 
 __all__ = [
     "CRC_BYTES",

@@ -14,8 +14,8 @@ from math import gcd, lcm
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel import abi
 from rpaccel.geometry import DotShape, Shape
+from rpaccel.image_layout import PAIR
 from sw_model.quantised import QuantisedLayer, QuantisedModel, QuantisedProduct
 
 __all__ = ["PlacedLayer", "PlacedProduct", "Space", "pair_words"]
@@ -240,7 +240,7 @@ def _pairs(dot: DotShape, model: QuantisedModel) -> list[int]:
 def pair_words(dot: DotShape, model: QuantisedModel) -> NDArray[np.uint8]:
     """PAIR structures of a model, one word a step; those of vectors that are not there are zero."""
     assert model.dot is not None
-    words = np.zeros((dot.steps * dot.turns * dot.ring, abi.PAIR.bytes), np.uint8)
+    words = np.zeros((dot.steps * dot.turns * dot.ring, PAIR.bytes), np.uint8)
     at = _pairs(dot, model)
     mantissa, shift = (np.asarray(x, "<u2") for x in (model.dot.mantissa, model.dot.shift))
     words[at, :2] = mantissa[:, None].view(np.uint8)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.counters import states_of, unit_counters
 from rpaccel.errors import DeviceError
+from rpaccel.hardware import HardwareConfig
 
 __all__ = ["shares", "state_rows"]
 
@@ -33,10 +33,10 @@ def shares(hardware: HardwareConfig, counts: Mapping[str, int]) -> dict[str, dic
     """
     cycles = counts["device.cycles"]
     found = {}
-    for unit, table in abi.unit_counters(hardware).items():
+    for unit, table in unit_counters(hardware).items():
         if unit == "device":
             continue
-        own = {state: counts[f"{unit}.{state}"] for state in abi.states(table)}
+        own = {state: counts[f"{unit}.{state}"] for state in states_of(table)}
         if sum(own.values()) != cycles:
             raise DeviceError(
                 f"the states of {unit} add up to {sum(own.values())} cycles, not {cycles}"

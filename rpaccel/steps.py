@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rpaccel import abi
+from rpaccel.image_layout import LANE, STEP
 
 __all__ = ["Bag", "Dense", "step_word", "steps"]
 
@@ -66,7 +66,8 @@ def steps(
     Returns
     -------
     list of (dict, list of dict)
-        Values of :data:`rpaccel.abi.STEP`, and of :data:`rpaccel.abi.LANE` for each lane.
+        Values of :data:`rpaccel.image_layout.STEP`, and of its ``LANE`` for each
+        lane.
     """
     queues = []
     for fields in lanes:
@@ -114,4 +115,4 @@ def steps(
 
 def step_word(step: dict[str, int], lanes: Sequence[dict[str, int]]) -> bytes:
     """A word of the step memory."""
-    return abi.STEP.pack(**step) + b"".join(abi.LANE.pack(**lane) for lane in lanes)
+    return STEP.pack(**step) + b"".join(LANE.pack(**lane) for lane in lanes)

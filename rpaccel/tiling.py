@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel import abi
 from rpaccel.errors import ConfigError
 from rpaccel.geometry import Shape
+from rpaccel.image_layout import FOLLOW_BITS, PARAM, Destination
 from rpaccel.space import PlacedLayer, PlacedProduct, Space
 from sw_model.quantised import QuantisedLayer, QuantisedProduct
 
@@ -25,7 +25,7 @@ class Tile:
     Attributes
     ----------
     command : dict
-        Fields of ``abi.PASS`` but for ``weights``, ``tile``, ``params`` and ``last``.
+        Fields of ``image_layout.PASS`` but for ``weights``, ``tile``, ``params`` and ``last``.
     weights : uint8, shape (tile_rows, rows * n_width)
         Rows of weights of all sub-arrays, those of the first row of sub-arrays first.
     params : uint8, shape (m, tile_cols * 8), or None
@@ -53,7 +53,7 @@ class _Written:
         maker = int(self._maker[at].max())
         if maker <= self._followed:
             return 0
-        back = min(self._passes + 1 - maker, (1 << abi.FOLLOW_BITS) - 1)
+        back = min(self._passes + 1 - maker, (1 << FOLLOW_BITS) - 1)
         self._followed = self._passes + 1 - back
         return back
 
@@ -107,9 +107,9 @@ def _layer_tiles(shape: Shape, place: PlacedLayer, written: _Written) -> Iterato
                 "cols": columns.stop - columns.start,
                 "first": j == slices[0],
                 "final": j == slices[-1],
-                "destination": abi.Destination.SCORE
+                "destination": Destination.SCORE
                 if place.target is None
-                else abi.Destination.ACTIVATION,
+                else Destination.ACTIVATION,
                 "relu": place.layer.relu and not place.layer.logit,
                 "wait_input": not place.resumes and place.gathered[taken].any(),
                 "wait_write": written.follow(place.at[taken]),
@@ -149,7 +149,7 @@ def _product_tiles(shape: Shape, place: PlacedProduct, written: _Written) -> Ite
                     "first": source == first and at == befores[0],
                     "final": final,
                     "multiply": final,
-                    "destination": abi.Destination.ACTIVATION,
+                    "destination": Destination.ACTIVATION,
                     "wait_input": True,
                     "wait_write": 0,
                 }
@@ -204,7 +204,7 @@ def _params(
     shape: Shape, layer: QuantisedLayer | QuantisedProduct, channels: slice, columns: slice
 ) -> NDArray[np.uint8]:
     """One PARAM structure a column of the chunk; columns that are not written are zero."""
-    at = {f.name: abi.PARAM.offset(f.name) for f in abi.PARAM}
+    at = {f.name: PARAM.offset(f.name) for f in PARAM}
     word = np.zeros(columns.stop - columns.start, np.uint64)
     if isinstance(layer, QuantisedLayer):
         bias = layer.bias[channels].astype(np.int64) & 0xFFFFFFFF
@@ -214,7 +214,7 @@ def _params(
     tile_cols = shape.n_width // shape.cols
     words = np.zeros(-(-columns.stop // tile_cols) * tile_cols, "<u8")
     words[columns] = word
-    return words.view(np.uint8).reshape(-1, tile_cols * abi.PARAM.bytes)
+    return words.view(np.uint8).reshape(-1, tile_cols * PARAM.bytes)
 
 
 def check(place: PlacedLayer) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import Config, ModelConfig
+from rpaccel.config import Config
 from rpaccel.errors import ConfigError
+from rpaccel.models import ModelConfig
 from rpaccel.progress import progress_bar
 from rpaccel.train_clicks import ClickTrainer
 from rpaccel.trainer import (

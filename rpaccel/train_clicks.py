@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import Config, ModelConfig
+from rpaccel.config import Config
+from rpaccel.models import ModelConfig
 from rpaccel.trainer import Trainer
 from sw_model.click_log import ClickLog
 from sw_model.dlrm import FloatModel, Inputs

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import Config, ModelConfig
+from rpaccel.config import Config
+from rpaccel.models import ModelConfig
 from sw_model.dlrm import FloatLayer, FloatModel
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rpaccel.checkpoint import interruption, load_checkpoint, save_checkpoint
-from rpaccel.config import Config, ModelConfig
+from rpaccel.config import Config
 from rpaccel.errors import ConfigError, DataError, ToolError
+from rpaccel.models import ModelConfig
 from rpaccel.train_network import Network
 from sw_model.dlrm import FloatModel
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from rpaccel.compiler import compile_image
-from rpaccel.config import MAX_ITEMS, Config
+from rpaccel.config import Config
 from rpaccel.driver import Device
 from rpaccel.errors import ConfigError, MismatchError
+from rpaccel.section import MAX_ITEMS
 from sw_model.funnel import rank
 from sw_model.query import Ranking
 from sw_model.random_models import random_models, random_query

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from rpaccel.compiler import compile_image
 from rpaccel.config import Config
+from rpaccel.devices import open_transport
 from rpaccel.driver import Device
-from rpaccel.errors import ConfigError, MismatchError
+from rpaccel.errors import ConfigError
 from rpaccel.image import Image
+from rpaccel.measurements import demand_traffic, measurements
 from rpaccel.progress import progress_bar
 from rpaccel.quality import KINDS, ScoredQueries, differences, measure, summary
-from rpaccel.states import shares
 from rpaccel.sweep import sweep
-from rpaccel.transport import Transport
 from rpaccel.verify import compare
 from sw_model.funnel import rank, score_items
 from sw_model.hotness import accesses
@@ -36,66 +36,12 @@ if TYPE_CHECKING:
     from sw_model.dlrm import FloatModel, Inputs
     from sw_model.quantisation_error import TensorError
 
-__all__ = ["Workflow", "open_transport"]
+__all__ = ["Workflow"]
 
 log = logging.getLogger(__name__)
 
 CALIBRATION_QUERIES = 64
 OUTSTANDING = 2
-
-
-def open_transport(
-    kind: str,
-    config: Config,
-    models: Sequence[QuantisedModel],
-    image: Image,
-    *,
-    waves: str | Path | None = None,
-    trace: str | Path | None = None,
-) -> Transport:
-    """Open a device.
-
-    Parameters
-    ----------
-    kind : {"golden", "verilator", "icarus", "serial:PORT"}
-        The functional golden device, the RTL in a simulator, or a board on a serial port
-        (:func:`rpaccel.serial.open_port`).
-    config : Config
-    models : sequence of QuantisedModel
-        What the golden device computes with.
-    image : Image
-        What the RTL finds in its memory.
-    waves : path, optional
-        Where the simulator writes its waveform.
-    trace : path, optional
-        Where it writes what the machine does in each cycle, for :mod:`sim.trace`.
-
-    Raises
-    ------
-    ConfigError
-        A waveform or a trace is wanted of what is no simulator.
-    """
-    if kind not in ("verilator", "icarus"):
-        what = "the golden device" if kind == "golden" else "a board"
-        for option, file, thing in ("waves", waves, "waveform"), ("trace", trace, "time to trace"):
-            if file is not None:
-                raise ConfigError(
-                    f"{option} = {file}: {what} has no {thing}; "
-                    "give a simulator as the device (verilator, icarus)"
-                )
-    if kind.startswith("serial:"):
-        from rpaccel.serial import SerialTransport, open_port
-
-        return SerialTransport(open_port(kind.removeprefix("serial:"), config.board.baud))
-    if kind == "golden":
-        from sw_model.device import GoldenTransport
-
-        return GoldenTransport(config, models)
-    from sim.transport import SimulatedTransport
-
-    return SimulatedTransport(
-        config, image.data, tables=image.generated, simulator=kind, waves=waves, trace=trace
-    )
 
 
 class Workflow:
@@ -377,69 +323,5 @@ class Workflow:
             counts = {name: after[name] - before[name] for name in after}
             report |= measurements(config, counts, [h.cycles for h in handles])
             if self.dataset is not None:
-                _demand_traffic(report["stages"])
+                demand_traffic(report["stages"])
         return report
-
-
-def measurements(config: Config, counts: Mapping[str, int], cycles: list[int]) -> dict[str, Any]:
-    """Turn counter differences over a run into what a report says of hardware.
-
-    Rates are of embedding rows: ``static_rate`` of lookups; the others share the rest as the
-    line probes do.
-    """
-    hardware, stages = config.hardware, config.funnel.stages
-    queries = len(cycles)
-    active = counts["device.active"]
-    report: dict[str, Any] = {
-        "cycles": {
-            "total": active,
-            "per_query": active / queries,
-            "latency": float(np.mean(cycles)),
-            "latencies": cycles,
-        },
-        "bytes_per_query": {
-            "host_read": counts["device.host_read_bytes"] / queries,
-            "host_write": counts["device.host_write_bytes"] / queries,
-            "memory_read": counts["device.memory_read_bytes"] / queries,
-        },
-        "stages": {},
-        "groups": {},
-        "states": {"cycles": counts["device.cycles"], "units": shares(hardware, counts)},
-        "counters": dict(counts),
-    }
-    for number, name in enumerate(stages):
-        unit = {
-            key.partition(".")[2]: value
-            for key, value in counts.items()
-            if key.startswith(f"gather{number}.")
-        }
-        static = unit["static_hits"] / max(1, unit["lookups"])
-        hit = unit["lookahead_hits"] / max(1, unit["lookahead_hits"] + unit["misses"])
-        report["stages"][f"{number} {name}"] = unit | {
-            "static_rate": static,
-            "lookahead_rate": (1 - static) * hit,
-            "miss_rate": (1 - static) * (1 - hit),
-        }
-    useful = 0
-    for number, group in enumerate(hardware.groups):
-        size = group.rows * group.cols * hardware.tile_rows * hardware.tile_cols
-        macs = counts[f"group{number}.macs"]
-        useful += macs
-        report["groups"][f"{number} ({group.rows}x{group.cols} sub-arrays)"] = {
-            "size": size,
-            "macs": macs,
-            "utilisation": macs / (size * active),
-            "busy": counts[f"group{number}.busy"] / active,
-        }
-    report["utilisation"] = useful / (hardware.macs * active)
-    return report
-
-
-def _demand_traffic(stages: Mapping[str, Mapping[str, Any]]) -> None:
-    """A run on real data must exercise every way a row can come."""
-    for name, unit in stages.items():
-        for counter in ("static_hits", "lookahead_hits", "misses", "evictions"):
-            if not unit[counter]:
-                raise MismatchError(
-                    f"stage {name}: {counter} is zero, so this run shows nothing of it"
-                )

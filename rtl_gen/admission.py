@@ -6,7 +6,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from rpaccel import abi
-from rpaccel.config import MAX_ITEMS, HardwareConfig
+from rpaccel.counters import ADMISSION_COUNTERS
+from rpaccel.hardware import HardwareConfig
+from rpaccel.image_layout import STAGE
+from rpaccel.section import MAX_ITEMS
 from rtl_gen.divider import divider_client_signature
 from rtl_gen.fetcher import fetched_layout
 from rtl_gen.planner import job_layout
@@ -25,7 +28,7 @@ __all__ = ["Admission", "open_layout", "reject_layout", "stage_table_layout"]
 
 def stage_table_layout(hardware: HardwareConfig) -> data.ArrayLayout:
     """The STAGE words of the loaded image."""
-    return data.ArrayLayout(struct(abi.STAGE), hardware.stages)
+    return data.ArrayLayout(struct(STAGE), hardware.stages)
 
 
 def open_layout(hardware: HardwareConfig) -> data.StructLayout:
@@ -78,7 +81,7 @@ class Admission(wiring.Component):
     reject : Out(stream.Signature(reject_layout()))
     busy : Out(1)
     counters : Out(StructLayout)
-        Increments of ``abi.ADMISSION_COUNTERS``.
+        Increments of ``counters.ADMISSION_COUNTERS``.
     """
 
     def __init__(self, hardware: HardwareConfig):
@@ -102,7 +105,7 @@ class Admission(wiring.Component):
                 "unreadable": Out(slot_event_layout(hardware)),
                 "reject": Out(stream.Signature(reject_layout())),
                 "busy": Out(1),
-                "counters": Out(step_layout(abi.ADMISSION_COUNTERS)),
+                "counters": Out(step_layout(ADMISSION_COUNTERS)),
             }
         )
 
@@ -295,5 +298,5 @@ class Admission(wiring.Component):
             | (self.read_data.ready & ~self.read_data.valid),
             "stall_completer": self.reject.valid & ~self.reject.ready,
         }
-        attribute(m, self.counters, abi.ADMISSION_COUNTERS, causes, "busy")
+        attribute(m, self.counters, ADMISSION_COUNTERS, causes, "busy")
         return m

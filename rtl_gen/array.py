@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.dispatcher import Dispatcher
 from rtl_gen.group import Group
 from rtl_gen.regroup import Regroup

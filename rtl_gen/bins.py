@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Signal
 from amaranth.utils import ceil_log2
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.filter import FilterUnit
 
 __all__ = ["Bins"]

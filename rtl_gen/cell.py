@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from rpaccel import abi
+from rpaccel.image_layout import PARAM
 from rtl_gen.emit import share
 from rtl_gen.epilogue import Epilogue, control_layout
 from rtl_gen.ram import MACRO_BITS, Ram
@@ -42,7 +42,7 @@ def _members(*, rows, cols, depth, stages, words, row_bytes, delays, **_):
         "load_row": In(range(rows)),
         "load": In(8 * cols),
         "control": In(control_layout(depth=depth)),
-        "param": In(abi.PARAM.bits * cols),
+        "param": In(PARAM.bits * cols),
         **({"delay": In(range(delays + 1))} if delays else {}),
         "chunk": Out(8 * cols),
         "score": Out(16),

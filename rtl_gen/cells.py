@@ -6,12 +6,12 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
 from rpaccel.geometry import GroupGeometry, Shape
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.cell import READ_LATENCY, Cell
 from rtl_gen.emit import share
 from rtl_gen.epilogue import EPILOGUE_LATENCY, control_layout
-from rtl_gen.sequencer import load_layout
+from rtl_gen.group_layouts import load_layout
 from rtl_gen.shared_cells import cell_ports, cell_sizes, join
 from rtl_gen.signatures import load_bus_layout
 from rtl_gen.token_input import fill_layout
@@ -43,7 +43,7 @@ class Cells(wiring.Component):
     ----------
     geometry : GroupGeometry
     work : StructLayout
-        See :func:`rtl_gen.sequencer.pass_layout`.
+        See :func:`rtl_gen.group_layouts.pass_layout`.
 
     Members
     -------

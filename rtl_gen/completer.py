@@ -6,7 +6,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.counters import COMPLETER_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.admission import reject_layout
 from rtl_gen.arbiter import RoundRobin
 from rtl_gen.fetcher import ring_address
@@ -63,7 +64,7 @@ class Completer(wiring.Component):
         High for one cycle when results or a completion could not be written.
     busy : Out(1)
     counters : Out(StructLayout)
-        Increments of ``abi.COMPLETER_COUNTERS``.
+        Increments of ``counters.COMPLETER_COUNTERS``.
     """
 
     def __init__(self, hardware: HardwareConfig):
@@ -89,7 +90,7 @@ class Completer(wiring.Component):
                 "ok": Out(1),
                 "write_error": Out(1),
                 "busy": Out(1),
-                "counters": Out(step_layout(abi.COMPLETER_COUNTERS)),
+                "counters": Out(step_layout(COMPLETER_COUNTERS)),
             }
         )
 
@@ -185,7 +186,7 @@ class Completer(wiring.Component):
             & (Cat(port.valid for port in refused).any() | self.write_done.ready),
             "stall_filter": ~moves & ranked.ready,
         }
-        attribute(m, self.counters, abi.COMPLETER_COUNTERS, causes, "busy")
+        attribute(m, self.counters, COMPLETER_COUNTERS, causes, "busy")
 
     def _elaborate_results(self, m, ranked, beat, last_beat, take_slot):
         """Pack results into beats, and zeros up to the end of the block."""

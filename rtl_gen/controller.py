@@ -5,7 +5,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
+from rpaccel.registers import DeviceErrorBit
 from rtl_gen.admission import Admission, stage_table_layout
 from rtl_gen.completer import Completer, slot_layout
 from rtl_gen.divider import Divider
@@ -58,7 +59,7 @@ class Controller(wiring.Component):
         No new submission is fetched: an image is being loaded, or about to be.
     sq_head, cq_tail, idle : Out
         To the registers.
-    error : Out(len(abi.DeviceErrorBit))
+    error : Out(len(registers.DeviceErrorBit))
         HOST_READ and HOST_WRITE, high for one cycle.
     completion : Out(1)
         High for one cycle when a completion is in host memory.
@@ -101,7 +102,7 @@ class Controller(wiring.Component):
                 "cq_head": In(16),
                 "cq_tail": Out(16),
                 "idle": Out(1),
-                "error": Out(len(abi.DeviceErrorBit)),
+                "error": Out(len(DeviceErrorBit)),
                 "completion": Out(1),
                 "counters": Out(data.StructLayout({"active": 1, "queries": 1, "failed": 1})),
                 "parts": Out(data.StructLayout({n: layout[n].shape for n in PARTS})),
@@ -174,8 +175,8 @@ class Controller(wiring.Component):
             completer.now.eq(now),
             self.cq_tail.eq(completer.cq_tail),
             self.completion.eq(completer.completion),
-            self.error[abi.DeviceErrorBit.HOST_READ].eq(fetcher.read_error),
-            self.error[abi.DeviceErrorBit.HOST_WRITE].eq(completer.write_error),
+            self.error[DeviceErrorBit.HOST_READ].eq(fetcher.read_error),
+            self.error[DeviceErrorBit.HOST_WRITE].eq(completer.write_error),
             self.idle.eq(~(in_flight | fetcher.busy)),
             self.counters.active.eq(in_flight),
             self.counters.queries.eq(completer.completion & completer.ok),

@@ -5,8 +5,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
-from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.counters import DISPATCHER_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.group import LOAD_BITS
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import group_input_signature, score_layout
@@ -44,7 +44,7 @@ class Dispatcher(wiring.Component):
     scores : Out(stream.Signature(score_layout(hardware)))
         To the top-k unit.
     counters : Out(StructLayout)
-        Increments of ``abi.DISPATCHER_COUNTERS``; none for a stage that one group serves.
+        Increments of ``counters.DISPATCHER_COUNTERS``; none for a stage that one group serves.
     """
 
     def __init__(self, *, hardware: HardwareConfig, stage: int):
@@ -61,7 +61,7 @@ class Dispatcher(wiring.Component):
                 "barred": In(self.groups),
                 "given": In(scores).array(self.groups),
                 "scores": Out(scores),
-                "counters": Out(step_layout(abi.DISPATCHER_COUNTERS)),
+                "counters": Out(step_layout(DISPATCHER_COUNTERS)),
             }
         )
 
@@ -151,4 +151,4 @@ class Dispatcher(wiring.Component):
             "stall_order": Cat(given.valid for given in self.given),
             "stall_groups": order.o.valid,
         }
-        attribute(m, self.counters, abi.DISPATCHER_COUNTERS, causes, "starved")
+        attribute(m, self.counters, DISPATCHER_COUNTERS, causes, "starved")

@@ -6,12 +6,13 @@ from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
 from rpaccel.geometry import GroupGeometry
+from rpaccel.image_layout import PAIR, pairs_target
 from rtl_gen.dot_row import DOT_LATENCY, DotRow, dot_control_layout
 from rtl_gen.dot_vectors import DotVectors, bottom_layout, dot_token_layout, store_layout
 from rtl_gen.emit import share
+from rtl_gen.group_layouts import entry_layout
 from rtl_gen.loaded_ram import LoadedRam
 from rtl_gen.queue import Queue
-from rtl_gen.sequencer import entry_layout
 from rtl_gen.signatures import load_bus_layout
 from rtl_gen.token_input import fill_layout
 
@@ -136,8 +137,8 @@ class Dot(wiring.Component):
         shape, ring = self.shape, self.shape.ring
         m.submodules.pairs = pairs = LoadedRam(
             hardware=self.hardware,
-            target=abi.pairs_target(self.index),
-            width=abi.PAIR.bits * ring * shape.turns,
+            target=pairs_target(self.index),
+            width=PAIR.bits * ring * shape.turns,
             depth=shape.steps,
             parts=shape.turns,
         )

@@ -38,7 +38,7 @@ class DotInput(wiring.Component):
     geometry, port, token, stage
         See :class:`rtl_gen.token_input.TokenInput`.
     work : StructLayout
-        See :func:`rtl_gen.sequencer.pass_layout`.
+        See :func:`rtl_gen.group_layouts.pass_layout`.
 
     Members
     -------

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from rpaccel import abi
+from rpaccel.image_layout import PAIR
 from rtl_gen.signatures import struct
 
 __all__ = ["DOT_LATENCY", "DotRow", "dot_control_layout"]
@@ -53,7 +53,7 @@ class DotRow(wiring.Component):
                 "control": In(dot_control_layout()),
                 "a": In(8 * width * lanes),
                 "b": In(8 * width * lanes),
-                "pairs": In(abi.PAIR.bits * lanes),
+                "pairs": In(PAIR.bits * lanes),
                 "y": Out(8 * lanes),
             }
         )
@@ -99,7 +99,7 @@ class DotRow(wiring.Component):
     def _requantise(self, m, controls, totals):
         """Multiply by the mantissa; then shift, round, and clamp."""
         pairs = [
-            data.View(struct(abi.PAIR), self.pairs.word_select(lane, abi.PAIR.bits))
+            data.View(struct(PAIR), self.pairs.word_select(lane, PAIR.bits))
             for lane in range(self.lanes)
         ]
         done = [control.valid & control.last for control in controls]

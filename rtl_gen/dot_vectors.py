@@ -7,9 +7,9 @@ from amaranth.utils import ceil_log2
 
 from rpaccel import abi
 from rpaccel.geometry import GroupGeometry
+from rtl_gen.group_layouts import entry_layout
 from rtl_gen.queue import Queue
 from rtl_gen.ram import Ram
-from rtl_gen.sequencer import entry_layout
 
 __all__ = ["DotVectors", "bottom_layout", "dot_token_layout", "store_layout"]
 

@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from rpaccel import abi
+from rpaccel.image_layout import PARAM
 from rtl_gen.ram import MACRO_BITS, Ram
 from rtl_gen.signatures import struct
 from rtl_gen.subarray import LANE
@@ -78,7 +78,7 @@ class Epilogue(wiring.Component):
             {
                 "control": In(control_layout(depth=depth)),
                 "sums": In(LANE * cols),
-                "param": In(abi.PARAM.bits * cols),
+                "param": In(PARAM.bits * cols),
                 "data": Out(8 * cols),
                 "score": Out(16),
                 "saturated": Out(1),
@@ -137,10 +137,9 @@ class Epilogue(wiring.Component):
 
     def _scale(self, m, finals, starts, totals):
         """Stages 1 and 2: add the bias and multiply. Returns products and shifts of stage 3."""
-        param = struct(abi.PARAM)
+        param = struct(PARAM)
         params = [
-            data.View(param, self.param.word_select(col, abi.PARAM.bits))
-            for col in range(self.cols)
+            data.View(param, self.param.word_select(col, PARAM.bits)) for col in range(self.cols)
         ]
 
         def biased_lane(col):

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, connect, flipped
 
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.arbiter import RoundRobin
 from rtl_gen.queue import Queue
 from rtl_gen.ram import Ram

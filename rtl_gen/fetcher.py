@@ -5,7 +5,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.counters import FETCHER_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.signatures import host_client_signature, struct
 from rtl_gen.states import attribute, step_layout
 
@@ -47,7 +48,7 @@ class Fetcher(wiring.Component):
     read_error : Out(1)
         High for one cycle for each submission that was skipped.
     counters : Out(StructLayout)
-        Increments of ``abi.FETCHER_COUNTERS``.
+        Increments of ``counters.FETCHER_COUNTERS``.
     """
 
     def __init__(self, hardware: HardwareConfig):
@@ -66,7 +67,7 @@ class Fetcher(wiring.Component):
                 "o": Out(stream.Signature(fetched_layout())),
                 "busy": Out(1),
                 "read_error": Out(1),
-                "counters": Out(step_layout(abi.FETCHER_COUNTERS)),
+                "counters": Out(step_layout(FETCHER_COUNTERS)),
             }
         )
 
@@ -116,5 +117,5 @@ class Fetcher(wiring.Component):
             | (self.read_data.ready & ~self.read_data.valid),
             "stall_admission": self.o.valid & ~self.o.ready,
         }
-        attribute(m, self.counters, abi.FETCHER_COUNTERS, causes, "busy")
+        attribute(m, self.counters, FETCHER_COUNTERS, causes, "busy")
         return m

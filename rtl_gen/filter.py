@@ -9,7 +9,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.counters import TOPK_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.merge import NUMBER_BITS, MergeSorter
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import plan_layout, ranked_layout, score_layout, slot_event_layout
@@ -46,7 +47,7 @@ class FilterPorts(wiring.Component):
     saturation : Out(slot_event_layout)
         Each saturated logit, for the query it belongs to.
     counters : Out(StructLayout)
-        Increments of ``abi.TOPK_COUNTERS``.
+        Increments of ``counters.TOPK_COUNTERS``.
 
     Raises
     ------
@@ -68,7 +69,7 @@ class FilterPorts(wiring.Component):
                 "survivor": Out(stream.Signature(abi.POSITION_BITS)),
                 "threshold": In(abi.THRESHOLD_BITS),
                 "saturation": Out(slot_event_layout(hardware)),
-                "counters": Out(step_layout(abi.TOPK_COUNTERS, bits=1)),
+                "counters": Out(step_layout(TOPK_COUNTERS, bits=1)),
             }
         )
 
@@ -126,7 +127,7 @@ class FilterUnit(FilterPorts, ABC):
             "stall_sorter": held,
             "stall_sort": releases.o.valid,
         }
-        attribute(m, self.counters, abi.TOPK_COUNTERS, causes, "starved")
+        attribute(m, self.counters, TOPK_COUNTERS, causes, "starved")
         return m
 
     def _elaborate_input(self, m, keys, release):

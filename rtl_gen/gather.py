@@ -5,7 +5,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.counters import GATHER_COUNTERS
+from rpaccel.hardware import HardwareConfig
+from rpaccel.image_layout import FIELD, STAGE, Target, target_id
 from rtl_gen.arbiter import RoundRobin
 from rtl_gen.emit import share
 from rtl_gen.gather_lane import EVENTS, DenseLane, GatherLane
@@ -59,7 +61,7 @@ class GatherUnit(wiring.Component):
     static : Out(static_port(hardware)).array(lanes)
     load : In(load_bus_layout(hardware))
         Fills steps and FIELD words; only while not ``busy``.
-    stage_entry : In(struct(abi.STAGE))
+    stage_entry : In(struct(image_layout.STAGE))
         Stable while ``busy``.
     group : Out(group_input_signature(hardware, groups_of(stage)[0]))
     fail : Out(stream of fail_layout)
@@ -89,13 +91,13 @@ class GatherUnit(wiring.Component):
                 "memory": Out(memory_client_signature(hardware)).array(self.shape.lanes),
                 "static": Out(static_port(hardware)).array(self.shape.lanes),
                 "load": In(load_bus_layout(hardware)),
-                "stage_entry": In(struct(abi.STAGE)),
+                "stage_entry": In(struct(STAGE)),
                 "group": Out(group_input_signature(hardware, hardware.groups_of(stage)[0])),
                 "fail": Out(stream.Signature(fail_layout(hardware))),
                 "bad_index": Out(slot_event_layout(hardware)),
                 "flush": In(1),
                 "busy": Out(1),
-                "counters": Out(step_layout(abi.GATHER_COUNTERS, bits=bits)),
+                "counters": Out(step_layout(GATHER_COUNTERS, bits=bits)),
             }
         )
 
@@ -150,18 +152,18 @@ class GatherUnit(wiring.Component):
             "stall_features": ~works & walker.waits_features,
             "stall_positions": ~works & walker.waits_position,
         }
-        attribute(m, self.counters, abi.GATHER_COUNTERS, causes, "stall_lanes")
+        attribute(m, self.counters, GATHER_COUNTERS, causes, "stall_lanes")
 
     def _fill(self, m, walker, lanes, dense):
         """Let the image fill the memories: a lane's words begin at a power of two."""
         shape, stage = self.shape, self.stage
-        bits = {"width": abi.FIELD.bits, "depth": (len(lanes) + 1) << shape.field_bits}
+        bits = {"width": FIELD.bits, "depth": (len(lanes) + 1) << shape.field_bits}
         steps = {"width": step_bits(len(lanes)), "depth": shape.gather.max_steps}
         for kind, size, low, ports in (
-            (abi.Target.STEPS, steps, 0, [walker.fill]),
-            (abi.Target.FIELDS, bits, shape.field_bits, [*(x.fields for x in lanes), dense.fields]),
+            (Target.STEPS, steps, 0, [walker.fill]),
+            (Target.FIELDS, bits, shape.field_bits, [*(x.fields for x in lanes), dense.fields]),
         ):
-            filler = LoadPort(hardware=self.hardware, target=abi.target_id(kind, stage), **size)
+            filler = LoadPort(hardware=self.hardware, target=target_id(kind, stage), **size)
             m.submodules[f"fill_{kind.name.lower()}"] = filler
             m.d.comb += filler.bus.eq(self.load)
             for number, port in enumerate(ports):

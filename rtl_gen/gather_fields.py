@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from rpaccel import abi
+from rpaccel.image_layout import FIELD
 from rtl_gen.gather_layouts import GatherShape
 from rtl_gen.ram import Ram
 from rtl_gen.signatures import struct
@@ -25,7 +25,7 @@ def field_port(shape: GatherShape, names: Sequence[str]) -> wiring.Signature:
 
     ``data`` follows one cycle after ``en`` and holds until the next ``en``.
     """
-    members = {f.name: f.bits for f in abi.FIELD if f.name in names}
+    members = {f.name: f.bits for f in FIELD if f.name in names}
     return wiring.Signature(
         {"en": Out(1), "index": Out(shape.field_bits), "data": In(data.StructLayout(members))}
     )
@@ -52,7 +52,7 @@ class FieldTable(wiring.Component):
         self.ports = {name: field_port(shape, members) for name, members in ports.items()}
         super().__init__(
             {
-                "write": In(fill_port(abi.FIELD.bits, shape.max_fields)),
+                "write": In(fill_port(FIELD.bits, shape.max_fields)),
                 **{name: In(signature) for name, signature in self.ports.items()},
             }
         )
@@ -60,7 +60,7 @@ class FieldTable(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         shape = self.shape
-        word = data.View(struct(abi.FIELD), self.write.data)
+        word = data.View(struct(FIELD), self.write.data)
         for name, signature in self.ports.items():
             port = getattr(self, name)
             members = signature.members["data"].shape

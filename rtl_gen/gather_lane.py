@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from rpaccel import abi
+from rpaccel.image_layout import FIELD
 from rtl_gen.gather_fields import FieldTable, fill_port
 from rtl_gen.gather_layouts import GatherShape
 from rtl_gen.gather_pool import Pooler
@@ -62,7 +62,7 @@ class GatherLane(wiring.Component):
                 "o": Out(stream.Signature(shape.pooled)),
                 "memory": Out(memory_client_signature(hardware)),
                 "static": Out(static_port(hardware)),
-                "fields": In(fill_port(abi.FIELD.bits, shape.max_fields)),
+                "fields": In(fill_port(FIELD.bits, shape.max_fields)),
                 "fail": Out(stream.Signature(fail_layout(hardware))),
                 "failing": Out(1),
                 "flush": In(1),
@@ -144,7 +144,7 @@ class DenseLane(wiring.Component):
             {
                 "step": In(stream.Signature(shape.dense_step)),
                 "o": Out(stream.Signature(shape.dense)),
-                "fields": In(fill_port(abi.FIELD.bits, shape.max_fields)),
+                "fields": In(fill_port(FIELD.bits, shape.max_fields)),
             }
         )
 

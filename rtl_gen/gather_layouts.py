@@ -4,7 +4,7 @@ from amaranth.lib import data, enum
 from amaranth.utils import ceil_log2
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.signatures import slot_bits
 
 __all__ = ["GatherShape", "Op"]

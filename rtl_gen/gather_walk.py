@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
+from rpaccel.image_layout import LANE, STAGE, STEP, FieldScope
 from rtl_gen.gather_fields import fill_port
 from rtl_gen.gather_layouts import GatherShape
 from rtl_gen.queue import Queue
@@ -19,7 +20,7 @@ READS = 8
 
 def step_bits(lanes: int) -> int:
     """Width of a word of the step memory, the dense lane being one more."""
-    return abi.STEP.bits + abi.LANE.bits * (lanes + 1)
+    return STEP.bits + LANE.bits * (lanes + 1)
 
 
 class Walker(wiring.Component):
@@ -41,7 +42,7 @@ class Walker(wiring.Component):
         Positions of the items of listed tokens.
     hold : In(1)
         Take no token.
-    stage_entry : In(struct(abi.STAGE))
+    stage_entry : In(struct(image_layout.STAGE))
     fill : In(fill_port)
         Of the step memory.
     request, response : Out, In(stream)
@@ -70,7 +71,7 @@ class Walker(wiring.Component):
                 "token": In(stream.Signature(token_layout(shape.hardware))),
                 "position": In(stream.Signature(abi.POSITION_BITS)),
                 "hold": In(1),
-                "stage_entry": In(struct(abi.STAGE)),
+                "stage_entry": In(struct(STAGE)),
                 "fill": In(fill_port(step_bits(shape.lanes), self.depth)),
                 "request": Out(request),
                 "response": In(stream.Signature(8 * shape.read_bytes)),
@@ -147,13 +148,13 @@ class Walker(wiring.Component):
     def _steps(self, m):
         """Turn an item into reads, step by step."""
         shape = self.shape
-        head = Signal(struct(abi.STEP))
+        head = Signal(struct(STEP))
         index = Signal(shape.step_bits)
         is_item = self.event_valid & ~self.event_start
         fire = Signal()
         m.submodules.reads = reads = Queue(self.read_layout, depth=READS)
         m.submodules.heads = heads = Ram(
-            width=abi.STEP.bits, depth=self.depth, macro_bits=shape.macro_bits
+            width=STEP.bits, depth=self.depth, macro_bits=shape.macro_bits
         )
         m.d.comb += [
             heads.write.en.eq(self.fill.en),
@@ -163,7 +164,7 @@ class Walker(wiring.Component):
             self.request.valid.eq(is_item & reads.i.ready),
             self.request.p.slot.eq(self.event_token.slot),
             self.request.p.address.eq(
-                Mux(head.scope == abi.FieldScope.ITEM, self.event_record, 0) + head.address
+                Mux(head.scope == FieldScope.ITEM, self.event_record, 0) + head.address
             ),
             fire.eq(self.request.valid & self.request.ready),
             self.waits_features.eq(self.request.valid & ~fire & ~self.held_up),
@@ -187,7 +188,7 @@ class Walker(wiring.Component):
     def _pieces(self, m, reads):
         """Give each lane its piece of what was read; the next read follows when all have theirs."""
         shape = self.shape
-        width = abi.LANE.bits * (shape.lanes + 1)
+        width = LANE.bits * (shape.lanes + 1)
         m.submodules.pieces = pieces = Ram(
             width=width, depth=self.depth, macro_bits=shape.macro_bits
         )
@@ -198,7 +199,7 @@ class Walker(wiring.Component):
         m.d.comb += [
             pieces.write.en.eq(self.fill.en),
             pieces.write.addr.eq(self.fill.addr),
-            pieces.write.data.eq(self.fill.data[abi.STEP.bits :]),
+            pieces.write.data.eq(self.fill.data[STEP.bits :]),
             pieces.read.en.eq(take),
             pieces.read.addr.eq(reads.p.index),
             reads.ready.eq(take & (reads.p.start | self.response.valid)),
@@ -216,7 +217,7 @@ class Walker(wiring.Component):
             self.held_up.eq(valid & ~all_have),
         ]
         m.d.sync += given.eq(Mux(all_have, 0, given | gives))
-        words = data.View(data.ArrayLayout(struct(abi.LANE), shape.lanes + 1), pieces.read.data)
+        words = data.View(data.ArrayLayout(struct(LANE), shape.lanes + 1), pieces.read.data)
         for number, port in enumerate([*self.lane, self.dense]):
             word = words[number]
             m.d.comb += [

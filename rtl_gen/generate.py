@@ -10,8 +10,35 @@ from pathlib import Path
 from typing import Any
 
 from rpaccel import abi
-from rpaccel.config import Config, HardwareConfig
+from rpaccel.config import Config
+from rpaccel.counters import counters_of
 from rpaccel.errors import ConfigError
+from rpaccel.hardware import HardwareConfig
+from rpaccel.image_layout import (
+    ENTRY,
+    FIELD,
+    IMAGE_HEADER,
+    IMAGE_SEGMENT,
+    LANE,
+    PARAM,
+    PASS,
+    STAGE,
+    STEP,
+    Destination,
+    FieldScope,
+    Target,
+)
+from rpaccel.layout import Layout
+from rpaccel.registers import (
+    CAPABILITIES,
+    CAPABILITY_BASE,
+    REGISTERS,
+    Control,
+    DeviceErrorBit,
+    DeviceStatus,
+    Interrupt,
+    capability_values,
+)
 from rtl_gen.emit import emit
 from rtl_gen.serial_machine import SerialMachine
 from rtl_gen.top import RPAccel
@@ -25,12 +52,12 @@ SERIAL_TOP = "rpaccel_serial"
 
 LAYOUTS = (
     *(abi.DESCRIPTOR, abi.COMPLETION, abi.RESULT),
-    *(abi.IMAGE_HEADER, abi.IMAGE_SEGMENT, abi.STAGE, abi.ENTRY),
-    *(abi.STEP, abi.LANE, abi.FIELD, abi.PASS, abi.PARAM),
+    *(IMAGE_HEADER, IMAGE_SEGMENT, STAGE, ENTRY),
+    *(STEP, LANE, FIELD, PASS, PARAM),
 )
 ENUMERATIONS: tuple[type[IntEnum], ...] = (
-    *(abi.Control, abi.DeviceStatus, abi.DeviceErrorBit, abi.Interrupt, abi.Status),
-    *(abi.Target, abi.FieldScope, abi.Destination),
+    *(Control, DeviceStatus, DeviceErrorBit, Interrupt, abi.Status),
+    *(Target, FieldScope, Destination),
 )
 
 
@@ -88,7 +115,7 @@ def description(config: Config) -> dict[str, Any]:
         packed little-endian, the first field in the lowest bits.
     """
     hardware = config.hardware
-    capabilities = abi.capability_values(hardware)
+    capabilities = capability_values(hardware)
     return {
         "name": config.name,
         "abi": {"major": abi.VERSION_MAJOR, "minor": abi.VERSION_MINOR},
@@ -96,15 +123,15 @@ def description(config: Config) -> dict[str, Any]:
         "top": TOP,
         "registers": {
             r.name: {"address": r.address, "access": r.access, "doc": r.doc}
-            for r in abi.REGISTERS.values()
+            for r in REGISTERS.values()
         },
         "capabilities": {
-            name: {"address": abi.CAPABILITY_BASE + 4 * n, "value": capabilities[name]}
-            for n, name in enumerate(abi.CAPABILITIES)
+            name: {"address": CAPABILITY_BASE + 4 * n, "value": capabilities[name]}
+            for n, name in enumerate(CAPABILITIES)
         },
         "counters": {
             c.name: {"address": c.address, "unit": c.unit, "doc": c.doc}
-            for c in abi.counters(hardware).values()
+            for c in counters_of(hardware).values()
         },
         "layouts": {layout.name: _layout(layout) for layout in LAYOUTS},
         "enumerations": {e.__name__: {i.name: i.value for i in e} for e in ENUMERATIONS},
@@ -112,7 +139,7 @@ def description(config: Config) -> dict[str, Any]:
     }
 
 
-def _layout(layout: abi.Layout) -> dict[str, Any]:
+def _layout(layout: Layout) -> dict[str, Any]:
     fields = {
         f.name: {
             "offset": layout.offset(f.name),

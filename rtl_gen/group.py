@@ -4,15 +4,17 @@ from amaranth.hdl import Array, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.counters import GROUP_COUNTERS
+from rpaccel.hardware import HardwareConfig
+from rpaccel.image_layout import ENTRY, PASS, Target, target_id
 from rtl_gen.cells import Cells, cells_latency
 from rtl_gen.dot_input import DotInput
+from rtl_gen.group_layouts import entry_layout, pass_layout, token_layout
 from rtl_gen.load_port import LoadPort
 from rtl_gen.loaded_ram import LoadedRam
 from rtl_gen.queue import Queue
 from rtl_gen.score_queue import ScoreQueue
-from rtl_gen.sequencer import Issuer, ProgramWalker, entry_layout, pass_layout, token_layout
+from rtl_gen.sequencer import Issuer, ProgramWalker
 from rtl_gen.shared_cells import cell_ports
 from rtl_gen.signatures import (
     counter_layout,
@@ -60,7 +62,7 @@ class Group(wiring.Component):
     cost : Out(16).array(n)
         Predicted cycles of a token of each stage.
     counters : Out(StructLayout)
-        Increments of :data:`rpaccel.abi.GROUP_COUNTERS`.
+        Increments of :data:`rpaccel.counters.GROUP_COUNTERS`.
     trace : Out(group_trace(hardware, group))
     cell_0_0 and so on : Out(cell_port(...)), idle : Out(1)
         In a group that shares its cells with others: the cells, and whether it has no token, so
@@ -123,12 +125,12 @@ class Group(wiring.Component):
         self.entry = [Signal(layout, name=f"entry_{n}") for n in range(self.stages)]
         m.submodules.entry_port = port = LoadPort(
             hardware=self.hardware,
-            target=abi.target_id(abi.Target.ENTRIES, self.group),
-            width=abi.ENTRY.bits,
+            target=target_id(Target.ENTRIES, self.group),
+            width=ENTRY.bits,
             depth=self.stages,
         )
         m.d.comb += port.bus.eq(self.load)
-        word = data.View(struct(abi.ENTRY), port.data)
+        word = data.View(struct(ENTRY), port.data)
         for number, (entry, cost) in enumerate(zip(self.entry, self.cost)):
             m.d.comb += cost.eq(entry.cycles)
             with m.If(port.en & (port.addr == number)):
@@ -165,8 +167,8 @@ class Group(wiring.Component):
         )
         m.submodules.program = program = LoadedRam(
             hardware=self.hardware,
-            target=abi.target_id(abi.Target.PROGRAM, self.group),
-            width=abi.PASS.bits,
+            target=target_id(Target.PROGRAM, self.group),
+            width=PASS.bits,
             depth=self.hardware.program_depth,
         )
         if self.geometry.dots:
@@ -225,7 +227,7 @@ class Group(wiring.Component):
         causes = {"busy": issuer.issue.valid}
         causes |= {name: issuer.stalls[name] for name, _ in issuer.stalls.shape()}
         causes["stall_program"] = self.coming
-        attribute(m, self.counters, abi.GROUP_COUNTERS, causes, "starved")
+        attribute(m, self.counters, GROUP_COUNTERS, causes, "starved")
 
     def _finish(self, m, issuer, walker, cells, inputs):
         """Tell sequencer and inputs what becomes of the rows, and queue scores."""

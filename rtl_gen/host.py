@@ -5,7 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.counters import HOST_READ_COUNTERS, HOST_WRITE_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import (
     axi_read_signature,
@@ -45,7 +46,7 @@ class HostPort(wiring.Component):
     read_bytes, written_bytes : Out(COUNTER_STEP_BITS)
         Bytes that went through in this cycle.
     read_counters, write_counters : Out(StructLayout)
-        Increments of ``abi.HOST_READ_COUNTERS`` and ``abi.HOST_WRITE_COUNTERS``.
+        Increments of ``counters.HOST_READ_COUNTERS`` and ``counters.HOST_WRITE_COUNTERS``.
     """
 
     def __init__(self, hardware: HardwareConfig):
@@ -60,8 +61,8 @@ class HostPort(wiring.Component):
                 "write": Out(axi_write_signature(**shape)),
                 "read_bytes": Out(COUNTER_STEP_BITS),
                 "written_bytes": Out(COUNTER_STEP_BITS),
-                "read_counters": Out(step_layout(abi.HOST_READ_COUNTERS)),
-                "write_counters": Out(step_layout(abi.HOST_WRITE_COUNTERS)),
+                "read_counters": Out(step_layout(HOST_READ_COUNTERS)),
+                "write_counters": Out(step_layout(HOST_WRITE_COUNTERS)),
             }
         )
 
@@ -118,7 +119,7 @@ class HostPort(wiring.Component):
             "stall_device": bus.rvalid,
             "stall_host": bus.arvalid | in_flight.o.valid,
         }
-        attribute(m, self.read_counters, abi.HOST_READ_COUNTERS, causes, "starved")
+        attribute(m, self.read_counters, HOST_READ_COUNTERS, causes, "starved")
 
     def _elaborate_write(self, m):
         request, source, bus = self.client.write_request, self.client.write_data, self.write
@@ -153,7 +154,7 @@ class HostPort(wiring.Component):
             "stall_device": (bursts != 0) & ~source.valid,
             "stall_host": responses != 0,
         }
-        attribute(m, self.write_counters, abi.HOST_WRITE_COUNTERS, causes, "starved")
+        attribute(m, self.write_counters, HOST_WRITE_COUNTERS, causes, "starved")
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += request.ready.eq(1)

@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from rpaccel.config import GatherConfig, HardwareConfig
+from rpaccel.hardware import GatherConfig, HardwareConfig
 from rtl_gen.ram import Ram
 from rtl_gen.signatures import LINE_BITS, TAG_BITS, memory_client_signature
 

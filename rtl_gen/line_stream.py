@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.ram import Ram
 from rtl_gen.signatures import LINE_BITS, memory_client_signature
 

@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.load_port import LoadPort
 from rtl_gen.ram import Ram
 from rtl_gen.signatures import load_bus_layout
@@ -22,7 +22,7 @@ class LoadedRam(wiring.Component):
     ----------
     hardware : HardwareConfig
     target : int
-        Identity of the memory on the load bus, see :func:`rpaccel.abi.target_id`.
+        Identity of the memory on the load bus, see :func:`rpaccel.image_layout.target_id`.
     width : int, positive
         Bits in a word.
     depth : int, positive

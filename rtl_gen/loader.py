@@ -8,8 +8,25 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
 from rpaccel import abi
-from rpaccel.abi import DeviceErrorBit, Target
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
+from rpaccel.image_layout import (
+    ENTRY,
+    FIELD,
+    IMAGE_HEADER,
+    IMAGE_MAGIC,
+    IMAGE_SEGMENT,
+    LANE,
+    PAIR,
+    PARAM,
+    PASS,
+    STAGE,
+    STEP,
+    Target,
+    image_block_bytes,
+    pairs_target,
+    target_id,
+)
+from rpaccel.registers import DeviceErrorBit
 from rtl_gen.line_stream import LINES_BITS, LineStream
 from rtl_gen.load_port import LoadPort
 from rtl_gen.signatures import (
@@ -27,23 +44,23 @@ BLOCK_BITS = 8 * abi.BLOCK_BYTES
 def target_bytes(hardware: HardwareConfig) -> dict[int, int]:
     """Bytes of a word of each on-chip memory of a machine, by target."""
     sizes = {
-        abi.target_id(Target.STAGES, 0): abi.STAGE.bytes,
-        abi.target_id(Target.STATIC, 0): hardware.memory.bus_bytes,
+        target_id(Target.STAGES, 0): STAGE.bytes,
+        target_id(Target.STATIC, 0): hardware.memory.bus_bytes,
     }
     for stage in range(hardware.stages):
-        sizes[abi.target_id(Target.FIELDS, stage)] = abi.FIELD.bytes
+        sizes[target_id(Target.FIELDS, stage)] = FIELD.bytes
         lanes = hardware.gather[stage].lanes + 1
-        sizes[abi.target_id(Target.STEPS, stage)] = abi.STEP.bytes + lanes * abi.LANE.bytes
+        sizes[target_id(Target.STEPS, stage)] = STEP.bytes + lanes * LANE.bytes
         shape = hardware.dot_shape(stage)
         if shape is not None:
             pairs = shape.ring * shape.turns
-            sizes[abi.pairs_target(stage)] = pairs * abi.PAIR.bytes
+            sizes[pairs_target(stage)] = pairs * PAIR.bytes
     for group in range(len(hardware.groups)):
         tiles = hardware.geometry(group).weight_tiles
-        sizes[abi.target_id(Target.PROGRAM, group)] = abi.PASS.bytes
-        sizes[abi.target_id(Target.WEIGHTS, group)] = tiles * hardware.tile_cols
-        sizes[abi.target_id(Target.ENTRIES, group)] = abi.ENTRY.bytes
-        sizes[abi.target_id(Target.PARAMS, group)] = hardware.tile_cols * abi.PARAM.bytes
+        sizes[target_id(Target.PROGRAM, group)] = PASS.bytes
+        sizes[target_id(Target.WEIGHTS, group)] = tiles * hardware.tile_cols
+        sizes[target_id(Target.ENTRIES, group)] = ENTRY.bytes
+        sizes[target_id(Target.PARAMS, group)] = hardware.tile_cols * PARAM.bytes
     return sizes
 
 
@@ -56,7 +73,7 @@ class SegmentWriter(wiring.Component):
 
     Members
     -------
-    segment : In(struct(abi.IMAGE_SEGMENT))
+    segment : In(struct(image_layout.IMAGE_SEGMENT))
     begin : In(1)
         A pulse: ``segment`` is a new one.
     known : Out(1)
@@ -74,7 +91,7 @@ class SegmentWriter(wiring.Component):
         self.hardware = hardware
         super().__init__(
             {
-                "segment": In(struct(abi.IMAGE_SEGMENT)),
+                "segment": In(struct(IMAGE_SEGMENT)),
                 "begin": In(1),
                 "known": Out(1),
                 "lines": Out(LINES_BITS),
@@ -153,7 +170,7 @@ class Loader(wiring.Component):
         Some unit cannot take load beats yet.
     memory : Out(memory_client_signature(hardware))
     load : Out(load_bus_layout(hardware))
-    stages : Out(ArrayLayout of struct(abi.STAGE))
+    stages : Out(ArrayLayout of struct(image_layout.STAGE))
         The stage table; stages that an image does not name have no steps.
     loading, loaded : Out(1)
         ``loading`` from the cycle after ``start``; both never at once.
@@ -161,7 +178,7 @@ class Loader(wiring.Component):
         Zero unless ``loaded``.
     done : Out(1)
         A pulse at the end, good or bad.
-    error : Out(len(abi.DeviceErrorBit))
+    error : Out(len(registers.DeviceErrorBit))
         With ``done``: what was wrong.
     """
 
@@ -169,7 +186,7 @@ class Loader(wiring.Component):
         self.hardware = hardware
         line_bytes = hardware.memory.line_bytes
         self.line_log2 = ceil_log2(line_bytes)
-        self.block_lines = abi.image_block_bytes(line_bytes) // line_bytes
+        self.block_lines = image_block_bytes(line_bytes) // line_bytes
         super().__init__(
             {
                 "start": In(1),
@@ -178,7 +195,7 @@ class Loader(wiring.Component):
                 "busy": In(1),
                 "memory": Out(memory_client_signature(hardware)),
                 "load": Out(load_bus_layout(hardware)),
-                "stages": Out(data.ArrayLayout(struct(abi.STAGE), hardware.stages)),
+                "stages": Out(data.ArrayLayout(struct(STAGE), hardware.stages)),
                 "loading": Out(1),
                 "loaded": Out(1),
                 "image_id": Out(32),
@@ -201,7 +218,7 @@ class Loader(wiring.Component):
         in_data = Signal()  # the data of a segment is being read, not a block
         segments, identity = Signal(32), Signal(32)
         failure = Signal(len(DeviceErrorBit))
-        header = data.View(struct(abi.IMAGE_HEADER), block)
+        header = data.View(struct(IMAGE_HEADER), block)
         whole = filled == BLOCK_BITS // len(fetch.data)
         m.d.comb += [
             fetch.line.eq(line),
@@ -255,7 +272,7 @@ class Loader(wiring.Component):
                 m.d.sync += [segments.eq(header.segments), identity.eq(header.image_id)]
                 m.d.sync += in_header.eq(0)
                 m.next = "NEXT"
-                with m.If(header.magic != abi.IMAGE_MAGIC):
+                with m.If(header.magic != IMAGE_MAGIC):
                     fail(DeviceErrorBit.IMAGE_MAGIC)
                 with m.Elif(header.version != abi.VERSION):
                     fail(DeviceErrorBit.IMAGE_VERSION)
@@ -296,8 +313,8 @@ class Loader(wiring.Component):
         count = self.hardware.stages
         m.submodules.stage_port = port = LoadPort(
             hardware=self.hardware,
-            target=abi.target_id(Target.STAGES, 0),
-            width=abi.STAGE.bits,
+            target=target_id(Target.STAGES, 0),
+            width=STAGE.bits,
             depth=count,
         )
         m.d.comb += port.bus.eq(self.load)

@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from rpaccel.config import GatherConfig, HardwareConfig
+from rpaccel.hardware import GatherConfig, HardwareConfig
 from rtl_gen.line_fetch import LineFetcher
 from rtl_gen.lookahead_set import LookaheadSet, set_layout
 from rtl_gen.ram import Ram

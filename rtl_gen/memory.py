@@ -7,8 +7,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.counters import MEMORY_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.arbiter import RoundRobin
 from rtl_gen.queue import Queue
 from rtl_gen.ram import Ram
@@ -52,7 +52,7 @@ class MemoryPorts(wiring.Component):
     read_bytes : Out
         Bytes that arrived in this cycle, for the counter.
     counters : Out(StructLayout).array(memory.channels)
-        Increments of ``abi.MEMORY_COUNTERS``.
+        Increments of ``counters.MEMORY_COUNTERS``.
     """
 
     def __init__(self, hardware: HardwareConfig):
@@ -71,7 +71,7 @@ class MemoryPorts(wiring.Component):
                 "clients": In(memory_client_signature(hardware)).array(clients),
                 "channels": Out(axi).array(memory.channels),
                 "read_bytes": Out(range(memory.channels * memory.bus_bytes + 1)),
-                "counters": Out(step_layout(abi.MEMORY_COUNTERS)).array(memory.channels),
+                "counters": Out(step_layout(MEMORY_COUNTERS)).array(memory.channels),
             }
         )
 
@@ -101,7 +101,7 @@ class MemoryPorts(wiring.Component):
             "stall_clients": channel.rvalid,
             "stall_memory": channel.arvalid | (owed != 0),
         }
-        attribute(m, step, abi.MEMORY_COUNTERS, causes, "starved")
+        attribute(m, step, MEMORY_COUNTERS, causes, "starved")
 
     def _requests(self, m, number):
         """Address channel of a memory channel; returns which client it takes a request of."""

@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
-from rpaccel.config import MAX_ITEMS
+from rpaccel.section import MAX_ITEMS
 from rtl_gen.queue import Queue
 from rtl_gen.ram import MACRO_BITS, Ram
 

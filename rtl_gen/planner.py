@@ -5,7 +5,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.counters import PLANNER_COUNTERS
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.divider import divider_client_signature
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import plan_layout, slot_bits, token_layout
@@ -60,7 +61,7 @@ class Planner(wiring.Component):
     busy : Out(1)
         A query is being planned. What is in the queues does not count.
     counters : Out(StructLayout)
-        Increments of ``abi.PLANNER_COUNTERS``.
+        Increments of ``counters.PLANNER_COUNTERS``.
     """
 
     def __init__(self, hardware: HardwareConfig):
@@ -72,7 +73,7 @@ class Planner(wiring.Component):
                 "plan": Out(stream.Signature(plan_layout(hardware))).array(hardware.stages),
                 "divider": Out(divider_client_signature()),
                 "busy": Out(1),
-                "counters": Out(step_layout(abi.PLANNER_COUNTERS)),
+                "counters": Out(step_layout(PLANNER_COUNTERS)),
             }
         )
 
@@ -206,5 +207,5 @@ class Planner(wiring.Component):
             "stall_tokens": fsm.ongoing("TOKEN") & ~token_ready,
             "stall_plans": fsm.ongoing("PLAN") & ~plan_ready,
         }
-        attribute(m, self.counters, abi.PLANNER_COUNTERS, causes, "busy")
+        attribute(m, self.counters, PLANNER_COUNTERS, causes, "busy")
         return m

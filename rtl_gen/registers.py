@@ -5,7 +5,20 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.counters import counters_of
+from rpaccel.hardware import HardwareConfig
+from rpaccel.registers import (
+    CAPABILITIES,
+    CAPABILITY_BASE,
+    DEVICE_ID,
+    REGISTER_SPACE_BITS,
+    REGISTERS,
+    Control,
+    DeviceErrorBit,
+    Interrupt,
+    Setting,
+    capability_values,
+)
 from rtl_gen.signatures import axi_lite_signature, counter_layout
 
 __all__ = ["COUNTER_BITS", "Registers"]
@@ -41,7 +54,7 @@ class Registers(wiring.Component):
         High for one cycle when LOAD was written while ``idle`` and not ``loading``.
     idle, loading, image_loaded, image_id, sq_head, cq_tail : In
         What the status registers show.
-    error : In(len(abi.DeviceErrorBit))
+    error : In(len(registers.DeviceErrorBit))
         Sets bits of ERROR. RING_OVERRUN and LOAD_BUSY are set by the registers themselves, too.
     completion, loaded : In(1)
         Set bits of IRQ_STATUS.
@@ -77,7 +90,7 @@ class Registers(wiring.Component):
                 "image_id": In(32),
                 "sq_head": In(16),
                 "cq_tail": In(16),
-                "error": In(len(abi.DeviceErrorBit)),
+                "error": In(len(DeviceErrorBit)),
                 "completion": In(1),
                 "loaded": In(1),
                 "counters": In(counter_layout(hardware)),
@@ -87,9 +100,9 @@ class Registers(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        self._errors = Signal(len(abi.DeviceErrorBit))
-        self._irq_enable = Signal(len(abi.Interrupt))
-        self._irq_status = Signal(len(abi.Interrupt))
+        self._errors = Signal(len(DeviceErrorBit))
+        self._irq_enable = Signal(len(Interrupt))
+        self._irq_status = Signal(len(Interrupt))
         self._elaborate_write(m)
         self._elaborate_read(m)
         m.d.comb += self.irq.eq((self._irq_status & self._irq_enable).any())
@@ -118,7 +131,7 @@ class Registers(wiring.Component):
     def _elaborate_write(self, m):
         bus = self.bus
         have_address, have_data, write = Signal(), Signal(), Signal()
-        word = Signal(abi.REGISTER_SPACE_BITS - 2)
+        word = Signal(REGISTER_SPACE_BITS - 2)
         data, mask = Signal(WORD_BITS), Signal(WORD_BITS)
         m.d.comb += [
             bus.awready.eq(~have_address),
@@ -140,36 +153,36 @@ class Registers(wiring.Component):
             return ((old & ~mask) | (data & mask))[: len(old)]
 
         def written(name):
-            return write & (word == abi.REGISTERS[name].address >> 2)
+            return write & (word == REGISTERS[name].address >> 2)
 
         for name, register in self._plain().items():
             with m.If(written(name)):
                 m.d.sync += register.eq(merged(register))
 
-        events = Signal(len(abi.DeviceErrorBit))
-        load = (data & mask)[abi.Control.LOAD]
+        events = Signal(len(DeviceErrorBit))
+        load = (data & mask)[Control.LOAD]
         m.d.comb += events.eq(self.error)
         with m.If(written("CONTROL")):
             m.d.sync += self.enable.eq(merged(self.enable))
             with m.If(self.idle & ~self.loading):
                 m.d.comb += self.load.eq(load)
             with m.Elif(load):
-                m.d.comb += events[abi.DeviceErrorBit.LOAD_BUSY].eq(1)
+                m.d.comb += events[DeviceErrorBit.LOAD_BUSY].eq(1)
 
         # A tail that outruns the ring would make the device read entries that are being written.
         tail = merged(self.sq_tail)
         ahead = (tail - self.sq_head)[:16]
         with m.If(written("SQ_TAIL")):
             with m.If(ahead > 1 << self.sq_log2):
-                m.d.comb += events[abi.DeviceErrorBit.RING_OVERRUN].eq(1)
+                m.d.comb += events[DeviceErrorBit.RING_OVERRUN].eq(1)
             with m.Else():
                 m.d.sync += self.sq_tail.eq(tail)
 
-        raised = Signal(len(abi.Interrupt))
+        raised = Signal(len(Interrupt))
         m.d.comb += [
-            raised[abi.Interrupt.COMPLETION].eq(self.completion),
-            raised[abi.Interrupt.LOADED].eq(self.loaded),
-            raised[abi.Interrupt.ERROR].eq(events.any()),
+            raised[Interrupt.COMPLETION].eq(self.completion),
+            raised[Interrupt.LOADED].eq(self.loaded),
+            raised[Interrupt.ERROR].eq(events.any()),
         ]
         # Writing one clears; an event in the same cycle wins, so that none is lost.
         cleared = data & mask
@@ -182,13 +195,13 @@ class Registers(wiring.Component):
     def _read_values(self):
         """Values of the registers and capabilities, by byte address."""
         digest = self.hardware.digest()
-        status = Cat(self.image_loaded, self.loading, self.idle)  # bits of abi.DeviceStatus
+        status = Cat(self.image_loaded, self.loading, self.idle)  # bits of registers.DeviceStatus
         values = {
-            "ID": abi.DEVICE_ID,
+            "ID": DEVICE_ID,
             "VERSION": abi.VERSION,
             "DIGEST_LO": digest & 0xFFFF_FFFF,
             "DIGEST_HI": digest >> 32,
-            "CONTROL": self.enable << abi.Control.ENABLE,
+            "CONTROL": self.enable << Control.ENABLE,
             "STATUS": status,
             "ERROR": self._errors,
             "IMAGE_ID": self.image_id,
@@ -199,17 +212,17 @@ class Registers(wiring.Component):
             **self._plain(),
         }
         if self.hardware.settings:
-            values["SETTING"] |= self.changing << abi.Setting.CHANGING
-        by_address = {abi.REGISTERS[name].address: value for name, value in values.items()}
-        capabilities = abi.capability_values(self.hardware)
-        for number, name in enumerate(abi.CAPABILITIES):
-            by_address[abi.CAPABILITY_BASE + 4 * number] = capabilities[name]
+            values["SETTING"] |= self.changing << Setting.CHANGING
+        by_address = {REGISTERS[name].address: value for name, value in values.items()}
+        capabilities = capability_values(self.hardware)
+        for number, name in enumerate(CAPABILITIES):
+            by_address[CAPABILITY_BASE + 4 * number] = capabilities[name]
         return by_address
 
     def _counts(self, m):
         """Performance counters, now and as copied, by byte address of their low words."""
         counts = {}
-        for name, counter in abi.counters(self.hardware).items():
+        for name, counter in counters_of(self.hardware).items():
             unit, field = name.split(".")
             step = 1 if name == "device.cycles" else self.counters[unit][field]
             count = Signal(COUNTER_BITS, name=f"count_{unit}_{field}")
@@ -221,14 +234,14 @@ class Registers(wiring.Component):
     def _elaborate_read(self, m):
         bus = self.bus
         have_address = Signal()
-        word = Signal(abi.REGISTER_SPACE_BITS - 2)
+        word = Signal(REGISTER_SPACE_BITS - 2)
         m.d.comb += bus.arready.eq(~have_address)
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += [have_address.eq(1), word.eq(bus.araddr >> 2)]
         with m.If(bus.rvalid & bus.rready):
             m.d.sync += bus.rvalid.eq(0)
         counts = self._counts(m)
-        clock = abi.counters(self.hardware)["device.cycles"].address
+        clock = counters_of(self.hardware)["device.cycles"].address
         with m.If(have_address & ~bus.rvalid):
             m.d.sync += [have_address.eq(0), bus.rvalid.eq(1), bus.rdata.eq(0)]
             with m.Switch(word):

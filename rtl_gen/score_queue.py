@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.ram_queue import RamQueue
 from rtl_gen.signatures import score_layout, slot_bits
 

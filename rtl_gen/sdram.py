@@ -9,7 +9,7 @@ from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from rpaccel.config import SDRAM_BYTES, SDRAM_HZ
+from rpaccel.board import SDRAM_BYTES, SDRAM_HZ
 from rtl_gen.block_memory import AXI_OKAY, AXI_SLVERR, byte_port_signature
 from rtl_gen.queue import Queue
 from rtl_gen.signatures import axi_read_signature

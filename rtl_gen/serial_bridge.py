@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from rpaccel import abi
+from rpaccel.registers import REGISTER_SPACE_BITS
 from rpaccel.serial_protocol import (
     CRC_BYTES,
     HELLO,
@@ -121,7 +121,7 @@ class SerialBridge(wiring.Component):
         space, write = request.operation[4:], request.operation[0]
         data = length - REQUEST.bytes - CRC_BYTES
         status = Signal(ReplyStatus)
-        registers = 1 << abi.REGISTER_SPACE_BITS
+        registers = 1 << REGISTER_SPACE_BITS
         sizes = {REGISTERS: registers}
         sizes |= {HOST: self.hello["host_bytes"], MEMORY: self.hello["memory_bytes"]}
         end = Signal(33)

@@ -6,8 +6,8 @@ from amaranth.hdl import Module, Mux
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from rpaccel.config import HardwareConfig
 from rpaccel.geometry import GroupGeometry
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.cell import Cell, cell_port
 from rtl_gen.emit import share
 from rtl_gen.subarray import sum_bits

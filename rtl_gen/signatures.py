@@ -7,7 +7,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.counters import unit_counters
+from rpaccel.hardware import HardwareConfig
+from rpaccel.layout import Layout
+from rpaccel.registers import REGISTER_SPACE_BITS
 from rtl_gen.states import COUNTER_STEP_BITS, step_layout
 
 __all__ = [
@@ -34,7 +37,7 @@ __all__ = [
 ]
 
 
-def struct(layout: abi.Layout) -> data.StructLayout:
+def struct(layout: Layout) -> data.StructLayout:
     """The gateware structure of an ABI layout (reserved bits as field ``reserved``)."""
     fields = {f.name: signed(f.bits) if f.signed else f.bits for f in layout}
     if layout.reserved_bits:
@@ -193,13 +196,14 @@ def host_client_signature(hardware: HardwareConfig) -> wiring.Signature:
 
 
 def counter_layout(hardware: HardwareConfig) -> data.StructLayout:
-    """Increments of all counters, a structure a unit, named as in :func:`rpaccel.abi.counters`.
+    """Increments of all counters, a structure a unit, named as by
+    :func:`rpaccel.counters.counters_of`.
 
     ``device.cycles`` is missing: the registers count it themselves.
     """
     wide = max(COUNTER_STEP_BITS, hardware.macs.bit_length())
     units = {}
-    for unit, table in abi.unit_counters(hardware).items():
+    for unit, table in unit_counters(hardware).items():
         fields = dict(step_layout(table).members)
         fields |= {"macs": wide} if "macs" in table else {}
         fields.pop("cycles", None)
@@ -304,7 +308,7 @@ def axi_lite_signature() -> wiring.Signature:
     """AXI4-Lite, master side, 32-bit data."""
     return wiring.Signature(
         {
-            "awaddr": Out(abi.REGISTER_SPACE_BITS),
+            "awaddr": Out(REGISTER_SPACE_BITS),
             "awprot": Out(3),
             "awvalid": Out(1),
             "awready": In(1),
@@ -315,7 +319,7 @@ def axi_lite_signature() -> wiring.Signature:
             "bresp": In(2),
             "bvalid": In(1),
             "bready": Out(1),
-            "araddr": Out(abi.REGISTER_SPACE_BITS),
+            "araddr": Out(REGISTER_SPACE_BITS),
             "arprot": Out(3),
             "arvalid": Out(1),
             "arready": In(1),

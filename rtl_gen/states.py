@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from amaranth.hdl import Module, Value
 from amaranth.lib import data
 
-from rpaccel import abi
+from rpaccel.counters import Counters, states_of
 
 __all__ = ["COUNTER_STEP_BITS", "attribute", "step_layout"]
 
@@ -15,14 +15,14 @@ COUNTER_STEP_BITS = 16
 """Width of an event counter's increment: what a unit counts in one cycle."""
 
 
-def step_layout(table: abi.Counters, *, bits: int = COUNTER_STEP_BITS) -> data.StructLayout:
+def step_layout(table: Counters, *, bits: int = COUNTER_STEP_BITS) -> data.StructLayout:
     """Increments of a unit's counters: a bit for each state, ``bits`` for each event."""
-    own = abi.states(table)
+    own = states_of(table)
     return data.StructLayout({name: 1 if name in own else bits for name in table})
 
 
 def attribute(
-    m: Module, step: data.View, table: abi.Counters, causes: Mapping[str, object], rest: str
+    m: Module, step: data.View, table: Counters, causes: Mapping[str, object], rest: str
 ) -> None:
     """Count each cycle for the first of the states that applies, or for ``rest``.
 
@@ -42,8 +42,8 @@ def attribute(
     ValueError
         ``causes`` and ``rest`` are not all states of the unit.
     """
-    if sorted([*causes, rest]) != sorted(abi.states(table)):
-        raise ValueError(f"states must be {abi.states(table)}, not {(*causes, rest)}")
+    if sorted([*causes, rest]) != sorted(states_of(table)):
+        raise ValueError(f"states must be {states_of(table)}, not {(*causes, rest)}")
     before: Value | int = 0
     for name, applies in causes.items():
         m.d.comb += step[name].eq(Value.cast(applies).any() & ~Value.cast(before).any())

@@ -8,8 +8,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
+from rpaccel.image_layout import Target, target_id
 from rtl_gen.load_port import LoadPort
 from rtl_gen.signatures import load_bus_layout
 
@@ -70,7 +70,7 @@ class StaticRegion(wiring.Component):
         words = hardware.static_macros * macro_words
         m.submodules.fill = fill = LoadPort(
             hardware=hardware,
-            target=abi.target_id(abi.Target.STATIC, 0),
+            target=target_id(Target.STATIC, 0),
             width=width,
             depth=words,
         )

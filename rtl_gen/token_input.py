@@ -8,8 +8,8 @@ from amaranth.utils import ceil_log2
 from rpaccel import abi
 from rpaccel.geometry import GroupGeometry
 from rtl_gen.divider import divide
+from rtl_gen.group_layouts import entry_layout
 from rtl_gen.ram import Ram
-from rtl_gen.sequencer import entry_layout
 
 __all__ = ["WRITE_LATENCY", "TokenInput", "fill_layout"]
 
@@ -46,7 +46,7 @@ class TokenInput(wiring.Component):
     port : Signature
         See :func:`rtl_gen.signatures.group_input_signature`.
     token : StructLayout
-        See :func:`rtl_gen.sequencer.token_layout`.
+        See :func:`rtl_gen.group_layouts.token_layout`.
     stage : int
         Number of the stage among those of the group.
 

@@ -6,8 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from rpaccel import abi
 from rpaccel.geometry import GroupGeometry
+from rtl_gen.group_layouts import entry_layout, resumed_layout
 from rtl_gen.queue import Queue
-from rtl_gen.sequencer import entry_layout, resumed_layout
 
 __all__ = ["TokenOrder"]
 
@@ -25,7 +25,7 @@ class TokenOrder(wiring.Component):
     ----------
     geometry : GroupGeometry
     token : StructLayout
-        See :func:`rtl_gen.sequencer.token_layout`.
+        See :func:`rtl_gen.group_layouts.token_layout`.
     rooms : sequence of int
         Rows of scores that there is room for, of each stage with a unit.
 

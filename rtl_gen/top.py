@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.array import ReconfigurableArray
 from rtl_gen.bins import Bins
 from rtl_gen.controller import PARTS, Controller

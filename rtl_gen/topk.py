@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.filter import FilterUnit
 
 __all__ = ["TopK"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from amaranth.lib import data
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.counters import states_of, unit_counters
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.signatures import slot_bits
 
 __all__ = ["TRACE", "controller_trace", "group_trace", "state_layout", "trace_layout"]
@@ -48,10 +49,10 @@ def _stage_trace(hardware: HardwareConfig) -> data.StructLayout:
 
 def state_layout(hardware: HardwareConfig) -> data.StructLayout:
     """States of all units but the device, a bit each."""
-    units = abi.unit_counters(hardware)
+    units = unit_counters(hardware)
     return data.StructLayout(
         {
-            unit: data.StructLayout(dict.fromkeys(abi.states(table), 1))
+            unit: data.StructLayout(dict.fromkeys(states_of(table), 1))
             for unit, table in units.items()
             if unit != "device"
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Module, Signal
 
 from rpaccel import abi
+from rpaccel.counters import TOPK_COUNTERS
 from rtl_gen.filter import FilterPorts
 from rtl_gen.states import attribute
 
@@ -50,7 +51,7 @@ class Unfiltered(FilterPorts):
             "stall_sorter": 0,
             "stall_sort": 0,
         }
-        attribute(m, self.counters, abi.TOPK_COUNTERS, causes, "starved")
+        attribute(m, self.counters, TOPK_COUNTERS, causes, "starved")
         with m.If(move):
             m.d.sync += [
                 self.ranked.valid.eq(take & (score.keep | nothing)),

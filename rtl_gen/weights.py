@@ -5,12 +5,12 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from rpaccel import abi
 from rpaccel.geometry import GroupGeometry
+from rpaccel.image_layout import PARAM, Target, target_id
+from rtl_gen.group_layouts import load_layout
 from rtl_gen.load_port import LoadPort
 from rtl_gen.loaded_ram import LoadedRam
 from rtl_gen.ram import Ram
-from rtl_gen.sequencer import load_layout
 from rtl_gen.signatures import load_bus_layout
 
 __all__ = ["ParamMemory", "WeightMemory"]
@@ -71,7 +71,7 @@ class WeightMemory(wiring.Component):
         tiles = geometry.weight_tiles
         m.submodules.memory = memory = LoadedRam(
             hardware=hardware,
-            target=abi.target_id(abi.Target.WEIGHTS, geometry.group),
+            target=target_id(Target.WEIGHTS, geometry.group),
             width=8 * hardware.tile_cols * tiles,
             depth=geometry.weight_rows,
             parts=tiles,
@@ -129,7 +129,7 @@ class ParamMemory(wiring.Component):
         self.geometry = geometry
         hardware = geometry.hardware
         cols = geometry.max_cols
-        self.width = abi.PARAM.bits * hardware.tile_cols
+        self.width = PARAM.bits * hardware.tile_cols
         super().__init__(
             {
                 "bus": In(load_bus_layout(hardware)),
@@ -144,7 +144,7 @@ class ParamMemory(wiring.Component):
         hardware = self.geometry.hardware
         m.submodules.port = port = LoadPort(
             hardware=hardware,
-            target=abi.target_id(abi.Target.PARAMS, self.geometry.group),
+            target=target_id(Target.PARAMS, self.geometry.group),
             width=self.width,
             depth=hardware.param_rows,
         )

@@ -4,7 +4,8 @@ from collections import defaultdict, deque
 
 import numpy as np
 
-from rpaccel import abi
+from rpaccel.counters import GATHER_COUNTERS, states_of
+from rpaccel.image_layout import FIELD, Target, target_id
 from rpaccel.steps import step_word
 from rtl_gen.gather import GatherUnit
 from sim.line_memory import LineMemory
@@ -12,8 +13,8 @@ from sim.pysim import idle, simulate, stream_get, stream_put
 from sw_model.gather import GatherTrace
 from sw_model.lookahead import LookaheadCache
 
-STATES = abi.states(abi.GATHER_COUNTERS)
-LANE_FIELDS = {f.name for f in abi.FIELD}
+STATES = states_of(GATHER_COUNTERS)
+LANE_FIELDS = {f.name for f in FIELD}
 
 
 class Bench:
@@ -49,7 +50,7 @@ class Bench:
         self.stalls: defaultdict[str, float] = defaultdict(
             lambda: stall
         )  # by port, where they differ
-        self.counters = dict.fromkeys(abi.GATHER_COUNTERS, 0)
+        self.counters = dict.fromkeys(GATHER_COUNTERS, 0)
         self.items = []  # (slot, position, bytes by place)
         self.bad = []
         self.hold_fails = 0.0  # probability of one more cycle before a failure is taken
@@ -91,15 +92,13 @@ class Bench:
         gather = stage.hardware.gather[0]
         lanes, made = stage.plan()
         words = [step_word(*step) for step in made]
-        await self._load(ctx, abi.target_id(abi.Target.STEPS, 0), words)
-        fields = abi.target_id(abi.Target.FIELDS, 0)
+        await self._load(ctx, target_id(Target.STEPS, 0), words)
+        fields = target_id(Target.FIELDS, 0)
         apart = 1 << (gather.max_fields - 1).bit_length()
         for number, each in enumerate(lanes):
-            words = [
-                abi.FIELD.pack(**{k: v for k, v in f.items() if k in LANE_FIELDS}) for f in each
-            ]
+            words = [FIELD.pack(**{k: v for k, v in f.items() if k in LANE_FIELDS}) for f in each]
             await self._load(ctx, fields, words, number * apart)
-        await self._load(ctx, abi.target_id(abi.Target.FIELDS, 1), [bytes(32)])
+        await self._load(ctx, target_id(Target.FIELDS, 1), [bytes(32)])
         await ctx.tick().repeat(2)
 
     async def static(self, ctx):

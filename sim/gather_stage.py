@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
+from rpaccel.image_layout import FieldScope
 from rpaccel.steps import Bag, Dense, steps
 from sw_model.gather import pool
 from sw_model.quantised import QuantisedTable
 
 TABLE, DENSE = 1, 0
-QUERY, ITEM = abi.FieldScope.QUERY, abi.FieldScope.ITEM
+QUERY, ITEM = FieldScope.QUERY, FieldScope.ITEM
 
 
 def machine(

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import rpaccel
 import rtl_gen
-from rpaccel.config import Config, HardwareConfig
+from rpaccel.config import Config
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.generate import serial_verilog, verilog
 from sim.toolchain import cache_root, locked
 
@@ -22,13 +23,21 @@ __all__ = ["CONTRACT", "generated", "generated_serial"]
 
 CONTRACT = (
     "abi",
+    "board",
     "config",
+    "counters",
+    "dataset",
     "errors",
     "geometry",
     "groups",
     "hardware",
+    "image_layout",
+    "layout",
+    "models",
+    "registers",
     "section",
     "serial_protocol",
+    "simulation",
 )
 """All of ``rpaccel`` that gateware is made from (a test of the layers sees to it)."""
 

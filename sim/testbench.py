@@ -9,9 +9,10 @@ from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
 
-from rpaccel.config import HardwareConfig, SimulationConfig, SsdConfig
 from rpaccel.errors import BuildError
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image import GeneratedTable, channel_data
+from rpaccel.simulation import SimulationConfig, SsdConfig
 from rtl_gen.trace import TRACE, trace_layout
 
 __all__ = [

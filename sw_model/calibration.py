@@ -12,7 +12,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import Calibration
+from rpaccel.dataset import Calibration
 from sw_model.numerics import INT8
 
 __all__ = ["column_scales", "quantise_values", "tensor_scale"]

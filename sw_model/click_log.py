@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import FeaturesConfig, PeriodsConfig
+from rpaccel.dataset import PeriodsConfig
 from rpaccel.errors import ConfigError, DataError
+from rpaccel.models import FeaturesConfig
 from sw_model.criteo import CATEGORIES, DENSE, Vocabulary, build_vocabulary, read
 from sw_model.criteo_like import TABLES
 from sw_model.dataset import DENSE_RANGE, quantise_dense

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rpaccel import abi
-from rpaccel.config import MAX_ITEMS, HardwareConfig
+from rpaccel.hardware import HardwareConfig
+from rpaccel.section import MAX_ITEMS
 from sw_model.planner import largest_sub_batches
 
 __all__ = ["validate"]
@@ -28,7 +29,8 @@ def validate(
     image_id : int
         Identity of the loaded image, 0 without one.
     stages : sequence of mappings
-        STAGE words of the image, one a stage of the machine, as ``abi.STAGE.unpack`` gives them.
+        STAGE words of the image, one a stage of the machine, as
+        ``image_layout.STAGE.unpack`` gives them.
 
     Returns
     -------

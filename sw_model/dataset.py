@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import FeaturesConfig
 from rpaccel.errors import ConfigError, DataError
+from rpaccel.models import FeaturesConfig
 from sw_model.dlrm import Inputs
 from sw_model.movielens import LIKED, MIN_LIKED, MovieLens, Split, load, split_by_time
 from sw_model.query import Query

@@ -13,6 +13,16 @@ import numpy as np
 
 from rpaccel import abi
 from rpaccel.config import Config
+from rpaccel.image_layout import (
+    GROUP_BITS,
+    IMAGE_HEADER,
+    IMAGE_MAGIC,
+    IMAGE_SEGMENT,
+    STAGE,
+    Target,
+    image_block_bytes,
+)
+from rpaccel.registers import DeviceErrorBit, Interrupt
 from sw_model.controller import validate
 from sw_model.features import unpack
 from sw_model.funnel import Trace, rank
@@ -118,16 +128,16 @@ class GoldenTransport:
     def _load(self) -> None:
         """Load an image: check its header, take its stage table."""
         if self._busy:
-            self._registers.error(abi.DeviceErrorBit.LOAD_BUSY)
+            self._registers.error(DeviceErrorBit.LOAD_BUSY)
             return
         self._registers["IMAGE_ID"] = 0
         hardware = self.config.hardware
         memory = memoryview(self._memory)[self._registers.address("IMAGE_ADDRESS") :]
-        header = abi.IMAGE_HEADER.unpack(bytes(memory[: abi.IMAGE_HEADER.bytes]))
-        errors = abi.DeviceErrorBit
-        if len(memory) < abi.IMAGE_HEADER.bytes:
+        header = IMAGE_HEADER.unpack(bytes(memory[: IMAGE_HEADER.bytes]))
+        errors = DeviceErrorBit
+        if len(memory) < IMAGE_HEADER.bytes:
             self._registers.error(errors.IMAGE_MEMORY)
-        elif header["magic"] != abi.IMAGE_MAGIC:
+        elif header["magic"] != IMAGE_MAGIC:
             self._registers.error(errors.IMAGE_MAGIC)
         elif header["version"] != abi.VERSION:
             self._registers.error(errors.IMAGE_VERSION)
@@ -137,36 +147,36 @@ class GoldenTransport:
             self._registers.error(errors.IMAGE_MEMORY)
         else:
             self._registers["IMAGE_ID"] = header["image_id"]
-        self._registers.interrupted(abi.Interrupt.LOADED)
+        self._registers.interrupted(Interrupt.LOADED)
 
     def _load_stages(self, memory: memoryview, segments: int) -> bool:
         """Take the stage table; false if a segment is out of memory or names no target."""
         hardware = self.config.hardware
         line_bytes, bus_bytes = hardware.memory.line_bytes, hardware.memory.bus_bytes
-        block = abi.image_block_bytes(line_bytes)
+        block = image_block_bytes(line_bytes)
         stages, groups = hardware.stages, len(hardware.groups)
-        # In the order of abi.Target; each dot interaction unit has one that follows the table's.
+        # In the order of Target; each dot interaction unit has one that follows the table's.
         known = {unit.stage + 1 for unit in hardware.dot} | {0}
         targets = [max(known) + 1, stages, 1, groups, groups, groups, groups, stages]
-        self._stages = [abi.STAGE.unpack(0) for _ in range(hardware.stages)]
+        self._stages = [STAGE.unpack(0) for _ in range(hardware.stages)]
         for number in range(1, segments + 1):
-            raw = bytes(memory[number * block :][: abi.IMAGE_SEGMENT.bytes])
-            segment = abi.IMAGE_SEGMENT.unpack(raw)
-            kind, index = divmod(segment["target"], 1 << abi.GROUP_BITS)
-            index |= segment["upper"] << abi.GROUP_BITS & hardware.group_room - 1
-            if len(raw) < abi.IMAGE_SEGMENT.bytes or kind >= len(targets):
+            raw = bytes(memory[number * block :][: IMAGE_SEGMENT.bytes])
+            segment = IMAGE_SEGMENT.unpack(raw)
+            kind, index = divmod(segment["target"], 1 << GROUP_BITS)
+            index |= segment["upper"] << GROUP_BITS & hardware.group_room - 1
+            if len(raw) < IMAGE_SEGMENT.bytes or kind >= len(targets):
                 return False
-            table = kind == abi.Target.STAGES
+            table = kind == Target.STAGES
             if index >= targets[kind] or (table and index not in known):
                 return False
             if segment["line"] * line_bytes > len(memory):
                 return False
             if table and not index:
-                stride = -(-abi.STAGE.bytes // bus_bytes) * bus_bytes
+                stride = -(-STAGE.bytes // bus_bytes) * bus_bytes
                 for i in range(segment["words"]):
                     at = segment["line"] * line_bytes + i * stride
-                    self._stages[segment["address"] + i] = abi.STAGE.unpack(
-                        bytes(memory[at:][: abi.STAGE.bytes])
+                    self._stages[segment["address"] + i] = STAGE.unpack(
+                        bytes(memory[at:][: STAGE.bytes])
                     )
         return True
 
@@ -189,7 +199,7 @@ class GoldenTransport:
         address = self._registers.address("SQ_BASE") + entry * abi.DESCRIPTOR.bytes
         self._registers["SQ_HEAD"] = head + 1 & _LOW16
         if not self._reaches(address, abi.DESCRIPTOR.bytes):
-            self._registers.error(abi.DeviceErrorBit.HOST_READ)
+            self._registers.error(DeviceErrorBit.HOST_READ)
             return
         self._registers.counts["device.host_read_bytes"] += abi.DESCRIPTOR.bytes
         data = self.host_read(address, abi.DESCRIPTOR.bytes)
@@ -263,7 +273,7 @@ class GoldenTransport:
                 self._registers.counts["device.host_write_bytes"] += len(data)
                 count = len(ranking.positions)
             else:
-                self._registers.error(abi.DeviceErrorBit.HOST_WRITE)
+                self._registers.error(DeviceErrorBit.HOST_WRITE)
                 status = abi.Status.HOST_ERROR
         self._completions += 1
         completion = abi.COMPLETION.pack(
@@ -281,12 +291,12 @@ class GoldenTransport:
             self.host_write(address, completion)
             self._registers.counts["device.host_write_bytes"] += abi.COMPLETION.bytes
         else:
-            self._registers.error(abi.DeviceErrorBit.HOST_WRITE)
+            self._registers.error(DeviceErrorBit.HOST_WRITE)
         self._registers["CQ_TAIL"] = tail + 1 & _LOW16
         self._registers.counts[
             "device.queries" if status == abi.Status.OK else "device.failed"
         ] += 1
-        self._registers.interrupted(abi.Interrupt.COMPLETION)
+        self._registers.interrupted(Interrupt.COMPLETION)
 
 
 def _results(ranking: Ranking) -> bytes:

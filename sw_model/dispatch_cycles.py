@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from numpy.typing import ArrayLike
 
-from rpaccel.config import HardwareConfig
 from rpaccel.geometry import Shape
+from rpaccel.hardware import HardwareConfig
 from sw_model.group_cycles import GroupCycles, TokenCycles
 from sw_model.regroup_cycles import RegroupCycles
 
@@ -24,7 +24,7 @@ _CHOICE = 2  # cycles from a start until choices know of it
 
 
 class Program(NamedTuple):
-    """A stage in a group: ``abi.PASS`` values, the shape, predicted cycles of a sub-batch."""
+    """A stage in a group: ``image_layout.PASS`` values, shape, cycles predicted of a sub-batch."""
 
     passes: Sequence[Mapping[str, int]]
     shape: Shape

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from rpaccel.config import FeaturesConfig, ModelConfig
 from rpaccel.errors import DataError
+from rpaccel.models import FeaturesConfig, ModelConfig
 
 __all__ = ["FloatLayer", "FloatModel", "Inputs"]
 

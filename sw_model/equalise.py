@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import Rounding
+from rpaccel.dataset import Rounding
 from sw_model.dlrm import FloatLayer, FloatModel, Inputs
 
 __all__ = ["EXPONENTS", "equalise"]

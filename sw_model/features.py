@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import FeaturesConfig, TableConfig
+from rpaccel.models import FeaturesConfig, TableConfig
 from sw_model.query import Query
 
 __all__ = ["unpack"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import FeaturesConfig
+from rpaccel.models import FeaturesConfig
 from sw_model.gather import bad_indices, pool
 from sw_model.group import Scores, score
 from sw_model.numerics import logits

@@ -53,7 +53,7 @@ def row_lines(field: Mapping[str, int], index: int) -> range:
     Parameters
     ----------
     field : mapping
-        Values of the table's :data:`rpaccel.abi.FIELD`.
+        Values of the table's :data:`rpaccel.image_layout.FIELD`.
     index : int
     """
     if field["log2_rows"]:
@@ -76,7 +76,7 @@ class GatherTrace:
     Attributes
     ----------
     counters : dict of int
-        The event counters of :data:`rpaccel.abi.GATHER_COUNTERS` (not the stalls).
+        The event counters of :data:`rpaccel.counters.GATHER_COUNTERS` (not the stalls).
     """
 
     def __init__(

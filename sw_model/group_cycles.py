@@ -90,7 +90,7 @@ class GroupCycles:
         Parameters
         ----------
         program : sequence of mappings
-            ``abi.PASS`` values of the token's stage.
+            ``image_layout.PASS`` values of the token's stage.
         shape : Shape
         items : int, positive
         stage : int

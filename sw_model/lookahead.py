@@ -83,7 +83,7 @@ class LookaheadCache:
     Attributes
     ----------
     hits, misses, evictions : int
-        Counters, as in :data:`rpaccel.abi.GATHER_COUNTERS`.
+        Counters, as in :data:`rpaccel.counters.GATHER_COUNTERS`.
     """
 
     def __init__(self, *, lines: int, ways: int, lookahead: int) -> None:

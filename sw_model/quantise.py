@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel.abi import LOGIT_FRACTION_BITS
-from rpaccel.config import Calibration, Rounding
+from rpaccel.dataset import Calibration, Rounding
 from rpaccel.errors import ConfigError
 from sw_model.calibration import column_scales, quantise_values, tensor_scale
 from sw_model.dlrm import FloatLayer, FloatModel, Inputs

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel.config import Config, FeaturesConfig, ModelConfig, TableConfig
+from rpaccel.config import Config
+from rpaccel.models import FeaturesConfig, ModelConfig, TableConfig
 from sw_model.gather import pool
 from sw_model.generated_rows import GeneratedRows, table_key
 from sw_model.group import interact, join

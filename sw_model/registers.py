@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.counters import counters_of
+from rpaccel.hardware import HardwareConfig
+from rpaccel.registers import (
+    CAPABILITY_BASE,
+    DEVICE_ID,
+    REGISTERS,
+    Control,
+    DeviceErrorBit,
+    DeviceStatus,
+    Interrupt,
+    capability_values,
+)
 
 __all__ = ["Registers"]
 
 _LOW16 = 0xFFFF
-_NAMES = {r.address: r.name for r in abi.REGISTERS.values()}
+_NAMES = {r.address: r.name for r in REGISTERS.values()}
 _MASKS = {"SQ_TAIL": _LOW16, "CQ_HEAD": _LOW16, "SQ_LOG2": 15, "CQ_LOG2": 15, "IRQ_ENABLE": 7}
 """Bits that a narrow register keeps of what is written."""
 
@@ -33,15 +44,15 @@ class Registers:
         digest = hardware.digest()
         self._masks = _MASKS | {"SETTING": 15 if hardware.settings else 0}
         self._masks |= {f"DISPATCH_{n}": 0 for n in range(hardware.group_room // 8, 8)}
-        self._values = dict.fromkeys(abi.REGISTERS, 0)
+        self._values = dict.fromkeys(REGISTERS, 0)
         self._values |= {
-            "ID": abi.DEVICE_ID,
+            "ID": DEVICE_ID,
             "VERSION": abi.VERSION,
             "DIGEST_LO": digest & 0xFFFFFFFF,
             "DIGEST_HI": digest >> 32,
         }
-        self._capabilities = list(abi.capability_values(hardware).values())
-        self._counters = {c.address: c.name for c in abi.counters(hardware).values()}
+        self._capabilities = list(capability_values(hardware).values())
+        self._counters = {c.address: c.name for c in counters_of(hardware).values()}
         self.counts = dict.fromkeys(self._counters.values(), 0)
         self._copies = dict(self.counts)
         self.idle = True
@@ -59,7 +70,7 @@ class Registers:
     @property
     def enabled(self) -> bool:
         """Submissions are fetched."""
-        return bool(self["CONTROL"] >> abi.Control.ENABLE & 1)
+        return bool(self["CONTROL"] >> Control.ENABLE & 1)
 
     @property
     def submitted(self) -> bool:
@@ -71,14 +82,14 @@ class Registers:
         """The interrupt is up."""
         return bool(self["IRQ_STATUS"] & self["IRQ_ENABLE"])
 
-    def interrupted(self, interrupt: abi.Interrupt) -> None:
+    def interrupted(self, interrupt: Interrupt) -> None:
         """Set an interrupt's status."""
         self["IRQ_STATUS"] |= 1 << interrupt
 
-    def error(self, bit: abi.DeviceErrorBit) -> None:
+    def error(self, bit: DeviceErrorBit) -> None:
         """Set an error bit and its interrupt."""
         self["ERROR"] |= 1 << bit
-        self.interrupted(abi.Interrupt.ERROR)
+        self.interrupted(Interrupt.ERROR)
 
     def read(self, address: int) -> int:
         """Read a word; unknown addresses read zero, the cycles' low word copies all counters."""
@@ -86,10 +97,10 @@ class Registers:
         name = _NAMES.get(address)
         if name == "STATUS":
             loaded = bool(self["IMAGE_ID"])
-            return loaded << abi.DeviceStatus.IMAGE_LOADED | self.idle << abi.DeviceStatus.IDLE
+            return loaded << DeviceStatus.IMAGE_LOADED | self.idle << DeviceStatus.IDLE
         if name is not None:
             return self[name]
-        number, odd = divmod(address - abi.CAPABILITY_BASE, 4)
+        number, odd = divmod(address - CAPABILITY_BASE, 4)
         if not odd and 0 <= number < len(self._capabilities):
             return self._capabilities[number]
         counter = self._counters.get(address)
@@ -110,15 +121,15 @@ class Registers:
             An image is to be loaded.
         """
         name = _NAMES.get(address & ~3)
-        if name is None or abi.REGISTERS[name].access == "ro":
+        if name is None or REGISTERS[name].access == "ro":
             return False
-        if abi.REGISTERS[name].access == "w1c":
+        if REGISTERS[name].access == "w1c":
             self[name] &= ~value
         elif name == "CONTROL":
-            self[name] = value & 1 << abi.Control.ENABLE
-            return bool(value >> abi.Control.LOAD & 1)
+            self[name] = value & 1 << Control.ENABLE
+            return bool(value >> Control.LOAD & 1)
         elif name == "SQ_TAIL" and (value - self["SQ_HEAD"] & _LOW16) > 1 << self["SQ_LOG2"]:
-            self.error(abi.DeviceErrorBit.RING_OVERRUN)
+            self.error(DeviceErrorBit.RING_OVERRUN)
         else:
             self[name] = value & self._masks.get(name, 0xFFFFFFFF)
         return False

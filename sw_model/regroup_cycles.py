@@ -9,7 +9,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from math import inf
 
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 
 __all__ = ["RegroupCycles"]
 

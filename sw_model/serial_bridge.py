@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 
-from rpaccel import abi
+from rpaccel.registers import REGISTER_SPACE_BITS
 from rpaccel.serial_protocol import (
     CRC_BYTES,
     DELIMITER,
@@ -22,7 +22,7 @@ from rpaccel.serial_protocol import (
 
 __all__ = ["SerialBridge"]
 
-REGISTER_SPACE = 1 << abi.REGISTER_SPACE_BITS
+REGISTER_SPACE = 1 << REGISTER_SPACE_BITS
 MOST = REQUEST.bytes + MAX_DATA + CRC_BYTES
 
 

@@ -66,7 +66,8 @@ class TokenOrderCycles:
     ----------
     geometry : GroupGeometry
     programs : mapping of int to (sequence of mappings, Shape)
-        ``abi.PASS`` values and shape of each stage, by its number among those of the group.
+        ``image_layout.PASS`` values and shape of each stage, by its number among those of the
+        group.
     dots : collection of int
         Stages whose model has a dot interaction.
 

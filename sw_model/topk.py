@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rpaccel.config import Config, HardwareConfig
+from rpaccel.config import Config
+from rpaccel.hardware import HardwareConfig
 from sw_model.numerics import ctr, ctr_entry, ctr_table
 
 __all__ = [

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rpaccel import abi
+from rpaccel.counters import TOPK_COUNTERS, states_of
 from sim.pysim import simulate, stream_get, stream_put
 from sw_model.topk import Bins
 from sw_model.topk import releases as golden_releases
@@ -12,7 +12,7 @@ from sw_model.topk import releases as golden_releases
 __all__ = ["Token", "check", "count_candidates", "random_tokens", "run"]
 
 
-STATES = abi.states(abi.TOPK_COUNTERS)
+STATES = states_of(TOPK_COUNTERS)
 
 
 @dataclass
@@ -96,7 +96,7 @@ def random_tokens(rng, depth, *, releases=40, ranked=True):
 def run(dut, tokens, rng, stall, *, plan_stall=None, output_stall=None):
     """Send tokens; return rankings as lists of beats, survivors, counts, saturations by slot."""
     rankings, survivors, saturations = [[]], [], [0, 0]
-    counts = dict.fromkeys(abi.TOPK_COUNTERS, 0)
+    counts = dict.fromkeys(TOPK_COUNTERS, 0)
     finals = sum(t.count is not None and t.final for t in tokens)
     inner = sum(t.count for t in tokens if t.count is not None and not t.final)
 

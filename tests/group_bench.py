@@ -1,26 +1,20 @@
-"""A bench for groups: random models, their programs, a gather unit and a top-k unit to play."""
+"""A bench for groups: a gather unit and a top-k unit to play, and what must come out."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from rpaccel import abi
-from rpaccel.config import HardwareConfig
-from rpaccel.space import Space, pair_words
-from rpaccel.tiling import passes
+from rpaccel.counters import DISPATCHER_COUNTERS, GROUP_COUNTERS, states_of
+from rpaccel.hardware import HardwareConfig
+from rpaccel.image_layout import pairs_target, target_id
+from rpaccel.space import pair_words
 from rtl_gen.array import ReconfigurableArray
 from rtl_gen.group import Group
 from sim.pysim import idle, simulate, stream_get, stream_put
 from sw_model.group import score
-from sw_model.quantised import (
-    QuantisedDot,
-    QuantisedLayer,
-    QuantisedModel,
-    QuantisedProduct,
-    QuantisedTable,
-)
+from tests.group_memories import Memories
 
-STATES = abi.states(abi.GROUP_COUNTERS)
+STATES = states_of(GROUP_COUNTERS)
 
 
 def hardware(tile, size, stages=1, *, shapes=None, **values):
@@ -52,68 +46,6 @@ def hardware(tile, size, stages=1, *, shapes=None, **values):
     )
 
 
-def random_layer(rng, inputs, outputs, *, logit=False, extreme=False):
-    """A layer whose outputs use their range, or of largest weights only."""
-    weights = rng.integers(-127, 128, size=(outputs, inputs))
-    if extreme:
-        weights = np.where(rng.random((outputs, inputs)) < 0.5, -128, 127)
-    bias = rng.integers(-(2**14), 2**14, size=outputs)
-    mantissa = rng.integers(2**15, 2**16, size=outputs)
-    # A sum of K products has a deviation of about 5500 sqrt(K).
-    spread = int(np.log2(5500 * np.sqrt(inputs))) - (13 if logit else 6)
-    shift = np.clip(16 + spread + rng.integers(-2, 2, size=outputs), 0, 47)
-    if extreme and not logit:
-        mantissa, shift = rng.integers(0, 3, size=outputs), rng.integers(0, 2, size=outputs)
-    return QuantisedLayer(
-        weights.astype(np.int8),
-        bias.astype(np.int32),
-        mantissa.astype(np.int32),
-        shift.astype(np.int32),
-        relu=not logit and bool(rng.random() < 0.7),
-        logit=logit,
-    )
-
-
-def random_model(rng, *, tables, dense, bottom, top, extreme=False, factors=0, dot=False):
-    """A model with pooled vectors of the widths ``tables``, ``dense`` inputs and these layers.
-
-    The first ``factors`` elements of the second and the first vector are multiplied; with ``dot``,
-    all pairs of vectors.
-    """
-
-    def layers(inputs, widths, logits):
-        made = []
-        for number, width in enumerate(widths):
-            logit = logits and number == len(widths) - 1
-            inputs += factors * logit
-            made.append(random_layer(rng, inputs, width, logit=logit, extreme=extreme))
-            inputs = width
-        return made
-
-    joined = sum(tables) - 2 * factors + (bottom[-1] if bottom else 0)
-    product = interaction = None
-    if dot:
-        vectors = [*tables, *bottom[-1:]]
-        pairs = len(vectors) * (len(vectors) - 1) // 2
-        joined = pairs + (bottom[-1] if bottom else 0)
-        mantissa = rng.integers(2**14, 2**16, size=pairs).astype(np.int32)
-        middle = 19 + int(np.log2(vectors[0])) // 2
-        shift = rng.integers(middle, middle + 5, size=pairs).astype(np.int32)
-        interaction = QuantisedDot(mantissa, shift)
-    if factors:
-        mantissa = rng.integers(2**14, 2**16, size=factors).astype(np.int32)
-        shift = rng.integers(19, 24, size=factors).astype(np.int32)
-        product = QuantisedProduct(("t1", "t0"), mantissa, shift)
-    return QuantisedModel(
-        "random",
-        [QuantisedTable(f"t{i}", np.zeros((1, d), np.int8)) for i, d in enumerate(tables)],
-        layers(dense, bottom, False),
-        layers(joined, top, True),
-        product=product,
-        dot=interaction,
-    )
-
-
 @dataclass
 class Token:
     """A sub-batch for a group: inputs, and what the group makes of it."""
@@ -128,68 +60,6 @@ class Token:
     @property
     def items(self):
         return len(self.positions)
-
-
-class Memories:
-    """The memories of a group: programs of a model for each stage that it serves.
-
-    They are for the shape numbered ``uses[stage]``, and are said to take ``costs[stage]`` cycles.
-    """
-
-    def __init__(self, machine, group, models, uses, costs, slices=()):
-        self.hardware, self.models, self.costs = machine, models, costs
-        self.stages = machine.groups[group].stages
-        geometry = machine.geometry(group)
-        self.width = geometry.weight_tiles * machine.tile_cols
-        self.shapes = {stage: geometry.shapes[uses[stage]] for stage in self.stages}
-        self.spaces, self.programs, self.starts = {}, {}, {}
-        self.program, self.weights, self.params = [], [], []
-        words = machine.activation_rows // machine.accumulator_depth
-        for stage in self.stages:
-            model, shape = models[stage], self.shapes[stage]
-            dense = model.bottom[0].weights.shape[1] if model.bottom else 0
-            unit = machine.dot_shape(stage) if model.dot else None
-            space = Space.plan(shape, model, dense, words, slices=slices, dot=unit)
-            self.spaces[stage] = space
-            self.starts[stage] = len(self.program)
-            for layer in passes(shape, space):
-                for tile in layer:
-                    self._add(tile)
-            self.program[-1]["last"] = 1
-            self.programs[stage] = self.program[self.starts[stage] :]
-
-    def _add(self, tile):
-        """Append a pass, its weights anywhere in words that it has for itself."""
-        size = tile.weights.shape[1]
-        place = len(self.program) % (self.width // size)
-        command = {**tile.command, "weights": len(self.weights), "tile": place, "params": 0}
-        self.weights += [
-            (bytes(size * place) + w.tobytes()).ljust(self.width, b"\x55") for w in tile.weights
-        ]
-        if tile.params is not None:
-            command["params"] = len(self.params)
-            self.params += [word.tobytes() for word in tile.params]
-        self.program.append(command)
-
-    def words(self):
-        """Contents of the group's memories."""
-        return {
-            abi.Target.ENTRIES: [self._entry(stage) for stage in self.stages],
-            abi.Target.PROGRAM: [abi.PASS.pack(**command) for command in self.program],
-            abi.Target.WEIGHTS: self.weights,
-            abi.Target.PARAMS: self.params,
-        }
-
-    def _entry(self, stage):
-        model = self.models[stage]
-        return abi.ENTRY.pack(
-            program=self.starts[stage],
-            form=self.shapes[stage].index,
-            words=self.spaces[stage].words,
-            cycles=self.costs[stage],
-            dimension=model.tables[0].rows.shape[1] if model.dot else 0,
-            bottom=bool(model.dot and model.bottom),
-        )
 
 
 @dataclass
@@ -278,14 +148,14 @@ class Bench:
     def contents(self):
         """Contents of all memories by their targets."""
         contents = {
-            abi.target_id(target, group): content
+            target_id(target, group): content
             for group, memories in zip(self.groups, self.memories)
             for target, content in memories.words().items()
         }
         for stage, model in enumerate(self.models):
             unit = self.hardware.dot_shape(stage) if model.dot else None
             if unit is not None:
-                contents[abi.pairs_target(stage)] = [w.tobytes() for w in pair_words(unit, model)]
+                contents[pairs_target(stage)] = [w.tobytes() for w in pair_words(unit, model)]
         return contents
 
     async def _load(self, ctx):
@@ -363,11 +233,11 @@ class Bench:
         """Run tokens and compare all scores; leaves the counters in ``counts``."""
         loaded = False
         stages = range(self.dut.stages)
-        names = list(abi.GROUP_COUNTERS)
+        names = list(GROUP_COUNTERS)
         self.counts = dict.fromkeys(names, 0)
         self.scores = {stage: [] for stage in stages}
         self.cycles = {}
-        self.dispatched = dict.fromkeys(abi.DISPATCHER_COUNTERS, 0)  # states of that of stage 0
+        self.dispatched = dict.fromkeys(DISPATCHER_COUNTERS, 0)  # states of that of stage 0
         self.starts_seen = {stage: [] for stage in stages}  # token: its start, its items' ends
         self.offers_seen = {stage: [] for stage in stages}  # from when on it waited to be started
         self.score_cycles = {stage: [] for stage in stages}

@@ -1,4 +1,4 @@
-"""Reads a memory image as docs/architecture.md and rpaccel/abi.py say, and computes with it.
+"""Reads a memory image as docs/architecture.md and docs/abi.md say, and computes with it.
 
 Written without the compiler: it knows words, lines and banks, not layers.
 """
@@ -10,13 +10,29 @@ from collections.abc import Sequence
 import numpy as np
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rpaccel.image import GeneratedTable
+from rpaccel.image_layout import (
+    ENTRY,
+    FIELD,
+    IMAGE_HEADER,
+    IMAGE_MAGIC,
+    IMAGE_SEGMENT,
+    LANE,
+    PAIR,
+    PARAM,
+    PASS,
+    STAGE,
+    STEP,
+    Destination,
+    FieldScope,
+    Target,
+)
 from sw_model.generated_rows import GeneratedRows
 
 __all__ = ["LoadedImage", "StageRun"]
 
-NOT_WRITTEN, GATHER, THERE, PASS = 0, 1, 2, 3  # and more: PASS + n for the n-th that writes
+NOT_WRITTEN, GATHER, THERE, BY_PASS = 0, 1, 2, 3  # and more: BY_PASS + n for the n-th that writes
 
 
 def _rounded(words: int) -> int:
@@ -44,14 +60,14 @@ class LoadedImage:
         self.line_bytes = hardware.memory.line_bytes
         block = max(64, self.line_bytes)
         image = memory[address:]
-        self.header = abi.IMAGE_HEADER.unpack(image[:64])
-        assert self.header["magic"] == abi.IMAGE_MAGIC
+        self.header = IMAGE_HEADER.unpack(image[:64])
+        assert self.header["magic"] == IMAGE_MAGIC
         assert self.header["version"] == abi.VERSION
         assert self.header["digest"] == hardware.digest()
         assert self.header["reserved"] == 0
         self.targets: dict[int, list[bytes]] = {}
         for number in range(self.header["segments"]):
-            segment = abi.IMAGE_SEGMENT.unpack(image[(1 + number) * block :][:64])
+            segment = IMAGE_SEGMENT.unpack(image[(1 + number) * block :][:64])
             assert segment["reserved0"] == segment["reserved"] == 0
             width, depth = self._shape(segment["target"])
             stride = -(-width // hardware.memory.bus_bytes) * hardware.memory.bus_bytes
@@ -67,43 +83,43 @@ class LoadedImage:
     def _shape(self, target: int) -> tuple[int, int]:
         """Bytes of a word and number of words of an on-chip memory."""
         hw = self.hardware
-        kind, index = abi.Target(target >> 5), target & 31
-        if kind == abi.Target.STAGES:
+        kind, index = Target(target >> 5), target & 31
+        if kind == Target.STAGES:
             if index:
                 shape = hw.dot_shape(index - 1)
                 return 3 * shape.ring * shape.turns, shape.steps
             return 16, hw.stages
-        if kind == abi.Target.FIELDS:
+        if kind == Target.FIELDS:
             return 32, (hw.gather[index].lanes + 1) * _rounded(hw.gather[index].max_fields)
-        if kind == abi.Target.STEPS:
+        if kind == Target.STEPS:
             return 4 * (hw.gather[index].lanes + 2), hw.gather[index].max_steps
-        if kind == abi.Target.STATIC:
+        if kind == Target.STATIC:
             assert index == 0
             return hw.memory.bus_bytes, hw.static_lines * hw.memory.beats
         assert index < len(hw.groups)
-        if kind == abi.Target.ENTRIES:
+        if kind == Target.ENTRIES:
             return 8, len(hw.groups[index].stages)
-        if kind == abi.Target.PROGRAM:
+        if kind == Target.PROGRAM:
             return 32, hw.program_depth
-        if kind == abi.Target.WEIGHTS:
+        if kind == Target.WEIGHTS:
             geometry = hw.geometry(index)
             return geometry.weight_tiles * hw.tile_cols, geometry.weight_rows
         return 8 * hw.tile_cols, hw.param_rows
 
-    def words(self, kind: abi.Target, index: int) -> list[bytes]:
+    def words(self, kind: Target, index: int) -> list[bytes]:
         """Content of an on-chip memory."""
         return self.targets[kind << 5 | index]
 
     def stage(self, number: int) -> dict[str, int]:
         """A stage's STAGE word."""
-        return abi.STAGE.unpack(self.words(abi.Target.STAGES, 0)[number])
+        return STAGE.unpack(self.words(Target.STAGES, 0)[number])
 
     def steps(self, number: int) -> list[tuple[dict[str, int], list[dict[str, int]]]]:
         """A stage's STEP words up to the last, each with the LANE structures behind it."""
         found = []
-        for word in self.words(abi.Target.STEPS, number)[: self.stage(number)["steps"]]:
-            lanes = [abi.LANE.unpack(word[at : at + 4]) for at in range(4, len(word), 4)]
-            found.append((abi.STEP.unpack(word[:4]), lanes))
+        for word in self.words(Target.STEPS, number)[: self.stage(number)["steps"]]:
+            lanes = [LANE.unpack(word[at : at + 4]) for at in range(4, len(word), 4)]
+            found.append((STEP.unpack(word[:4]), lanes))
             assert found[-1][0]["last"] == (len(found) == self.stage(number)["steps"])
         return found
 
@@ -112,19 +128,19 @@ class LoadedImage:
         gather = self.hardware.gather[number]
         assert place < gather.max_fields
         at = lane * _rounded(gather.max_fields) + place
-        return abi.FIELD.unpack(self.words(abi.Target.FIELDS, number)[at])
+        return FIELD.unpack(self.words(Target.FIELDS, number)[at])
 
     def entry(self, stage: int, group: int) -> dict[str, int]:
         """A stage's ENTRY word of a group."""
         place = self.hardware.groups[group].stages.index(stage)
-        return abi.ENTRY.unpack(self.words(abi.Target.ENTRIES, group)[place])
+        return ENTRY.unpack(self.words(Target.ENTRIES, group)[place])
 
     def program(self, stage: int, group: int) -> list[dict[str, int]]:
         """A stage's PASS words in a group, up to the last."""
         program = []
         first = self.entry(stage, group)["program"]
-        for word in self.words(abi.Target.PROGRAM, group)[first:]:
-            program.append(abi.PASS.unpack(word))
+        for word in self.words(Target.PROGRAM, group)[first:]:
+            program.append(PASS.unpack(word))
             if program[-1]["last"]:
                 return program
         raise AssertionError("the program has no end")
@@ -142,7 +158,7 @@ class LoadedImage:
         if index < field["hot_rows"]:
             beats = self.hardware.memory.beats
             first = (field["static_line"] + line) * beats
-            region = self.words(abi.Target.STATIC, 0)[first : first + lines * beats]
+            region = self.words(Target.STATIC, 0)[first : first + lines * beats]
             assert len(region) == lines * beats
             for part in range(lines):
                 macro = (field["static_line"] + line + part) // self.hardware.macro_lines
@@ -222,7 +238,7 @@ class StageRun:
             ended = [False] * (lanes + 1)
             sums: list[np.ndarray | None] = [None] * (lanes + 1)
             for step, words in self.image.steps(self.stage):
-                source = query_record if step["scope"] == abi.FieldScope.QUERY else record
+                source = query_record if step["scope"] == FieldScope.QUERY else record
                 for lane, word in enumerate(words):
                     if not word["used"]:
                         continue
@@ -296,11 +312,11 @@ class StageRun:
             assert product or used.sum() <= command["rows"] <= self.k
             assert (writers[:, used] != NOT_WRITTEN).all(), "a pass reads what nobody wrote"
             assert command["wait_input"] or not (writers[:, used] == GATHER).any()
-            back, followed = command["wait_write"], PASS
+            back, followed = command["wait_write"], BY_PASS
             if back:  # rows follow those of this pass, and so of all before it
                 followed += self.writing + 1 - back
-                assert followed > PASS
-                self.writer[(self.writer > PASS) & (self.writer <= followed)] = THERE
+                assert followed > BY_PASS
+                self.writer[(self.writer > BY_PASS) & (self.writer <= followed)] = THERE
             assert (writers[:, used] <= followed).all(), "a pass reads before it is written"
             here = x.astype(np.int64) @ weights
             if command["multiply"]:
@@ -323,26 +339,26 @@ class StageRun:
         """Multiply all places of the ring by those a rotation on; passes find all in its place."""
         dot, d = self.dot, self.entry["dimension"]
         assert dot is not None
-        words = self.image.words(abi.Target.STAGES, 1 + self.stage)
+        words = self.image.words(Target.STAGES, 1 + self.stage)
         pairs = b"".join(words)
         ring = np.zeros((self.items, dot.ring, d), np.int64)
         ring[:, : dot.vectors] = self.vectors.reshape(self.items, dot.vectors, -1)[:, :, :d]
         for number in range(dot.results):
             i, turn = number % dot.ring, number // dot.ring + 1
             products = (ring[:, i] * ring[:, (i + turn) % dot.ring]).sum(axis=1)
-            pair = abi.PAIR.unpack(pairs[3 * number :][:3])
+            pair = PAIR.unpack(pairs[3 * number :][:3])
             for item, product in enumerate(products.tolist()):
                 value = product * pair["mantissa"]
                 if pair["shift"]:
                     value = (value + (1 << pair["shift"] - 1)) >> pair["shift"]
                 self.write(number, item, min(max(value, -128), 127), THERE)
-        self.writer[self.writer > PASS] = THERE
+        self.writer[self.writer > BY_PASS] = THERE
 
     def tile(self, first: int, number: int) -> np.ndarray:
         """Weights of a tile, (k_width, n_width): of several in the words, the one of a number."""
         hw = self.image.hardware
         size = self.shape.rows * self.n
-        words = self.image.words(abi.Target.WEIGHTS, self.group)[first : first + hw.tile_rows]
+        words = self.image.words(Target.WEIGHTS, self.group)[first : first + hw.tile_rows]
         tile = np.zeros((self.k, self.n), np.int64)
         for r, word in enumerate(words):
             for row in range(self.shape.rows):
@@ -362,16 +378,16 @@ class StageRun:
 
     def epilogue(self, command: dict[str, int], acc: np.ndarray) -> None:
         """Requantise and write columns."""
-        words = self.image.words(abi.Target.PARAMS, self.group)[command["params"] :]
+        words = self.image.words(Target.PARAMS, self.group)[command["params"] :]
         word = b"".join(words[: self.shape.cols])
-        score = command["destination"] == abi.Destination.SCORE
+        score = command["destination"] == Destination.SCORE
         assert 1 <= command["columns"] == command["cols"]
         assert command["column"] + command["columns"] <= self.n
         if score:
             assert (command["column"], command["columns"], command["last"]) == (0, 1, 1)
         self.writing += not score
         for column in range(command["column"], command["column"] + command["columns"]):
-            p = abi.PARAM.unpack(word[8 * column : 8 * column + 8])
+            p = PARAM.unpack(word[8 * column : 8 * column + 8])
             for item in range(self.items):
                 v = (int(acc[item, column]) + p["bias"]) * p["mantissa"]
                 if p["shift"]:
@@ -382,7 +398,7 @@ class StageRun:
                     low = 0 if command["relu"] else -128
                     value = min(max(v, low), 127)
                     at = command["target"] * self.shape.word_bytes + command["chunk"] * self.n
-                    self.write(at + column, item, value, PASS + self.writing)
+                    self.write(at + column, item, value, BY_PASS + self.writing)
                     if command["vector"]:
                         assert column < self.entry["dimension"] - (command["vector"] - 1) * self.n
                         last = (self.dot.vectors - 1) * self.dot.dimension

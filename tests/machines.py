@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 
 __all__ = ["small_hardware"]
 

@@ -11,9 +11,11 @@ import pytest
 from rpaccel import abi
 from rpaccel.compiler import compile_image
 from rpaccel.config import Config
-from rpaccel.driver import Device, Handle
+from rpaccel.driver import Device
 from rpaccel.errors import ConfigError, DeviceError
 from rpaccel.features import pack
+from rpaccel.handle import Handle
+from rpaccel.registers import REGISTERS, Control
 from rpaccel.verify import compare
 from sim.transport import SimulatedTransport
 from sw_model.device import GoldenTransport
@@ -131,11 +133,11 @@ def test_what_the_device_ignores(bench: Bench, error: str) -> None:
     queries = [bench.query() for _ in range(4)]
     handles = [bench.submit(query) for query in queries[:3]]
     read, write = bench.transport.read32, bench.transport.write32
-    tail, control = (abi.REGISTERS[name].address for name in ("SQ_TAIL", "CONTROL"))
+    tail, control = (REGISTERS[name].address for name in ("SQ_TAIL", "CONTROL"))
     if error == "RING_OVERRUN":
-        write(tail, read(abi.REGISTERS["SQ_HEAD"].address) + 100 & 0xFFFF)  # the ring has 4
+        write(tail, read(REGISTERS["SQ_HEAD"].address) + 100 & 0xFFFF)  # the ring has 4
     else:
-        write(control, 1 << abi.Control.ENABLE | 1 << abi.Control.LOAD)
+        write(control, 1 << Control.ENABLE | 1 << Control.LOAD)
     with pytest.raises(DeviceError, match=f"the device reports {error}$"):
         bench.device.wait(handles[-1])
     handles.append(bench.submit(queries[3]))

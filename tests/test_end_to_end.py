@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from rpaccel.compiler import compile_image
-from rpaccel.config import Config, SimulationConfig
+from rpaccel.config import Config
 from rpaccel.driver import Device
 from rpaccel.errors import ConfigError, QueryError
 from rpaccel.image import Image
+from rpaccel.simulation import SimulationConfig
 from rpaccel.states import shares
 from rpaccel.verify import compare
 from sim.transport import SimulatedTransport

@@ -15,7 +15,8 @@ from rtl_gen.signatures import score_layout
 from sim.build import build
 from sw_model.group_cycles import GroupCycles
 from sw_model.token_order_cycles import TokenOrderCycles
-from tests.group_bench import Bench, hardware, random_model
+from tests.group_bench import Bench, hardware
+from tests.group_models import random_model
 
 
 def packed(layout, values):

@@ -2,10 +2,11 @@
 
 import pytest
 
-from rpaccel import abi
+from rpaccel.board import BoardConfig
 from rpaccel.compiler import compile_image
-from rpaccel.config import BoardConfig, parse
+from rpaccel.config import parse
 from rpaccel.errors import ConfigError
+from rpaccel.registers import REGISTERS, Control
 from sw_model.device import GoldenTransport
 from sw_model.random_models import random_models
 from sw_model.topk import filters_of
@@ -159,8 +160,8 @@ def test_the_image_carries_the_threshold(rng, threshold):
     config = workload(hardware=BINS, threshold=[threshold, 0])
     image = compile_image(config, random_models(config, rng))
     device = GoldenTransport(config, [], image.data)
-    address = abi.REGISTERS["CONTROL"].address
-    device.write32(address, 1 << abi.Control.LOAD)
+    address = REGISTERS["CONTROL"].address
+    device.write32(address, 1 << Control.LOAD)
     assert [s["threshold"] for s in device._stages] == [filters_of(config)[0].threshold, 0]
 
 

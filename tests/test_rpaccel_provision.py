@@ -12,12 +12,12 @@ from rpaccel.bench_pipeline import TRAINING_QUERIES, criteo_like_queries, preset
 from rpaccel.bench_provision import bench, day, table
 from rpaccel.compiler import compile_image
 from rpaccel.config import load
+from rpaccel.devices import open_transport
 from rpaccel.driver import Device
 from rpaccel.errors import ConfigError
 from rpaccel.provision import Policy, Provisioner, Rate, choices
 from rpaccel.schedule.regroup import Work, simulate_groups
 from rpaccel.verify import compare
-from rpaccel.workflow import open_transport
 from sw_model.funnel import rank
 from sw_model.random_models import random_models
 

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from rpaccel import abi, serial, serial_protocol
+from rpaccel import serial, serial_protocol
 from rpaccel.cli import app
 from rpaccel.compiler import compile_image
 from rpaccel.config import load
+from rpaccel.counters import COUNTER_BASE, counters_of, states_of, unit_counters
 from rpaccel.driver import Device
 from rpaccel.errors import DeviceError
 from rpaccel.serial import Frames, SerialTransport, frame, open_port
@@ -359,14 +360,14 @@ def golden_board(config, models):
     """A line to a board with a golden device in it, which has no time: here all units are busy."""
     golden = GoldenTransport(config, models, host_bytes=1 << 16)
     hardware = config.hardware
-    names = {counter.address: name for name, counter in abi.counters(hardware).items()}
-    busy = {f"{unit}.{abi.states(table)[0]}" for unit, table in abi.unit_counters(hardware).items()}
+    names = {counter.address: name for name, counter in counters_of(hardware).items()}
+    busy = {f"{unit}.{states_of(table)[0]}" for unit, table in unit_counters(hardware).items()}
     clock = 0
 
     def read32(at):
         nonlocal clock
         if at not in names:
-            return golden.read32(at) if at < abi.COUNTER_BASE else 0
+            return golden.read32(at) if at < COUNTER_BASE else 0
         clock += 100 * (names[at] == "device.cycles")
         return clock if names[at] in busy | {"device.active"} else 0
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from rpaccel.abi import LANE, STEP
 from rpaccel.config import parse
 from rpaccel.gather_plan import deal_tables, plan_gather
+from rpaccel.image_layout import LANE, STEP
 from rpaccel.steps import Bag, Dense, step_word, steps
 from sw_model.random_models import random_model
 from tests.workloads import workload

@@ -2,7 +2,8 @@
 
 import pytest
 
-from rpaccel.abi import DeviceErrorBit, Status
+from rpaccel.abi import Status
+from rpaccel.registers import DeviceErrorBit
 from tests.controller_bench import IMAGE_ID, Bench
 from tests.machines import small_hardware
 

@@ -3,7 +3,8 @@
 import pytest
 
 from sw_model.dispatch_cycles import DispatchCycles, Program
-from tests.group_bench import Bench, hardware, random_model
+from tests.group_bench import Bench, hardware
+from tests.group_models import random_model
 
 
 def shared(count, stages=2, **values):

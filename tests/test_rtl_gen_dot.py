@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rpaccel import abi
+from rpaccel.image_layout import PAIR, pairs_target
 from rtl_gen.dot import Dot
 from sim.pysim import idle, simulate
 from sw_model.numerics import requantise
@@ -18,12 +18,12 @@ def machine(size, shapes, *, vectors, dimension, macs, items=16, **values):
 
 def pair_words(unit, pairs, vectors):
     """Words of a unit's PAIR structures; of pairs that are not there, anything."""
-    word = np.zeros((unit.steps, unit.turns * unit.ring * abi.PAIR.bytes), np.uint8)
-    flat = word.reshape(-1, abi.PAIR.bytes)
+    word = np.zeros((unit.steps, unit.turns * unit.ring * PAIR.bytes), np.uint8)
+    flat = word.reshape(-1, PAIR.bytes)
     flat[:] = 0x15
     for (i, j), (mantissa, shift) in pairs.items():
         at = unit.result(vectors[i], vectors[j])
-        flat[at] = np.frombuffer(abi.PAIR.pack(mantissa=mantissa, shift=shift), np.uint8)
+        flat[at] = np.frombuffer(PAIR.pack(mantissa=mantissa, shift=shift), np.uint8)
     return [row.tobytes() for row in word]
 
 
@@ -84,7 +84,7 @@ class Play:
                 "bottom": self.bottom,
             },
         )
-        target = {"valid": 1, "target": abi.pairs_target(0)}
+        target = {"valid": 1, "target": pairs_target(0)}
         ctx.set(dut.bus, {**target, "first": 1})
         await ctx.tick()
         for word in pair_words(self.unit, self.pairs, self.at):

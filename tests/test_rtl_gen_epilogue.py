@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rpaccel import abi
+from rpaccel.image_layout import PARAM
 from rtl_gen.epilogue import EPILOGUE_LATENCY, Epilogue
 from sim.pysim import simulate
 from sw_model.numerics import requantise
@@ -70,7 +70,7 @@ def test_matches_golden(rng, stall):
     async def driver(ctx):
         words = [
             sum(
-                abi.PARAM.pack_int({"bias": b, "mantissa": m, "shift": s}) << 64 * i
+                PARAM.pack_int({"bias": b, "mantissa": m, "shift": s}) << 64 * i
                 for i, (b, m, s) in enumerate(zip(bias[word], mantissa[word], shift[word]))
             )
             for word in range(PARAMS)

@@ -9,7 +9,9 @@ import pytest
 
 from rpaccel import abi
 from rpaccel.config import parse
+from rpaccel.counters import counters_of
 from rpaccel.errors import BuildError, ConfigError
+from rpaccel.registers import CAPABILITY_BASE, REGISTERS
 from rtl_gen.generate import verilog, write
 from sim.lint import WAIVERS, lint
 from sim.verilog import port_names
@@ -64,7 +66,7 @@ def test_ports(sources):
 def test_text_does_not_depend_on_the_process():
     """Neither the order of hashes nor what was generated before shows."""
     program = (
-        "from rpaccel.config import HardwareConfig; from rtl_gen.generate import verilog; "
+        "from rpaccel.hardware import HardwareConfig; from rtl_gen.generate import verilog; "
         "import sys; sys.stdout.write(verilog(HardwareConfig.model_validate_json("
         "sys.argv[1]))['rpaccel.v'])"
     )
@@ -96,10 +98,10 @@ def test_write(tmp_path):
     about = json.loads(paths[3].read_text())
     assert about["digest"] == f"{config.hardware.digest():016x}"
     assert parse(about["configuration"]) == config
-    assert about["registers"]["CONTROL"]["address"] == abi.REGISTERS["CONTROL"].address
-    counter = abi.counters(config.hardware)["topk0.released"]
+    assert about["registers"]["CONTROL"]["address"] == REGISTERS["CONTROL"].address
+    counter = counters_of(config.hardware)["topk0.released"]
     assert about["counters"]["topk0.released"]["address"] == counter.address
-    assert about["capabilities"]["stages"] == {"address": abi.CAPABILITY_BASE, "value": 1}
+    assert about["capabilities"]["stages"] == {"address": CAPABILITY_BASE, "value": 1}
     bias = about["layouts"]["param"]["fields"]["bias"]
     assert (bias["offset"], bias["bits"], bias["signed"]) == (0, 32, True)
     assert about["enumerations"]["Status"]["BAD_INDEX"] == abi.Status.BAD_INDEX

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.group_bench import Bench, hardware, random_model
+from tests.group_bench import Bench, hardware
+from tests.group_models import random_model
 
 SHAPES = {
     "4x4": ((4, 4), (1, 1)),

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.group_bench import Bench, hardware, random_model
+from tests.group_bench import Bench, hardware
+from tests.group_models import random_model
 
 
 def unit(stage, vectors, dimension, macs, items=256):

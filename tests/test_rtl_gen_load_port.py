@@ -2,8 +2,8 @@
 
 import pytest
 
-from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
+from rpaccel.image_layout import Target, target_id
 from rtl_gen.load_port import LoadPort
 from sim.pysim import idle, simulate
 
@@ -23,8 +23,8 @@ def hardware(bus_bytes):
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 @pytest.mark.parametrize("bus_bytes, width", [(8, 5), (8, 64), (8, 200), (16, 256), (32, 257)])
 def test_gathers_words(rng, bus_bytes, width, stall):
-    target = abi.target_id(abi.Target.STATIC, 1)
-    other = abi.target_id(abi.Target.STATIC, 2)
+    target = target_id(Target.STATIC, 1)
+    other = target_id(Target.STATIC, 2)
     dut = LoadPort(hardware=hardware(bus_bytes), target=target, width=width, depth=21)
     beat = 8 * bus_bytes
     expected, written, sent = {}, [], False

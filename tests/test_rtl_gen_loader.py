@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 
 from rpaccel import abi
-from rpaccel.abi import DeviceErrorBit, Target
 from rpaccel.image import Segment, assemble, table_start
+from rpaccel.image_layout import (
+    IMAGE_HEADER,
+    IMAGE_MAGIC,
+    IMAGE_SEGMENT,
+    Target,
+    image_block_bytes,
+    target_id,
+)
+from rpaccel.registers import DeviceErrorBit
 from rtl_gen.loader import Loader, target_bytes
 from sim.pysim import idle, simulate
 from tests.machines import small_hardware
@@ -21,7 +29,7 @@ def random_segments(rng, hardware):
     """Segments of every target, some empty, some twice, in random order."""
     segments = []
     for target, size in target_bytes(hardware).items():
-        if target == abi.target_id(Target.STAGES, 0):
+        if target == target_id(Target.STAGES, 0):
             words = rng.integers(256, size=(hardware.stages, size), dtype=np.uint8)
             segments.append(Segment(target, 0, words))
             continue
@@ -177,7 +185,7 @@ def test_a_beat_a_cycle_at_a_latency_of_100(rng, bus, line):
     dut = Loader(hardware)
     lines = 600 * bus // line
     words = rng.integers(256, size=(lines * line // bus, bus), dtype=np.uint8)
-    image, _ = image_of(hardware, [Segment(abi.target_id(Target.STATIC, 0), 0, words)], 0)
+    image, _ = image_of(hardware, [Segment(target_id(Target.STATIC, 0), 0, words)], 0)
     model = Machine(dut, image, rng, 0.0, latency=100)
 
     async def testbench(ctx):
@@ -200,23 +208,23 @@ def broken_images(rng, hardware, address):
         image[at : at + size] = value.to_bytes(size, "little")
         return bytes(address) + bytes(image)
 
-    header, block = abi.IMAGE_HEADER, abi.image_block_bytes(line_bytes)
+    header, block = IMAGE_HEADER, image_block_bytes(line_bytes)
     digest = header.offset("digest") // 8
     memory = DeviceErrorBit.IMAGE_MEMORY
-    yield DeviceErrorBit.IMAGE_MAGIC, patched(0, abi.IMAGE_MAGIC ^ 1), address, None
+    yield DeviceErrorBit.IMAGE_MAGIC, patched(0, IMAGE_MAGIC ^ 1), address, None
     yield DeviceErrorBit.IMAGE_VERSION, patched(4, abi.VERSION + (1 << 16)), address, None
     wrong = hardware.digest() ^ 1 << 63
     yield DeviceErrorBit.IMAGE_DIGEST, patched(digest, wrong, 8), address, None
     for target in (0x01, 0x22, 0x82, 0xE2):
         yield memory, patched(2 * block, target, 1), address, None
-    line = abi.IMAGE_SEGMENT.offset("line") // 8
+    line = IMAGE_SEGMENT.offset("line") // 8
     number = next(i for i, s in enumerate(segments) if len(s.words))
     yield memory, patched((1 + number) * block + line, 2**32 - 1), address, None
-    yield memory, patched(0, abi.IMAGE_MAGIC), address + 1, None
-    yield memory, patched(0, abi.IMAGE_MAGIC), address + (1 << 20), None
-    yield memory, patched(0, abi.IMAGE_MAGIC), address + (1 << 63), None
+    yield memory, patched(0, IMAGE_MAGIC), address + 1, None
+    yield memory, patched(0, IMAGE_MAGIC), address + (1 << 20), None
+    yield memory, patched(0, IMAGE_MAGIC), address + (1 << 63), None
     for failing in (0, 1, table_start(hardware, segments) - 1):
-        yield memory, patched(0, abi.IMAGE_MAGIC), address, address // line_bytes + failing
+        yield memory, patched(0, IMAGE_MAGIC), address, address // line_bytes + failing
 
 
 def test_refuses(rng):

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rtl_gen.lookahead import LookaheadCache
 from rtl_gen.lookahead_set import LookaheadSet
 from sim.line_memory import LineMemory

@@ -3,6 +3,20 @@
 import pytest
 
 from rpaccel import abi
+from rpaccel.counters import counters_of
+from rpaccel.registers import (
+    CAPABILITIES,
+    CAPABILITY_BASE,
+    DEVICE_ID,
+    REGISTER_SPACE_BITS,
+    REGISTERS,
+    Control,
+    DeviceErrorBit,
+    DeviceStatus,
+    Interrupt,
+    Setting,
+    capability_values,
+)
 from rtl_gen.registers import Registers
 from sim.pysim import idle, simulate
 from tests.machines import small_hardware
@@ -80,7 +94,7 @@ def run(dut, rng, testbench, *others, stall=0.0):
 
 
 def at(name):
-    return abi.REGISTERS[name].address
+    return REGISTERS[name].address
 
 
 PLAIN = {
@@ -137,7 +151,7 @@ def test_setting(rng):
             assert ctx.get(dut.setting) == value & 15
             for changing in (1, 0):
                 ctx.set(dut.changing, changing)
-                shown = changing << abi.Setting.CHANGING | value & 15 << abi.Setting.NUMBER
+                shown = changing << Setting.CHANGING | value & 15 << Setting.NUMBER
                 assert await bus.read(ctx, at("SETTING")) == shown
 
     run(dut, rng, testbench)
@@ -157,21 +171,21 @@ def test_read_only(rng):
     dut = Registers(hardware)
     digest = hardware.digest()
     fixed = {
-        at("ID"): abi.DEVICE_ID,
+        at("ID"): DEVICE_ID,
         at("VERSION"): abi.VERSION,
         at("DIGEST_LO"): digest & 0xFFFFFFFF,
         at("DIGEST_HI"): digest >> 32,
         at("IMAGE_ID"): 0x1234_5678,
         at("SQ_HEAD"): 0xBEEF,
         at("CQ_TAIL"): 0xCAFE,
-        at("STATUS"): 1 << abi.DeviceStatus.IMAGE_LOADED | 1 << abi.DeviceStatus.IDLE,
+        at("STATUS"): 1 << DeviceStatus.IMAGE_LOADED | 1 << DeviceStatus.IDLE,
         0x0FC: 0,
         0x3FC: 0,
         0xFFC: 0,
     }
-    for number, value in enumerate(abi.capability_values(hardware).values()):
-        fixed[abi.CAPABILITY_BASE + 4 * number] = value
-    assert list(abi.capability_values(hardware)) == list(abi.CAPABILITIES)
+    for number, value in enumerate(capability_values(hardware).values()):
+        fixed[CAPABILITY_BASE + 4 * number] = value
+    assert list(capability_values(hardware)) == list(CAPABILITIES)
 
     async def testbench(ctx, bus):
         ctx.set(dut.image_id, 0x1234_5678)
@@ -186,7 +200,7 @@ def test_read_only(rng):
         ctx.set(dut.idle, 0)
         ctx.set(dut.loading, 1)
         ctx.set(dut.image_loaded, 0)
-        assert await bus.read(ctx, at("STATUS")) == 1 << abi.DeviceStatus.LOADING
+        assert await bus.read(ctx, at("STATUS")) == 1 << DeviceStatus.LOADING
 
     run(dut, rng, testbench)
 
@@ -195,8 +209,8 @@ def test_load(rng):
     """LOAD is one pulse, only while idle; else an error and an interrupt. ENABLE stays."""
     dut = Registers(small_hardware(1))
     pulses = 0
-    both = 1 << abi.Control.LOAD | 1 << abi.Control.ENABLE
-    busy = 1 << abi.DeviceErrorBit.LOAD_BUSY
+    both = 1 << Control.LOAD | 1 << Control.ENABLE
+    busy = 1 << DeviceErrorBit.LOAD_BUSY
 
     async def testbench(ctx, bus):
         for is_idle, loading, want in ((1, 0, 1), (1, 1, 1), (0, 0, 1), (1, 0, 2)):
@@ -205,10 +219,10 @@ def test_load(rng):
             await bus.write(ctx, at("CONTROL"), both)
             assert pulses == want
             assert await bus.read(ctx, at("ERROR")) == (0 if is_idle and not loading else busy)
-            assert await bus.read(ctx, at("CONTROL")) == 1 << abi.Control.ENABLE
+            assert await bus.read(ctx, at("CONTROL")) == 1 << Control.ENABLE
             assert ctx.get(dut.enable)
             await bus.write(ctx, at("ERROR"), busy)
-        await bus.write(ctx, at("CONTROL"), 1 << abi.Control.LOAD, strobe=0b1110)
+        await bus.write(ctx, at("CONTROL"), 1 << Control.LOAD, strobe=0b1110)
         assert pulses == 2
         assert ctx.get(dut.enable)
         await bus.write(ctx, at("CONTROL"), 0)
@@ -227,7 +241,7 @@ def test_load(rng):
 def test_doorbell(rng):
     """A tail more than the ring ahead of the head is ignored, also around 2**16."""
     dut = Registers(small_hardware(1))
-    overrun = 1 << abi.DeviceErrorBit.RING_OVERRUN
+    overrun = 1 << DeviceErrorBit.RING_OVERRUN
 
     async def testbench(ctx, bus):
         await bus.write(ctx, at("SQ_LOG2"), 3)
@@ -264,7 +278,7 @@ def test_errors_and_interrupts(rng):
         await pulse(ctx, dut.error, 0b1010_0001)
         await pulse(ctx, dut.error, 0b0000_0010)
         assert await bus.read(ctx, at("ERROR")) == 0b1010_0011
-        assert await bus.read(ctx, at("IRQ_STATUS")) == 1 << abi.Interrupt.ERROR
+        assert await bus.read(ctx, at("IRQ_STATUS")) == 1 << Interrupt.ERROR
         assert not ctx.get(dut.irq)
         await bus.write(ctx, at("IRQ_ENABLE"), 0b111)
         assert ctx.get(dut.irq)
@@ -273,8 +287,8 @@ def test_errors_and_interrupts(rng):
         await bus.write(ctx, at("IRQ_STATUS"), 0b111)
         assert not ctx.get(dut.irq)
         for signal, bit in (
-            (dut.completion, abi.Interrupt.COMPLETION),
-            (dut.loaded, abi.Interrupt.LOADED),
+            (dut.completion, Interrupt.COMPLETION),
+            (dut.loaded, Interrupt.LOADED),
         ):
             await pulse(ctx, signal)
             assert await bus.read(ctx, at("IRQ_STATUS")) == 1 << bit
@@ -302,7 +316,7 @@ def test_event_while_clearing(rng):
             await bus.write(ctx, at("IRQ_STATUS"), 0b111)
             while started is not None:
                 await ctx.tick()
-            want = late << abi.Interrupt.COMPLETION
+            want = late << Interrupt.COMPLETION
             assert await bus.read(ctx, at("IRQ_STATUS")) == want, offset
             await bus.write(ctx, at("IRQ_STATUS"), 0b111)
         assert collisions == 1
@@ -331,7 +345,7 @@ def test_counters(rng):
     """Each counter counts its own input; all are read as they were when the cycles were read."""
     hardware = small_hardware(2)
     dut = Registers(hardware)
-    counters = abi.counters(hardware)
+    counters = counters_of(hardware)
     clock = counters["device.cycles"].address
     names = [n for n in counters if n != "device.cycles"]
     steps = {
@@ -369,8 +383,8 @@ def test_counters(rng):
 def test_counters_of_the_largest_machine_have_addresses():
     groups = [{"stages": [0, 1, 2, 3]}] * abi.MAX_GROUPS
     hardware = small_hardware(4, groups=groups, memory={"channels": 4})
-    last = max(counter.address for counter in abi.counters(hardware).values())
-    assert last + 8 <= 1 << abi.REGISTER_SPACE_BITS
+    last = max(counter.address for counter in counters_of(hardware).values())
+    assert last + 8 <= 1 << REGISTER_SPACE_BITS
 
 
 def test_counter_carries(rng):
@@ -379,8 +393,8 @@ def test_counter_carries(rng):
     hardware = small_hardware(1, tile_rows=128, tile_cols=128, groups=groups)
     step = hardware.macs
     dut = Registers(hardware)
-    where = abi.counters(hardware)["group0.macs"].address
-    clock = abi.counters(hardware)["device.cycles"].address
+    where = counters_of(hardware)["group0.macs"].address
+    clock = counters_of(hardware)["device.cycles"].address
 
     async def count(ctx, cycles):
         ctx.set(dut.counters.group0.macs, step)

@@ -8,7 +8,8 @@ from sim.pysim import simulate
 from sw_model.dispatch_cycles import DispatchCycles, Program
 from sw_model.group_cycles import latency
 from sw_model.regroup_cycles import RegroupCycles
-from tests.group_bench import Bench, hardware, random_model
+from tests.group_bench import Bench, hardware
+from tests.group_models import random_model
 
 
 def group(at, size, stages, shapes=None):

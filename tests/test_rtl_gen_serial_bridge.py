@@ -7,7 +7,7 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib.wiring import connect
 
-from rpaccel import abi
+from rpaccel.registers import REGISTER_SPACE_BITS
 from rpaccel.serial import Frames, frame
 from rpaccel.serial_protocol import DELIMITER, ESCAPE, REPLY, REQUEST, Operation, ReplyStatus
 from rtl_gen.block_memory import BlockMemory
@@ -30,7 +30,7 @@ class Board:
     """Bridge, memories and a register file in the simulator; the same as a golden bridge."""
 
     def __init__(self):
-        self.registers = [0] * (1 << abi.REGISTER_SPACE_BITS - 2)
+        self.registers = [0] * (1 << REGISTER_SPACE_BITS - 2)
         self.written = []
         self.irq = False
         self.golden = GoldenBridge(
@@ -165,7 +165,7 @@ STRANGE = [
     (Operation.READ_REGISTER, 2, 4, b""),
     (Operation.READ_REGISTER, 0, 8, b""),
     (Operation.WRITE_REGISTER, 0, 4, b"abc"),
-    (Operation.READ_REGISTER, 1 << abi.REGISTER_SPACE_BITS, 4, b""),
+    (Operation.READ_REGISTER, 1 << REGISTER_SPACE_BITS, 4, b""),
     (Operation.READ_HOST, 0, 1025, b""),
     (Operation.READ_HOST, 250, 7, b""),
     (Operation.READ_HOST, 2**32 - 1, 2, b""),

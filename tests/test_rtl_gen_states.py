@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from amaranth.hdl import Module, Signal
 
-from rpaccel import abi
+from rpaccel.counters import GATHER_COUNTERS, GROUP_COUNTERS, states_of
 from rtl_gen.states import attribute, step_layout
 from rtl_gen.topk import TopK
 from sim import gather_bench
 from sim.gather_stage import Stage, machine
 from sim.pysim import simulate
 from tests import controller_bench, filter_bench, group_bench
+from tests.group_models import random_model
 from tests.machines import small_hardware
 
 TABLE = {
@@ -90,7 +91,7 @@ GATHER = {
 
 @pytest.mark.parametrize("cause", GATHER)
 def test_gather_unit(cause):
-    assert set(GATHER) == {n for n in abi.states(abi.GATHER_COUNTERS) if n.startswith("stall_")}
+    assert set(GATHER) == {n for n in states_of(GATHER_COUNTERS) if n.startswith("stall_")}
     before, after = (gather(**options) for options in GATHER[cause])
     # After a flush the lanes are empty; an item that comes alone is read in a cycle of its own.
     slack = {"stall_flush": 16, "stall_positions": 120, "stall_features": 120}
@@ -150,10 +151,7 @@ def grouped(
     rng = np.random.default_rng(7)
     shapes = [size, (1, 1)] if size != (1, 1) else None
     hardware = group_bench.hardware(tile, size, stages=len(uses), shapes=shapes)
-    models = [
-        group_bench.random_model(rng, tables=[table], dense=0, bottom=[], top=list(top))
-        for _ in uses
-    ]
+    models = [random_model(rng, tables=[table], dense=0, bottom=[], top=list(top)) for _ in uses]
     bench = group_bench.Bench(hardware, models, list(uses))
     tokens = [bench.token(rng, number % len(uses), n) for number, n in enumerate(items)]
     bench.run(rng, tokens, stall=stall, score_stall=scores)
@@ -184,7 +182,7 @@ GROUP = {
 
 @pytest.mark.parametrize("cause", GROUP)
 def test_group(cause):
-    assert set(GROUP) == {n for n in abi.states(abi.GROUP_COUNTERS) if n.startswith("stall_")}
+    assert set(GROUP) == {n for n in states_of(GROUP_COUNTERS) if n.startswith("stall_")}
     before, after = (grouped(**options) for options in GROUP[cause])
     only(cause, before, after, slack=8)
 
@@ -194,7 +192,7 @@ def dispatched(sizes, *, scores=0.0):
     rng = np.random.default_rng(3)
     groups = [{"stages": [0]}] * 2
     hardware = group_bench.hardware((4, 4), (1, 1), groups=groups)
-    model = group_bench.random_model(rng, tables=[4], dense=0, bottom=[], top=[8, 1])
+    model = random_model(rng, tables=[4], dense=0, bottom=[], top=[8, 1])
     bench = group_bench.Bench(hardware, [model], costs=[100])
     bench.run(rng, [bench.token(rng, 0, n) for n in sizes], score_stall=scores)
     return bench.dispatched

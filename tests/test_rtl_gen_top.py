@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from rpaccel import abi
-from rpaccel.abi import Control, DeviceErrorBit, DeviceStatus, Interrupt
 from rpaccel.compiler import compile_image
 from rpaccel.config import load, parse
+from rpaccel.counters import counters_of
 from rpaccel.driver import Device
+from rpaccel.registers import REGISTERS, Control, DeviceErrorBit, DeviceStatus, Interrupt
 from rpaccel.states import shares
 from rpaccel.verify import compare
 from sim.transport import SimulatedTransport
@@ -47,16 +48,16 @@ def test_nothing_is_fetched_before_it_may_be(rng, config):
     transport = SimulatedTransport(config, image.data)
 
     def read(name):
-        return transport.read32(abi.REGISTERS[name].address)
+        return transport.read32(REGISTERS[name].address)
 
     def write(name, value):
-        transport.write32(abi.REGISTERS[name].address, value)
+        transport.write32(REGISTERS[name].address, value)
 
     def status(bit):
         return read("STATUS") >> bit & 1
 
     def host_bytes():
-        counters = abi.counters(config.hardware)
+        counters = counters_of(config.hardware)
         transport.read32(counters["device.cycles"].address)  # copies them
         return transport.read32(counters["device.host_read_bytes"].address)
 
@@ -106,7 +107,7 @@ def test_loading_holds_fetching_back(rng, config):
     """LOAD and ENABLE in one write, with a submission waiting: the image comes first."""
     image = compile_image(config, random_models(config, rng))
     transport = SimulatedTransport(config, image.data)
-    address = {name: register.address for name, register in abi.REGISTERS.items()}
+    address = {name: register.address for name, register in REGISTERS.items()}
     try:
         for name, value in {"SQ_LOG2": 2, "CQ_LOG2": 2, "CQ_BASE_LO": 4096, "SQ_TAIL": 1}.items():
             transport.write32(address[name], value)

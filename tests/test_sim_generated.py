@@ -3,7 +3,7 @@
 import pytest
 
 import rtl_gen
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from sim import generated as generated_module
 from sim.generated import generated
 

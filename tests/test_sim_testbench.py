@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rpaccel.config import SimulationConfig
+from rpaccel.simulation import SimulationConfig
 from sim.testbench import memory_plusargs
 from tests.machines import small_hardware
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rpaccel.config import FeaturesConfig, TableConfig
 from rpaccel.errors import ConfigError, DataError
+from rpaccel.models import FeaturesConfig, TableConfig
 from sw_model.dataset import DENSE_SCALE, Dataset, quantise_dense
 from sw_model.movielens import LIKED, MovieLens, Split, split_by_time
 

@@ -3,15 +3,23 @@
 import pytest
 
 from rpaccel import abi
-from rpaccel.abi import Control, DeviceErrorBit, DeviceStatus
 from rpaccel.compiler import compile_image
 from rpaccel.features import pack
+from rpaccel.image_layout import IMAGE_HEADER, image_block_bytes, pairs_target
+from rpaccel.registers import (
+    CAPABILITY_BASE,
+    DEVICE_ID,
+    REGISTERS,
+    Control,
+    DeviceErrorBit,
+    DeviceStatus,
+)
 from sw_model.device import GoldenTransport
 from sw_model.funnel import rank
 from sw_model.random_models import random_models, random_query
 from tests.workloads import workload
 
-R = {name: register.address for name, register in abi.REGISTERS.items()}
+R = {name: register.address for name, register in REGISTERS.items()}
 RUN, LOAD = 1 << Control.ENABLE, 1 << Control.LOAD
 CQ, FEATURES, RESULTS = 0x1000, 0x2000, 0x4000
 
@@ -40,10 +48,10 @@ def test_identity(world):
     digest = device.read32(R["DIGEST_HI"]) << 32 | device.read32(R["DIGEST_LO"])
     assert digest == config.hardware.digest()
     device.write32(R["ID"], 5)
-    assert device.read32(R["ID"]) == abi.DEVICE_ID
+    assert device.read32(R["ID"]) == DEVICE_ID
     device.write32(0x80, 5)
     assert device.read32(0x80) == 0
-    assert device.read32(abi.CAPABILITY_BASE + 4) == 1
+    assert device.read32(CAPABILITY_BASE + 4) == 1
 
 
 def test_a_query_by_hand(world, rng):
@@ -168,11 +176,11 @@ def test_segments_of_dot_interaction_units(rng, units):
     assert device.read32(R["IMAGE_ID"]) == image.image_id
 
     data = bytearray(image.data)
-    block = abi.image_block_bytes(config.hardware.memory.line_bytes)
-    targets = [data[n * block] for n in range(1, abi.IMAGE_HEADER.unpack(image.data)["segments"])]
-    number = 1 + targets.index(abi.pairs_target(units[0]))
+    block = image_block_bytes(config.hardware.memory.line_bytes)
+    targets = [data[n * block] for n in range(1, IMAGE_HEADER.unpack(image.data)["segments"])]
+    number = 1 + targets.index(pairs_target(units[0]))
     missing = next(stage for stage in (0, 1, 2) if stage not in units)
-    data[number * block] = abi.pairs_target(missing)
+    data[number * block] = pairs_target(missing)
     device.load_memory(0, bytes(data))
     device.write32(R["CONTROL"], LOAD)
     assert device.read32(R["ERROR"]) == 1 << DeviceErrorBit.IMAGE_MEMORY

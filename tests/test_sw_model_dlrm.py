@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from rpaccel.config import FeaturesConfig, ModelConfig, TableConfig
 from rpaccel.errors import DataError
+from rpaccel.models import FeaturesConfig, ModelConfig, TableConfig
 from sw_model.dlrm import FloatModel, Inputs, tensor_shapes
 
 FEATURES = FeaturesConfig(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpaccel.config import FeaturesConfig, ModelConfig, TableConfig
 from rpaccel.errors import ConfigError, DataError
+from rpaccel.models import FeaturesConfig, ModelConfig, TableConfig
 from sw_model.calibration import column_scales, tensor_scale
 from sw_model.dlrm import FloatModel, Inputs, tensor_shapes
 from sw_model.equalise import equalise

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from sw_model.group_cycles import GroupCycles
-from tests.group_bench import Bench, hardware, random_model
+from tests.group_bench import Bench, hardware
+from tests.group_models import random_model
 
 
 def check(bench, tokens):

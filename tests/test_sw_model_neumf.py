@@ -9,8 +9,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from rpaccel.compiler import compile_image
-from rpaccel.config import FeaturesConfig, ModelConfig, TableConfig
 from rpaccel.errors import ConfigError, DataError
+from rpaccel.models import FeaturesConfig, ModelConfig, TableConfig
 from sw_model.dlrm import FloatLayer, FloatModel, Inputs, tensor_shapes
 from sw_model.equalise import equalise
 from sw_model.funnel import rank, score_items

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from rpaccel.abi import LOGIT_FRACTION_BITS
-from rpaccel.config import FeaturesConfig, ModelConfig, TableConfig
 from rpaccel.errors import ConfigError
+from rpaccel.models import FeaturesConfig, ModelConfig, TableConfig
 from sw_model.calibration import quantise_values
 from sw_model.dlrm import FloatLayer, FloatModel, Inputs, tensor_shapes
 from sw_model.equalise import equalise

@@ -3,7 +3,8 @@
 import pytest
 
 from sw_model.token_order_cycles import TokenOrderCycles
-from tests.group_bench import Bench, hardware, random_model
+from tests.group_bench import Bench, hardware
+from tests.group_models import random_model
 
 
 def check(bench, tokens):

@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel.abi import Status
-from rpaccel.driver import Device, Handle
+from rpaccel.driver import Device
 from rpaccel.errors import ConfigError, DeviceError, LoadError, ToolError
+from rpaccel.handle import Handle
 from rpaccel.load.arrivals import gap_statistics
 from rpaccel.load.checks import check_count, check_positive
 from rpaccel.load.tails import Summary, summarise

@@ -202,8 +202,8 @@ def _in_rtl(
     ToolError, BuildError
         There is no Verilator, or it fails.
     """
+    from rpaccel.devices import open_transport
     from rpaccel.driver import Device
-    from rpaccel.workflow import open_transport
     from sim.trace import read
 
     image = compile_image(config, [model])

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from rpaccel.config import Config, ModelConfig
+from rpaccel.config import Config
 from rpaccel.errors import ConfigError, ToolError
+from rpaccel.models import ModelConfig
 from rpaccel.schedule.profiles import Point, Profile, machine
 
 __all__ = [

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from rpaccel.config import Config, ModelConfig
+from rpaccel.config import Config
+from rpaccel.models import ModelConfig
 from rpaccel.schedule.cpu import import_torch, once, random_inputs, timed
 from rpaccel.schedule.profiles import Point, Profile, machine
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rpaccel.config import FeaturesConfig
 from rpaccel.errors import QueryError
+from rpaccel.models import FeaturesConfig
 from rpaccel.serve.service import Answer, Service
 from sw_model.query import Query
 

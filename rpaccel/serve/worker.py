@@ -38,7 +38,7 @@ def open_device(
     kind: str, config: Config, models: Sequence[QuantisedModel], image: Image
 ) -> Device:
     """Open a device with models and image that were made before; see :func:`open_transport`."""
-    from rpaccel.workflow import open_transport
+    from rpaccel.devices import open_transport
 
     return Device(open_transport(kind, config, models, image), config, image)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 
 __all__ = ["BLOCKS", "block_of", "duty", "kind_of"]
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
 from rpaccel.silicon.library import FLIP_FLOP, Library
 from rpaccel.silicon.netlist import SRAM, STATIC, Instance, Netlist
 from rpaccel.silicon.sram import Macro, Memory, sram

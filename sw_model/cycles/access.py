@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
+from rpaccel.image_layout import FieldScope
 from sw_model.cycles.programs import Programs
 from sw_model.lookahead import LookaheadCache
 
@@ -183,7 +183,7 @@ class StageAccess:
                     first = step["address"] + piece["byte"]
                     slots += [
                         _Slot(
-                            step["scope"] == abi.FieldScope.ITEM,
+                            step["scope"] == FieldScope.ITEM,
                             first + number * field["index_bytes"],
                             field,
                             bool(piece["last"]) and number == piece["count"] - 1,

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel import abi
-from rpaccel.config import SimulationConfig
+from rpaccel.counters import unit_counters
 from rpaccel.geometry import GroupGeometry
+from rpaccel.simulation import SimulationConfig
 from sw_model.cycles import (
     completer,
     controller,
@@ -58,7 +59,7 @@ class Builder:
         self.programs = work.programs
         self.simulation = simulation
         self.allowed, self.setting = groups, setting
-        names = [u for u in abi.unit_counters(self.hardware) if u != "device"]
+        names = [u for u in unit_counters(self.hardware) if u != "device"]
         self.units = {name: number for number, name in enumerate(names)}
         self._inputs: list[Row] = []
         self._commands: list[Row] = []

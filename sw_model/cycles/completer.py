@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rpaccel import abi
+from rpaccel.counters import COMPLETER_COUNTERS, states_of
 from sw_model.cycles.link import WRITE_DONE, WRITE_IDLE, data_ready
 from sw_model.cycles.records import compiled, record, wake
 
@@ -15,7 +15,7 @@ COMPLETER = record(
 (IDLE, RANKING, RESULTS, RESULTS_DONE, SPACE, REQUEST, COMPLETION, COMPLETION_DONE) = range(8)
 UNIT = 5
 
-_STATES = {name: n for n, name in enumerate(abi.states(abi.COMPLETER_COUNTERS))}
+_STATES = {name: n for n, name in enumerate(states_of(COMPLETER_COUNTERS))}
 _BUSY, _HOST, _FILTER = (_STATES[n] for n in ("busy", "stall_host", "stall_filter"))
 _STARVED = _STATES["starved"]
 

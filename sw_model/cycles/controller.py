@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rpaccel import abi
+from rpaccel.counters import ADMISSION_COUNTERS, FETCHER_COUNTERS, PLANNER_COUNTERS, states_of
 from sw_model.cycles.records import compiled, record, wake, wake_at
 
 __all__ = [
@@ -38,13 +39,13 @@ P_IDLE, P_SUB_BATCH, P_TOKEN, P_DIVIDE, P_SHARE, P_PLAN, P_PHASE, P_CUT = range(
 DIVISION = abi.ITEM_BITS + 2  # cycles from a request to the quotient
 FETCHER_UNIT, ADMISSION_UNIT, PLANNER_UNIT = 2, 3, 4
 
-_FETCHER = {name: n for n, name in enumerate(abi.states(abi.FETCHER_COUNTERS))}
+_FETCHER = {name: n for n, name in enumerate(states_of(FETCHER_COUNTERS))}
 _F_BUSY, _F_HOST = _FETCHER["busy"], _FETCHER["stall_host"]
 _F_ADMISSION, _F_STARVED = _FETCHER["stall_admission"], _FETCHER["starved"]
-_ADMISSION = {name: n for n, name in enumerate(abi.states(abi.ADMISSION_COUNTERS))}
+_ADMISSION = {name: n for n, name in enumerate(states_of(ADMISSION_COUNTERS))}
 _A_BUSY, _A_HOST, _A_SLOT = (_ADMISSION[n] for n in ("busy", "stall_host", "stall_slot"))
 _A_DIVIDER, _A_STARVED = _ADMISSION["stall_divider"], _ADMISSION["starved"]
-_PLANNER = {name: n for n, name in enumerate(abi.states(abi.PLANNER_COUNTERS))}
+_PLANNER = {name: n for n, name in enumerate(states_of(PLANNER_COUNTERS))}
 _P_BUSY, _P_DIVIDER = _PLANNER["busy"], _PLANNER["stall_divider"]
 _P_TOKENS, _P_PLANS, _P_STARVED = (_PLANNER[n] for n in ("stall_tokens", "stall_plans", "starved"))
 

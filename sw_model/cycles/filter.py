@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rpaccel import abi
-from rpaccel.config import MAX_ITEMS
+from rpaccel.counters import DISPATCHER_COUNTERS, TOPK_COUNTERS, states_of
+from rpaccel.section import MAX_ITEMS
 from sw_model.cycles.group import refill_scores
 from sw_model.cycles.packer import ORDER
 from sw_model.cycles.records import compiled, record, wake, wake_at
@@ -20,10 +20,10 @@ RELEASES = 32
 LEVELS = (MAX_ITEMS - 1).bit_length()  # of the sorter, a cycle each
 HALF = MAX_ITEMS // 2  # longest run that comes into the last level
 
-_STATES = {name: n for n, name in enumerate(abi.states(abi.TOPK_COUNTERS))}
+_STATES = {name: n for n, name in enumerate(states_of(TOPK_COUNTERS))}
 _BUSY, _PLAN, _OUTPUT = (_STATES[n] for n in ("busy", "stall_plan", "stall_output"))
 _SORTER, _SORT, _STARVED = (_STATES[n] for n in ("stall_sorter", "stall_sort", "starved"))
-_COLLECT = {name: n for n, name in enumerate(abi.states(abi.DISPATCHER_COUNTERS))}
+_COLLECT = {name: n for n, name in enumerate(states_of(DISPATCHER_COUNTERS))}
 _C_BUSY, _C_FILTER, _C_ORDER = (_COLLECT[n] for n in ("busy", "stall_filter", "stall_order"))
 _C_GROUPS, _C_STARVED = _COLLECT["stall_groups"], _COLLECT["starved"]
 

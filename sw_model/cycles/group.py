@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rpaccel import abi
+from rpaccel.counters import GROUP_COUNTERS, states_of
 from sw_model.cycles.dot import OTHER, dot, offered, pause, settle, take_offer
 from sw_model.cycles.records import FAR, compiled, record, wake, wake_at
 
@@ -45,7 +45,7 @@ INPUT = record(
 COMMAND = record("wait_input wait_write final score last vector pause cycles passes")
 ROW = record("at writes score ends last vector input buffer count")
 
-_STATES = {name: n for n, name in enumerate(abi.states(abi.GROUP_COUNTERS))}
+_STATES = {name: n for n, name in enumerate(states_of(GROUP_COUNTERS))}
 _BUSY, _GAP, _INPUT = (_STATES[n] for n in ("busy", "stall_gap", "stall_input"))
 _WRITE, _SCORES, _SHAPE = (_STATES[n] for n in ("stall_write", "stall_scores", "stall_shape"))
 _WEIGHTS, _PROGRAM = _STATES["stall_weights"], _STATES["stall_program"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rpaccel import abi
+from rpaccel.counters import HOST_READ_COUNTERS, HOST_WRITE_COUNTERS, states_of
 from sw_model.cycles.records import compiled, record, wake, wake_at
 
 __all__ = [
@@ -29,9 +29,9 @@ RING = 1023  # bursts that host memory takes, less one
 FETCHER, ADMISSION = 0, 1
 WRITE_IDLE, WRITE, WRITE_DONE = range(3)
 
-_READ = {name: n for n, name in enumerate(abi.states(abi.HOST_READ_COUNTERS))}
+_READ = {name: n for n, name in enumerate(states_of(HOST_READ_COUNTERS))}
 _BUSY, _HOST, _STARVED = _READ["busy"], _READ["stall_host"], _READ["starved"]
-_WRITE = {name: n for n, name in enumerate(abi.states(abi.HOST_WRITE_COUNTERS))}
+_WRITE = {name: n for n, name in enumerate(states_of(HOST_WRITE_COUNTERS))}
 _W_BUSY, _W_DEVICE = _WRITE["busy"], _WRITE["stall_device"]
 _W_HOST, _W_STARVED = _WRITE["stall_host"], _WRITE["starved"]
 READ_UNIT, WRITE_UNIT = 0, 1

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig, SimulationConfig
+from rpaccel.counters import states_of, unit_counters
+from rpaccel.hardware import HardwareConfig
+from rpaccel.simulation import SimulationConfig
 from sw_model.cycles import controller, walker
 from sw_model.cycles.access import DrawnHits, StageAccess
 from sw_model.cycles.build import Builder
@@ -221,19 +223,19 @@ def simulate(
     machine = builder.machine()
     machine.query["arrives"] = arrivals
     machine.clock["skip"] = skip
-    units = [u for u in abi.unit_counters(work.hardware) if u != "device"]
+    units = [u for u in unit_counters(work.hardware) if u != "device"]
     counts = np.zeros((len(units), 16), np.int64)
     end = kernel()(machine, np.zeros(1, np.int64), counts, FAR - 1)
     if end < 0:
         raise RuntimeError("the modelled machine waits for itself")
-    tables = abi.unit_counters(work.hardware)
+    tables = unit_counters(work.hardware)
     waits = np.zeros(work.hardware.stages, np.int64)
     np.add.at(waits, machine.lane["stage"], machine.lane["waited"])
     return Cycles(
         queries=machine.query,
         tokens=np.split(machine.token, work.token_first[1:-1]),
         states={
-            unit: dict(zip(abi.states(tables[unit]), row.tolist(), strict=False))
+            unit: dict(zip(states_of(tables[unit]), row.tolist(), strict=False))
             for unit, row in zip(units, counts, strict=True)
         },
         layers=builder.layers(machine),

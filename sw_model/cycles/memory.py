@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rpaccel import abi
+from rpaccel.counters import MEMORY_COUNTERS, states_of
 from sw_model.cycles.records import compiled, record, wake, wake_at
 
 __all__ = ["BANK", "BURST", "CHANNEL", "memory"]
@@ -23,7 +23,7 @@ DEPTH, WINDOW = 256, 16
 RETURN = 2  # cycles from a beat's grant until its line counts as arrived
 TAG = 3  # and until its tag is free
 
-_STATES = {name: n for n, name in enumerate(abi.states(abi.MEMORY_COUNTERS))}
+_STATES = {name: n for n, name in enumerate(states_of(MEMORY_COUNTERS))}
 _BUSY, _CLIENTS, _MEMORY = (_STATES[n] for n in ("busy", "stall_clients", "stall_memory"))
 _STARVED = _STATES["starved"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rpaccel import abi
+from rpaccel.counters import GATHER_COUNTERS, states_of
 from sw_model.cycles.group import TOKENS, reserved
 from sw_model.cycles.records import compiled, record, wake
 
@@ -23,7 +24,7 @@ DISPATCHER = record(
 )
 ARRIVAL = 3  # cycles from an item's last write until its group has counted it
 
-_STATES = {name: n for n, name in enumerate(abi.states(abi.GATHER_COUNTERS))}
+_STATES = {name: n for n, name in enumerate(states_of(GATHER_COUNTERS))}
 _BUSY, _START, _WRITE = (_STATES[n] for n in ("busy", "stall_start", "stall_write"))
 _MEMORY, _FEATURES = _STATES["stall_memory"], _STATES["stall_features"]
 _POSITIONS, _LANES, _STARVED = (_STATES[n] for n in ("stall_positions", "stall_lanes", "starved"))

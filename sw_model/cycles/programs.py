@@ -5,16 +5,31 @@ from __future__ import annotations
 from functools import cached_property
 
 from rpaccel import abi
-from rpaccel.config import HardwareConfig
+from rpaccel.hardware import HardwareConfig
+from rpaccel.image_layout import (
+    ENTRY,
+    FIELD,
+    IMAGE_HEADER,
+    IMAGE_SEGMENT,
+    LANE,
+    PARAM,
+    PASS,
+    STAGE,
+    STEP,
+    Target,
+    image_block_bytes,
+    lane_words,
+    target_id,
+)
 
 __all__ = ["Programs"]
 
 Words = list[dict[str, int]]
 _GROUP_WORDS = {
-    abi.Target.ENTRIES: abi.ENTRY.bytes,
-    abi.Target.PROGRAM: abi.PASS.bytes,
-    abi.Target.WEIGHTS: 0,  # as wide as the group
-    abi.Target.PARAMS: 0,
+    Target.ENTRIES: ENTRY.bytes,
+    Target.PROGRAM: PASS.bytes,
+    Target.WEIGHTS: 0,  # as wide as the group
+    Target.PARAMS: 0,
 }
 
 
@@ -31,18 +46,17 @@ class Programs:
     def __init__(self, hardware: HardwareConfig, image: bytes) -> None:
         self.hardware = hardware
         self._image = image
-        block = abi.image_block_bytes(hardware.memory.line_bytes)
-        count = abi.IMAGE_HEADER.unpack(image[: abi.BLOCK_BYTES])["segments"]
+        block = image_block_bytes(hardware.memory.line_bytes)
+        count = IMAGE_HEADER.unpack(image[: abi.BLOCK_BYTES])["segments"]
         self._segments = [
-            abi.IMAGE_SEGMENT.unpack(image[block * n :][: abi.BLOCK_BYTES])
-            for n in range(1, count + 1)
+            IMAGE_SEGMENT.unpack(image[block * n :][: abi.BLOCK_BYTES]) for n in range(1, count + 1)
         ]
 
     @cached_property
     def loaded_lines(self) -> list[int]:
         """Lines that the loader reads, in its order."""
         line_bytes = self.hardware.memory.line_bytes
-        block = abi.image_block_bytes(line_bytes) // line_bytes
+        block = image_block_bytes(line_bytes) // line_bytes
         begins = sorted(segment["line"] for segment in self._segments)
         end = self._end()
         lines = list(range(block))
@@ -60,24 +74,24 @@ class Programs:
         group = next(
             g
             for g in range(len(hardware.groups))
-            if target in [abi.target_id(kind, g) for kind in _GROUP_WORDS]
+            if target in [target_id(kind, g) for kind in _GROUP_WORDS]
         )
-        kind = next(k for k in _GROUP_WORDS if abi.target_id(k, group) == target)
+        kind = next(k for k in _GROUP_WORDS if target_id(k, group) == target)
         size = _GROUP_WORDS[kind]
-        if kind == abi.Target.WEIGHTS:
+        if kind == Target.WEIGHTS:
             size = hardware.geometry(group).weight_tiles * hardware.tile_cols
-        elif kind == abi.Target.PARAMS:
-            size = hardware.tile_cols * abi.PARAM.bytes
+        elif kind == Target.PARAMS:
+            size = hardware.tile_cols * PARAM.bytes
         beats = last["words"] * -(-size // memory.bus_bytes)
         return last["line"] + -(-beats // memory.beats)
 
-    def _words(self, kind: abi.Target, index: int, size: int) -> dict[int, bytes]:
+    def _words(self, kind: Target, index: int, size: int) -> dict[int, bytes]:
         """Words of a target that are in the image, by address."""
         memory = self.hardware.memory
         stride = -(-size // memory.bus_bytes) * memory.bus_bytes
         found = {}
         for segment in self._segments:
-            if segment["upper"] << 8 | segment["target"] == abi.target_id(kind, index):
+            if segment["upper"] << 8 | segment["target"] == target_id(kind, index):
                 at = segment["line"] * memory.line_bytes
                 for number in range(segment["words"]):
                     word = self._image[at + number * stride : at + number * stride + size]
@@ -87,18 +101,18 @@ class Programs:
     @cached_property
     def stages(self) -> Words:
         """STAGE words; those of stages that are not in the image have no steps."""
-        words = self._words(abi.Target.STAGES, 0, abi.STAGE.bytes)
-        return [abi.STAGE.unpack(words[n]) for n in range(self.hardware.stages)]
+        words = self._words(Target.STAGES, 0, STAGE.bytes)
+        return [STAGE.unpack(words[n]) for n in range(self.hardware.stages)]
 
     def steps(self, stage: int) -> list[tuple[dict[str, int], Words]]:
         """STEP words of a stage, each with the LANE structures behind it, the dense lane's last."""
         lanes = self.hardware.gather[stage].lanes + 1
-        head, each = abi.STEP.bytes, abi.LANE.bytes
-        words = self._words(abi.Target.STEPS, stage, head + each * lanes)
+        head, each = STEP.bytes, LANE.bytes
+        words = self._words(Target.STEPS, stage, head + each * lanes)
         return [
             (
-                abi.STEP.unpack(words[n][:head]),
-                [abi.LANE.unpack(words[n][head + each * lane :][:each]) for lane in range(lanes)],
+                STEP.unpack(words[n][:head]),
+                [LANE.unpack(words[n][head + each * lane :][:each]) for lane in range(lanes)],
             )
             for n in range(self.stages[stage]["steps"])
         ]
@@ -106,22 +120,22 @@ class Programs:
     def fields(self, stage: int) -> list[Words]:
         """FIELD words of each lane of a stage, the dense lane's last."""
         gather = self.hardware.gather[stage]
-        apart = abi.lane_words(gather.max_fields)
-        words = self._words(abi.Target.FIELDS, stage, abi.FIELD.bytes)
+        apart = lane_words(gather.max_fields)
+        words = self._words(Target.FIELDS, stage, FIELD.bytes)
         lanes: list[Words] = [[] for _ in range(gather.lanes + 1)]
         for address in sorted(words):
-            lanes[address // apart].append(abi.FIELD.unpack(words[address]))
+            lanes[address // apart].append(FIELD.unpack(words[address]))
         return lanes
 
     def entry(self, stage: int, group: int) -> dict[str, int]:
         """ENTRY word of a stage in a group that serves it."""
         place = self.hardware.groups[group].stages.index(stage)
-        return abi.ENTRY.unpack(self._words(abi.Target.ENTRIES, group, abi.ENTRY.bytes)[place])
+        return ENTRY.unpack(self._words(Target.ENTRIES, group, ENTRY.bytes)[place])
 
     def program(self, stage: int, group: int) -> Words:
         """PASS words of a stage in a group, from its first to its last."""
-        words = self._words(abi.Target.PROGRAM, group, abi.PASS.bytes)
+        words = self._words(Target.PROGRAM, group, PASS.bytes)
         found: Words = []
         while not found or not found[-1]["last"]:
-            found.append(abi.PASS.unpack(words[self.entry(stage, group)["program"] + len(found)]))
+            found.append(PASS.unpack(words[self.entry(stage, group)["program"] + len(found)]))
         return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rpaccel import abi
+from rpaccel.image_layout import FieldScope
 
 if TYPE_CHECKING:
     from sw_model.cycles.machine import Work
@@ -80,7 +80,7 @@ class GatherTables:
         most = max(words["lanes"] for words in self._programs.stages)
         for stage in range(self._hardware.stages):
             for step, lanes_ in self._programs.steps(stage):
-                item = step["scope"] == abi.FieldScope.ITEM
+                item = step["scope"] == FieldScope.ITEM
                 self.steps.append({"address": step["address"], "item": item, "last": step["last"]})
                 own = [p["count"] if p["used"] else 0 for p in lanes_[:-1]]
                 own = (own + [0] * most)[:most]

@@ -1,0 +1,157 @@
+"""A stage in the memories of the groups that serve it: its programs, weights and parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rpaccel.config import Config
+from rpaccel.errors import ConfigError
+from rpaccel.hardware import HardwareConfig
+from rpaccel.image import ProgramInfo, StageInfo, TableInfo
+from rpaccel.space import Space
+from rpaccel.stage_plan import layer_info, plan
+from rpaccel.table_plan import StageTables
+from rpaccel.tiling import Tile
+from sw_model.planner import largest_sub_batches
+from sw_model.quantised import QuantisedModel
+
+__all__ = ["GroupMemories", "PlacedStage", "place_stage"]
+
+
+class GroupMemories:
+    """Memories of one group, filled stage by stage."""
+
+    def __init__(self, hardware: HardwareConfig, number: int) -> None:
+        self.hardware = hardware
+        self.geometry = hardware.geometry(number)
+        self.program: list[dict[str, int]] = []
+        self.weights: list[NDArray[np.uint8]] = []
+        self.params: list[NDArray[np.uint8]] = []
+
+    @property
+    def weight_rows(self) -> int:
+        """Words of the weight memory in use."""
+        return len(self.weights) * self.hardware.tile_rows
+
+    def add(self, tiles: Sequence[Tile]) -> None:
+        """Append the program of a stage: passes with their weights and parameters."""
+        width = self.geometry.weight_tiles * self.hardware.tile_cols
+        lane = width
+        for tile in tiles:
+            size = tile.weights.shape[1]
+            if lane + size > width:
+                self.weights.append(np.zeros((self.hardware.tile_rows, width), np.uint8))
+                lane = 0
+            self.weights[-1][:, lane : lane + size] = tile.weights
+            address = self.weight_rows - self.hardware.tile_rows
+            place = {"weights": address, "tile": lane // size, "params": len(self.params)}
+            self.program.append({**tile.command, **place})
+            lane += size
+            if tile.params is not None:
+                self.params += list(tile.params)
+        self.program[-1]["last"] = 1
+
+
+class PlacedStage(NamedTuple):
+    """What is known of a stage once its programs are placed.
+
+    ``entries`` are its ENTRY words by group; inputs lie at the same place in all of these.
+    """
+
+    model: QuantisedModel
+    info: StageInfo
+    space: Space
+    placed: StageTables
+    entries: dict[int, dict[str, int]]
+
+
+def place_stage(
+    config: Config,
+    number: int,
+    model: QuantisedModel,
+    groups: list[GroupMemories],
+    placed: StageTables,
+) -> PlacedStage:
+    """Place a stage's activations and passes."""
+    hardware = config.hardware
+    funnel = config.funnel
+    items = largest_sub_batches(funnel.items, funnel.sub_batch_items, funnel.keep)[number]
+    serving = hardware.groups_of(number)
+    # Groups that are alike, or one alone, need no common alignment.
+    kinds = {groups[each].geometry.shapes for each in serving}
+    slices = {s.k_width for kind in kinds for s in kind} if len(kinds) > 1 else set()
+    entries: dict[int, dict[str, int]] = {}
+    programs = []
+    for each in serving:
+        info, space, program = _program(config, groups[each], number, model, items, slices)
+        entries[each] = {
+            "program": program,
+            "form": info.shape,
+            "words": info.words_per_item,
+            "cycles": min(info.cycles, (1 << 16) - 1),
+            "dimension": model.tables[0].rows.shape[1] if model.dot is not None else 0,
+            "bottom": model.dot is not None and bool(model.bottom),
+        }
+        programs.append(info)
+    stage = StageInfo(
+        model=model.name,
+        tile_rows=hardware.tile_rows,
+        items=items,
+        programs=tuple(programs),
+        macros=tuple(placed.macros),
+        tables=tuple(
+            TableInfo(
+                name=t.name,
+                rows=len(t.rows),
+                dimension=t.rows.shape[1],
+                lines=table.size,
+                hot_rows=table.rows_in(lines),
+                static_lines=lines,
+            )
+            for t, table, lines in zip(model.tables, placed.tables, placed.static, strict=True)
+        ),
+    )
+    return PlacedStage(model, stage, space, placed, entries)
+
+
+def _program(
+    config: Config,
+    group: GroupMemories,
+    number: int,
+    model: QuantisedModel,
+    items: int,
+    slices: Iterable[int],
+) -> tuple[ProgramInfo, Space, int]:
+    """Place a stage's program in a group, in the best of its shapes; its first pass."""
+    hardware, geometry = config.hardware, group.geometry
+    plans = [
+        plan(config, geometry, shape, number, model, items, slices=slices)
+        for shape in geometry.shapes
+    ]
+    best = min(plans, key=lambda p: (not p.info.fits, p.info.cycles, p.info.passes))
+    if not best.info.max_items:
+        raise ConfigError(
+            f"model {model.name!r} takes {best.space.words} activation words an item, but "
+            f"hardware.activation_rows = {hardware.activation_rows}"
+        )
+    program = len(group.program)
+    group.add([tile for layer in best.layers for tile in layer])
+    info = ProgramInfo(
+        group=geometry.group,
+        shape=best.shape.index,
+        options=tuple(each.info for each in plans),
+        max_items=best.info.max_items,
+        limit=best.limit,
+        words_per_item=best.space.words,
+        cycles=best.info.cycles,
+        layers=tuple(
+            layer_info(best.shape, place, passes)
+            for place, passes in zip(best.space.layers, best.layers, strict=True)
+        ),
+        dot=best.dot,
+    )
+    return info, best.space, program
