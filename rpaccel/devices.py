@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rpaccel.config import Config
+from rpaccel.driver import Device
 from rpaccel.errors import ConfigError
 from rpaccel.image import Image
 from rpaccel.transport import Transport
 from sw_model.quantised import QuantisedModel
+from sw_model.query import Query
 
-__all__ = ["open_transport"]
+if TYPE_CHECKING:
+    from sim.trace import Trace
+
+__all__ = ["open_transport", "traced"]
 
 
 def open_transport(
@@ -66,3 +73,28 @@ def open_transport(
     return SimulatedTransport(
         config, image.data, tables=image.generated, simulator=kind, waves=waves, trace=trace
     )
+
+
+def traced(
+    config: Config, models: Sequence[QuantisedModel], image: Image, queries: Sequence[Query]
+) -> Trace:
+    """Run queries in Verilator, all submitted before the device begins, and trace them.
+
+    Raises
+    ------
+    QueryError
+        One of them failed.
+    ToolError, BuildError
+        There is no Verilator, or it fails.
+    """
+    from sim.trace import read
+
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "record"
+        transport = open_transport("verilator", config, models, image, trace=record)
+        with Device(transport, config, image) as device:
+            with device.held():
+                handles = [device.submit(query) for query in queries]
+            for handle in handles:
+                device.wait(handle).result()
+        return read(config.hardware, record)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -193,29 +192,10 @@ def _by_model(
 def _in_rtl(
     config: Config, model: QuantisedModel, queries: Sequence[Query]
 ) -> tuple[int, Sequence[int]]:
-    """Do the same in Verilator.
+    """Do the same in Verilator; what :func:`rpaccel.devices.traced` raises."""
+    from rpaccel.devices import traced
 
-    Raises
-    ------
-    ConfigError
-        The machine cannot have this image, or not so many queries at a time.
-    ToolError, BuildError
-        There is no Verilator, or it fails.
-    """
-    from rpaccel.devices import open_transport
-    from rpaccel.driver import Device
-    from sim.trace import read
-
-    image = compile_image(config, [model])
-    with tempfile.TemporaryDirectory() as folder:
-        record = Path(folder) / "record"
-        transport = open_transport("verilator", config, [model], image, trace=record)
-        with Device(transport, config, image) as device:
-            with device.held():
-                handles = [device.submit(query) for query in queries]
-            for handle in handles:
-                device.wait(handle).result()
-        tokens = read(config.hardware, record).tokens
+    tokens = traced(config, [model], compile_image(config, [model]), queries).tokens
     return tokens[0].started, [token.filter[1] for token in tokens]
 
 
