@@ -42,7 +42,7 @@ half of the block RAMs are free.
 NEXTPNR = "--report report.json --timing-allow-fail --placer static --router router2"
 """Options of nextpnr. A clock that is not reached is judged here, with the report.
 
-The default placer, heap, leaves half as much wire again, which neither router gets through.
+The default placer, heap, leaves half as much wire again (docs/board.md).
 """
 
 ROUTING = "Info: Routing.."
