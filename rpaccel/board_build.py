@@ -29,8 +29,12 @@ __all__ = [
     "tools",
 ]
 
-SYNTHESIS = "-nowidelut"
-"""Options of Yosys: logic of LUT4 only, as multiplexers made of neighbours bind many to a place."""
+SYNTHESIS = "-nowidelut -nodffe"
+"""Options of Yosys: no multiplexers made of neighbours, no clock enables.
+
+In a tile of an ECP5 selects of such multiplexers, clock enables, reset and flip-flops without a LUT
+before them share eight wires.
+"""
 
 BLOCK_MEMORIES = "t:$mem_v2 r:RD_CLK_ENABLE>0 %i r:WIDTH>15 %i"
 """Memories that are block RAM even if small: those with a registered read, of 16 bits or more.
