@@ -33,7 +33,7 @@ SYNTHESIS = "-nowidelut -nodffe"
 """Options of Yosys: no multiplexers made of neighbours, no clock enables.
 
 In a tile of an ECP5 selects of such multiplexers, clock enables, reset and flip-flops without a LUT
-before them share eight wires.
+before them share eight wires and few others.
 """
 
 BLOCK_MEMORIES = "t:$mem_v2 r:RD_CLK_ENABLE>0 %i r:WIDTH>15 %i"
