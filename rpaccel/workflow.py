@@ -170,12 +170,21 @@ class Workflow:
 
     @cached_property
     def queries(self) -> list[Query]:
-        """The queries that the device runs."""
+        """The queries that the device runs.
+
+        Raises
+        ------
+        ConfigError
+            The test split has fewer.
+        """
+        wanted = self.config.data.queries
         if self.dataset is None:
             rng = np.random.default_rng([self.config.data.seed, 1])
             features, items = self.config.features, self.config.funnel.items
-            return [random_query(features, items, rng) for _ in range(self.config.data.queries)]
-        return [self.dataset.query(c) for c in self.candidates[: self.config.data.queries]]
+            return [random_query(features, items, rng) for _ in range(wanted)]
+        if len(self.candidates) < wanted:
+            raise ConfigError(f"data.queries: {wanted}; the test split has {len(self.candidates)}")
+        return [self.dataset.query(c) for c in self.candidates[:wanted]]
 
     def golden(self, query: Query) -> Ranking:
         """The golden model's ranking of a query."""
@@ -278,7 +287,7 @@ class Workflow:
             A result differs from the golden model's, or a gather unit was not put to the test
             (no static hits, look-ahead hits, misses or evictions).
         """
-        config, image = self.config, self.image
+        config, queries, image = self.config, self.queries, self.image
         started = time.perf_counter()
         record = None if trace is None else Path(f"{trace}.record")
         transport = open_transport(device, config, self.quantised, image, waves=waves, trace=record)
@@ -286,9 +295,9 @@ class Workflow:
             ready = time.perf_counter()
             before = opened.counters()
             with progress_bar() as bar:
-                task = bar.add_task("queries", total=len(self.queries))
+                task = bar.add_task("queries", total=len(queries))
                 handles = opened.run(
-                    self.queries,
+                    queries,
                     outstanding=OUTSTANDING,
                     progress=lambda done, total: bar.update(task, completed=done, total=total),
                 )
@@ -300,7 +309,7 @@ class Workflow:
             write_events(config, record, trace)
             record.unlink()
         compared = 0
-        for number, (query, handle) in enumerate(zip(self.queries, handles, strict=True)):
+        for number, (query, handle) in enumerate(zip(queries, handles, strict=True)):
             got = handle.result()
             compare(number, self.golden(query), got)
             compared += len(got.positions)
@@ -308,7 +317,7 @@ class Workflow:
         report: dict[str, Any] = {
             "name": config.name,
             "device": device,
-            "queries": len(self.queries),
+            "queries": len(queries),
             "items": funnel.items,
             "keep": list(funnel.keep),
             "sub_batches": funnel.sub_batches,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rpaccel.config import load
+from rpaccel.errors import ConfigError
 from rpaccel.features import validate
 from rpaccel.workflow import Workflow
 from sw_model.dlrm import FloatModel
@@ -51,6 +52,12 @@ def test_queries_are_valid(work):
     assert len(work.queries) >= 16
     for query in work.queries:
         validate(work.config.features, query)
+
+
+def test_no_more_queries_than_the_test_split_has(work):
+    data = work.config.data.model_copy(update={"queries": 700})
+    with pytest.raises(ConfigError, match="data.queries: 700; the test split has 659"):
+        _ = Workflow(work.config.model_copy(update={"data": data})).queries
 
 
 def test_shipped_files_are_small(work):
