@@ -13,30 +13,23 @@ OpenSTA says how long the longest paths are (Debian's packages qflow-tech-osu018
     python -m benchmarks.array_area [--cells] [--json FILE]
 """
 
-import json
-import re
-import shutil
-import subprocess
 from functools import partial
 from pathlib import Path
 
-from amaranth.back import rtlil
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from benchmarks.command import figures_parser, keep, run
-from rpaccel.errors import BuildError
+from benchmarks.standard_cells import cell_area, path_ns, read
 from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import PARAM
 from rpaccel.silicon import library
 from rtl_gen.cell import Cell
 from rtl_gen.cells import Cells
-from rtl_gen.emit import emit
 from rtl_gen.epilogue import Epilogue
 from rtl_gen.group import Group
 from rtl_gen.group_layouts import pass_layout
-from rtl_gen.ram import MACRO_MODEL
 from rtl_gen.signatures import slot_bits
 from rtl_gen.subarray import LANE, SubArray, sum_bits
 from sim.ecp5 import luts, yosys
@@ -103,20 +96,6 @@ def hardware(*, tile, shapes):
     )
 
 
-def read(unit, folder, apart):
-    """Steps of Yosys that read a unit."""
-    if apart is None:
-        (folder / "unit.il").write_text(rtlil.convert(unit, name="unit"))
-        read, boxes = "read_rtlil unit.il", []
-    else:
-        files, shared = emit(unit, "unit")
-        (folder / "unit.v").write_text(files["unit.v"])
-        read, boxes = "read_verilog unit.v", [*shared, *apart]
-    (folder / MACRO_MODEL.name).write_text(MACRO_MODEL.read_text())
-    steps = [read, f"read_verilog -lib {MACRO_MODEL.name}", "hierarchy -top unit"]
-    return steps + [f"blackbox {name}; setattr -mod -set keep 1 {name}" for name in boxes]
-
-
 def area(unit, folder, *, apart=None, logic=False):
     """LUT4, flip-flops and multipliers of a unit.
 
@@ -134,88 +113,6 @@ def area(unit, folder, *, apart=None, logic=False):
         "ffs": cells.get("TRELLIS_FF", 0),
         "multipliers": cells.get("MULT18X18D", 0),
     }
-
-
-def mapped(unit, folder, cells, apart, *, fast):
-    """Cells of a library that a unit is made of; ``fast`` leaves out what only timing needs."""
-    shutil.copy(cells.path, folder / "cells.lib")
-    (folder / "map.abc").write_text("strash\n&get -n\n&nf\n&put\n")
-    steps = read(unit, folder, apart)
-    steps += ["synth -flatten -booth -noshare -noabc -top unit", "dfflibmap -liberty cells.lib"]
-    steps.append(f"abc -liberty cells.lib {'-script map.abc' if fast else '-D 4000'}")
-    # The library says which ports of its cells are inputs.
-    steps += ["setundef -zero", "opt_clean -purge", "read_liberty -lib -ignore_miss_func cells.lib"]
-    steps.append("write_json net.json")
-    return yosys("; ".join(steps), folder)
-
-
-def cell_area(unit, folder, *, cells, apart=None, logic=False):
-    """The same as :func:`area` in um2 of standard cells: logic, flip-flops, no multipliers."""
-    found = mapped(unit, folder, cells, apart, fast=True)
-    sums = {"luts": 0.0, "ffs": 0.0, "multipliers": 0}
-    for name, count in found.items():
-        if name in cells.cells:
-            key = "ffs" if name == library.FLIP_FLOP else "luts"
-            sums[key] += count * cells.cells[name].um2
-    return sums
-
-
-PERIOD = 100.0
-FAN_OUT = 8
-BUFFER = "BUFX4"
-
-
-def buffered(module):
-    """Add trees of buffers where an output drives more inputs than :data:`FAN_OUT`, in place.
-
-    ABC does not buffer what registers drive. ``module`` is one of Yosys' JSON; the clock's net
-    stays as it is.
-    """
-    cells, clock = module["cells"], module["ports"]["clk"]["bits"][0]
-    sinks = {}
-    for cell in cells.values():
-        for port, bits in cell["connections"].items():
-            if cell["port_directions"][port] == "input" and bits[0] != clock:
-                sinks.setdefault(bits[0], []).append((cell, port))
-    used = [bit for net in module["netnames"].values() for bit in net["bits"]]
-    number = max(bit for bit in used if isinstance(bit, int))
-    for bit, driven in sinks.items():
-        while isinstance(bit, int) and len(driven) > FAN_OUT:
-            above = []
-            for first in range(0, len(driven), FAN_OUT):
-                number += 1
-                for cell, port in driven[first : first + FAN_OUT]:
-                    cell["connections"][port] = [number]
-                cells[f"buffer_{number}"] = made = {
-                    "type": BUFFER,
-                    "parameters": {},
-                    "attributes": {},
-                    "port_directions": {"A": "input", "Y": "output"},
-                    "connections": {"A": [bit], "Y": [number]},
-                }
-                above.append((made, "A"))
-            driven = above
-
-
-def path_ns(unit, folder, cells):
-    """Longest path between two registers of a unit, setup included, by OpenSTA."""
-    mapped(unit, folder, cells, None, fast=False)
-    netlist = json.loads((folder / "net.json").read_text())
-    buffered(netlist["modules"]["unit"])
-    (folder / "net.json").write_text(json.dumps(netlist))
-    steps = "read_json net.json; splitnets -ports; write_verilog -noattr -noexpr -simple-lhs net.v"
-    yosys(steps, folder)
-    (folder / "path.tcl").write_text(
-        "read_liberty cells.lib\nread_verilog net.v\nlink_design unit\n"
-        f"create_clock -name clk -period {PERIOD} [get_ports clk]\n"
-        "report_checks -path_delay max\nexit\n"
-    )
-    command = [str(require("sta")), "-no_splash", "-exit", "path.tcl"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    match = re.search(r"(\S+)\s+slack", done.stdout)
-    if match is None:
-        raise BuildError(f"OpenSTA found no path:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
-    return PERIOD - float(match[1])
 
 
 def paths(geometry, folder, cells):

@@ -14,19 +14,16 @@ from benchmarks import array_area
 from benchmarks.array_area import (
     ARRAYS,
     FABRIC,
-    FAN_OUT,
     PARTS,
-    buffered,
-    cell_area,
     compose,
     equivalent,
     extended,
     hardware,
     minus,
-    path_ns,
     sram,
     table,
 )
+from benchmarks.standard_cells import FAN_OUT, buffered, cell_area, path_ns
 from rpaccel.errors import BuildError, ToolError
 from rpaccel.silicon import library
 from sim import ecp5
