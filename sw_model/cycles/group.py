@@ -248,7 +248,6 @@ def _take(m, g, unit, kind):
     else:
         g.token_now, g.buffer_now, g.command = take_offer(m, unit, kind)
         g.input_now = m.dot[unit].input
-        g.token_last = -1
 
 
 @compiled

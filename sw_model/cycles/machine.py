@@ -69,7 +69,8 @@ class Cycles:
         Cycles of each unit in each state, by unit and state.
     layers : dict of int64 arrays, shape (passes, 2)
         By stage and group, of each pass of the program: cycles of the array up to its last row,
-        from that of the pass before, over all tokens; and how many tokens.
+        from that of the pass before (only while it issues if that one was another token's), over
+        all tokens; and how many tokens.
     waits : int64, shape (stages,)
         Cycles that the lanes of each stage waited for lines, all lookups together.
     cycles, active : int
