@@ -31,6 +31,24 @@ def cells_latency(hardware: HardwareConfig, shape: Shape) -> int:
     return READ_LATENCY + shape.rows * row_delay(hardware) + shape.cols - 1 + EPILOGUE_LATENCY
 
 
+def _split(m: Module, value: Value, name: str, *, bits: int = 8) -> list[Signal]:
+    """Split a value into signals: Amaranth takes all of a signal for each slice of it."""
+    parts = [Signal(bits, name=f"{name}_{number}") for number in range(len(value) // bits)]
+    m.d.comb += Cat(parts).eq(value)
+    return parts
+
+
+class _Fill:
+    """What a gather unit writes, in signals of their own; see :func:`_split`."""
+
+    def __init__(self, m: Module, fill: data.View, number: int):
+        self.data = _split(m, fill.data, f"fill_data_{number}")
+        self.mask = _split(m, fill.mask, f"fill_mask_{number}", bits=1)
+        layout = {name: field.shape for name, field in fill.shape() if name not in vars(self)}
+        self.head = Signal(data.StructLayout(layout), name=f"fill_head_{number}")
+        m.d.comb += [self.head[name].eq(fill[name]) for name in layout]
+
+
 class Cells(wiring.Component):
     """Multiply slices of activations by tiles of weights, accumulate, requantise, write back.
 
@@ -337,9 +355,13 @@ class Cells(wiring.Component):
                 Cat((n >= work.column) & (n < work.column + work.columns) for n in range(n_width))
             ),
         ]
-        for (row, col), cell in cells.items():
+        chunks = {
+            at: _split(m, cell.chunk, "chunk_{}_{}".format(*at)) for at, cell in cells.items()
+        }
+        fills = [_Fill(m, fill, number) for number, fill in enumerate(self.fill)]
+        for at, cell in cells.items():
             if len(cell.fill):
-                self._write_cell(m, cells, (row, col), (en, address, chunk, mask))
+                self._write_cell(m, cell, at, (en, address, chunk, list(mask)), chunks, fills)
         for part, score in enumerate(self.scores):
             m.d.comb += [
                 score.score.eq(self._at_edge(cells, part, lambda cell: cell.score)),
@@ -364,29 +386,29 @@ class Cells(wiring.Component):
             found.append(Cat(edge) if edge else 0)
         return self._pick(found)
 
-    def _write_cell(self, m, cells, at, write):
+    def _write_cell(self, m, cell, at, write, chunks, fills):
         """Connect the write ports of a cell's activation memory."""
         row, col = at
-        cell = cells[at]
         en, address, chunk, mask = write
         m.d.comb += cell.write.address.eq(address)
-        for port, fill in zip(cell.fill, self.fill):
-            m.d.comb += port.address.eq(fill.address)
+        for port, fill in zip(cell.fill, fills):
+            m.d.comb += port.address.eq(fill.head.address)
         for shape in self.geometry.shapes:
             if col % shape.cols:
                 continue
             south = row // shape.rows * shape.rows + shape.rows - 1
-            made = Cat(cells[south, col + c].chunk for c in range(shape.cols))
+            made = [byte for c in range(shape.cols) for byte in chunks[south, col + c]]
             with m.If(self.shape == shape.index):
                 m.d.comb += [
                     cell.write.en.eq(en),
                     *self._place(cell.write, shape, row, (made, mask, chunk), shape.n_width),
                 ]
-            for port, fill in zip(cell.fill, self.fill):
-                source = (fill.data, fill.mask, fill.place)
-                with m.If(fill.form == shape.index):
-                    with m.If(fill.part == self._part(shape, row, col)):
-                        m.d.comb += port.en.eq(fill.en << fill.buffer)
+            for port, fill in zip(cell.fill, fills):
+                head = fill.head
+                source = (fill.data, fill.mask, head.place)
+                with m.If(head.form == shape.index):
+                    with m.If(head.part == self._part(shape, row, col)):
+                        m.d.comb += port.en.eq(head.en << head.buffer)
                     m.d.comb += self._place(port, shape, row, source, self.geometry.gather_bytes)
 
     def _place(self, port, shape, row, source, width):
@@ -401,6 +423,6 @@ class Cells(wiring.Component):
             for lane in range(tile_rows)
         ]
         return [
-            port.data.eq(Cat(values.word_select(byte % width, 8) for byte in bytes_)),
+            port.data.eq(Cat(values[byte % width] for byte in bytes_)),
             port.mask.eq(Cat(mask[byte % width] & chosen[byte // width] for byte in bytes_)),
         ]

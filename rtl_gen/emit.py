@@ -1,6 +1,8 @@
 """Writing Verilog, with components that occur many times written once."""
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from amaranth.back import verilog
 from amaranth.hdl import ClockSignal, Elaboratable, Instance, ResetSignal
@@ -61,6 +63,21 @@ def _apart(text: str, module: str) -> str:
     return f"{text[:at]}\n  /* verilator no_inline_module */{text[at:]}"
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Leave garbage: Amaranth makes millions of objects, and looking through them again and again
+    takes as long as the rest.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_uncollected()
 def emit(top: Component, name: str) -> tuple[Mapping[str, str], list[str]]:
     """Write a design to Verilog.
 

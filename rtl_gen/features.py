@@ -99,7 +99,8 @@ class FeatureBuffer(wiring.Component):
         every = Cat(bank.read.data for bank in banks)
         answer = Signal(8 * self.read_bytes)
         m.d.sync += [granted.eq(turn.grant), shift.eq(Cat(address[:log2], word[:bank_bits]))]
-        m.d.comb += answer.eq(Cat(every, every[: len(answer)]) >> (shift << 3))
+        around = Cat(every, every[: len(answer)])
+        m.d.comb += answer.eq(around.bit_select(shift << 3, len(answer)))
         for s, port in enumerate(self.port):
             m.submodules[f"answers{s}"] = answers = Queue(8 * self.read_bytes, depth=RESPONSES)
             connect(m, answers.o, flipped(port.response))

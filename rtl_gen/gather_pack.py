@@ -51,6 +51,7 @@ class Placer(wiring.Component):
         chunk, column = Signal(16), Signal(range(width))
         room = Signal(range(width + 1))
         more = Signal()  # bytes are left for the next chunk
+        mask = Signal(width)
         o = self.o.p
         m.d.comb += [
             room.eq(width - column),
@@ -59,11 +60,9 @@ class Placer(wiring.Component):
             o.ends.eq(word.item_last & ~more),
             o.empty.eq(word.count == 0),
             o.chunk.eq(chunk),
-            o.mask.eq(((1 << word.count) - 1) << column),
-            o.data.eq(
-                (word.data << (column << 3))
-                & Cat(o.mask[lane].replicate(8) for lane in range(width))
-            ),
+            mask.eq(((1 << word.count) - 1) << column),
+            o.mask.eq(mask),
+            o.data.eq((word.data << (column << 3)) & Cat(bit.replicate(8) for bit in mask)),
         ]
         # The place: a division by a constant, exact for 16 bits.
         fraction = 16 + ceil_log2(width)

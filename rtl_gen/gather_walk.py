@@ -225,7 +225,7 @@ class Walker(wiring.Component):
                 gives[number].eq(port.valid & port.ready),
                 port.p.start.eq(read.start),
                 port.p.field.eq(word.field),
-                port.p.data.eq(answer >> (word.byte << 3)),
+                port.p.data.eq(answer.bit_select(word.byte << 3, len(port.p.data))),
             ]
             if number < shape.lanes:
                 is_used = self.stage_entry.lanes > number
