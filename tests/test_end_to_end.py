@@ -31,7 +31,7 @@ from tests.random_machines import (
 from tests.workloads import workload
 
 MACHINES = 25
-QUICK = 6
+QUICK = 3
 DOTS = 12  # machines with dot interactions
 SETTINGS = 10  # machines whose groups share sub-arrays
 WORKLOADS = 4

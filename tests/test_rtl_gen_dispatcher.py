@@ -53,8 +53,8 @@ def test_to_the_cycle(rng, count, stall):
 @pytest.mark.parametrize(
     ("barred", "missing"),
     [
-        (0x010, {(0, 1)}),
-        (0x102, {(1, 0), (0, 2)}),
+        pytest.param(0x010, {(0, 1)}, marks=pytest.mark.slow),
+        pytest.param(0x102, {(1, 0), (0, 2)}, marks=pytest.mark.slow),
         (0x111, set()),
         (0x122, {(1, 0), (1, 1), (0, 2)}),
     ],
