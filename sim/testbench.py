@@ -68,7 +68,7 @@ def testbench(
     outside, inside, connections = [], [], []
     id_bits = 1
     for direction, width, name in _ports(design):
-        connections.append(f".{name}({name})")
+        connections.append(f".{name}({'reset' if name == 'rst' else name})")
         declaration = f"wire [{width - 1}:0] {name}"
         if name.startswith("m_axi_"):
             inside.append(f"  {declaration};")
@@ -85,17 +85,17 @@ def testbench(
             f'.ID_BITS({id_bits}), .SIZE_BYTES({size}), .NAME("mem{channel}"), '
             f".LINE_BYTES({memory.line_bytes}), .CHANNELS({memory.channels}), "
             f".CHANNEL({channel}))\n"
-            f"    memory{channel} (.clk(clk), .rst(rst), {wired}, .bursts(), .beats());"
+            f"    memory{channel} (.clk(clk), .rst(reset), {wired}, .bursts(), .beats());"
         )
     wired = ", ".join(f".{port}(m_axi_host_{port})" for port in (*READ_PORTS, *WRITE_PORTS))
     memories.append(
         f"  axi_host #(.DATA_BYTES({hardware.host_bus_bytes}), .SIZE_BYTES({host_bytes}))\n"
-        f"    host (.clk(clk), .rst(rst), {wired});"
+        f"    host (.clk(clk), .rst(reset), {wired});"
     )
     if trace:
         bits = trace_layout(hardware).size
         memories.append(
-            f"  trace_monitor #(.BITS({bits})) monitor (.clk(clk), .rst(rst), "
+            f"  trace_monitor #(.BITS({bits})) monitor (.clk(clk), .rst(reset), "
             f".watched(dut.{TRACE}));"
         )
     text = "\n".join(
@@ -103,6 +103,9 @@ def testbench(
             f"module {MODULE} (",
             ",\n".join(outside),
             ");",
+            # A register keeps the reset out of the logic that Verilator repeats for inputs.
+            "  reg reset = 1'b1;",
+            "  always @(posedge clk) reset <= rst;",
             *inside,
             f"  rpaccel dut ({', '.join(connections)});",
             *memories,
