@@ -26,6 +26,7 @@ from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import PARAM
 from rpaccel.silicon import library
 from rtl_gen.cell import Cell
+from rtl_gen.cell_writes import CellWrites
 from rtl_gen.cells import Cells
 from rtl_gen.epilogue import Epilogue
 from rtl_gen.group import Group
@@ -219,11 +220,9 @@ def measure(geometry, folder, area=area):
         for cols in (1, 2)
     )
     found["epilogue"] = extended(one, two, (1, 2), hardware.tile_cols)
-    whole = area(wires(geometry), folder, apart=[])
-    read = area(wires(geometry, without=["_write_cell"]), folder, apart=[])
-    omitted = ["_write_cell", "_epilogues"]
-    found["wiring"] = area(wires(geometry, without=omitted), folder, apart=[])
-    found["writes"] = minus(whole, read)
+    found["writes"] = area(CellWrites(geometry), folder, apart=[])
+    read = area(wires(geometry), folder, apart=["unit.writes"])
+    found["wiring"] = area(wires(geometry, without=["_epilogues"]), folder, apart=["unit.writes"])
     found["control"] = minus(read, found["wiring"])
     group_unit = Group(hardware=hardware, group=geometry.group)
     found["sequencer"] = area(group_unit, folder, apart=["unit.cells"])

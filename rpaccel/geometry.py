@@ -209,6 +209,11 @@ class GroupGeometry:
         """Whether the group has sub-arrays in common with others."""
         return bool(self.hardware.overlapping(self.group))
 
+    def part(self, shape: Shape, row: int, col: int) -> int:
+        """The part that a sub-array works for."""
+        cols = self.hardware.groups[self.group].cols // shape.cols
+        return row // shape.rows * cols + col // shape.cols
+
     @property
     def weight_rows(self) -> int:
         """Words of the weight memory."""

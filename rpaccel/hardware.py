@@ -297,6 +297,16 @@ class HardwareConfig(Section):
         """The shapes of a group."""
         return GroupGeometry(self, group)
 
+    def first_alike(self, group: int) -> int:
+        """The first group that is the same as this one but for its number and its place."""
+        unit, geometry = self.groups[group], self.geometry(group)
+        for number, other in enumerate(self.groups[:group]):
+            if other.model_copy(update={"at": unit.at}) == unit:
+                theirs = self.geometry(number)
+                if theirs.shares == geometry.shares and theirs.row_bytes == geometry.row_bytes:
+                    return number
+        return group
+
     def dot_unit(self, stage: int) -> DotConfig | None:
         """The dot interaction unit of a stage, if it has one."""
         return next((unit for unit in self.dot if unit.stage == stage), None)

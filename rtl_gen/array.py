@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from rpaccel import abi
 from rpaccel.hardware import HardwareConfig
 from rtl_gen.dispatcher import Dispatcher
+from rtl_gen.emit import share
 from rtl_gen.group import Group
 from rtl_gen.regroup import Regroup
 from rtl_gen.shared_cells import SharedCells
@@ -83,9 +84,10 @@ class ReconfigurableArray(wiring.Component):
         hardware = self.hardware
         groups = [Group(hardware=hardware, group=g) for g in range(len(hardware.groups))]
         for number, group in enumerate(groups):
-            m.submodules[f"group{number}"] = group
+            m.submodules[f"group{number}"] = share(group, platform)
             m.d.comb += [
                 group.load.eq(self.load),
+                group.number.eq(group.number.init),
                 self.counters[f"group{number}"].eq(group.counters),
                 getattr(self, f"trace_{number}").eq(group.trace),
             ]

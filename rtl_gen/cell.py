@@ -11,22 +11,29 @@ from rtl_gen.epilogue import Epilogue, control_layout
 from rtl_gen.ram import MACRO_BITS, Ram
 from rtl_gen.subarray import LANE, SubArray
 
-__all__ = ["READ_LATENCY", "Cell", "cell_port"]
+__all__ = ["READ_LATENCY", "Cell", "cell_port", "write_layout"]
 
 #: Cycles from a read to its slice at the sub-array's first row.
 READ_LATENCY = 2
 
 
+def write_layout(buffers: int, *, words: int, row_bytes: int) -> data.StructLayout:
+    """A write of bytes of a word of an activation memory; ``en`` has a bit a token buffer."""
+    return data.StructLayout(
+        {"en": buffers, "address": ceil_log2(words), "mask": row_bytes, "data": 8 * row_bytes}
+    )
+
+
 def _members(*, rows, cols, depth, stages, words, row_bytes, delays, **_):
     """Members of a cell of these parameters, see :class:`Cell`."""
     read = {"address": ceil_log2(words), "slice": ceil_log2(row_bytes // rows)}
-    write = {"address": ceil_log2(words), "mask": row_bytes, "data": 8 * row_bytes}
+    port = {"words": words, "row_bytes": row_bytes}
     return {
         "own": In(1),
         "top": In(1),
         "read": In(data.StructLayout({"en": 2 * stages, **read})),
-        "write": In(data.StructLayout({"en": 2 * stages, **write})),
-        "fill": In(data.StructLayout({"en": 2, **write})).array(stages),
+        "write": In(write_layout(2 * stages, **port)),
+        "fill": In(write_layout(2, **port)).array(stages),
         "feed_valid": In(rows),
         "feed_set": In(rows),
         "w": In(8 * rows),

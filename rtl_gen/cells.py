@@ -9,6 +9,7 @@ from rpaccel import abi
 from rpaccel.geometry import GroupGeometry, Shape
 from rpaccel.hardware import HardwareConfig
 from rtl_gen.cell import READ_LATENCY, Cell
+from rtl_gen.cell_writes import CellWrites
 from rtl_gen.emit import share
 from rtl_gen.epilogue import EPILOGUE_LATENCY, control_layout
 from rtl_gen.group_layouts import load_layout
@@ -31,24 +32,6 @@ def cells_latency(hardware: HardwareConfig, shape: Shape) -> int:
     return READ_LATENCY + shape.rows * row_delay(hardware) + shape.cols - 1 + EPILOGUE_LATENCY
 
 
-def _split(m: Module, value: Value, name: str, *, bits: int = 8) -> list[Signal]:
-    """Split a value into signals: Amaranth takes all of a signal for each slice of it."""
-    parts = [Signal(bits, name=f"{name}_{number}") for number in range(len(value) // bits)]
-    m.d.comb += Cat(parts).eq(value)
-    return parts
-
-
-class _Fill:
-    """What a gather unit writes, in signals of their own; see :func:`_split`."""
-
-    def __init__(self, m: Module, fill: data.View, number: int):
-        self.data = _split(m, fill.data, f"fill_data_{number}")
-        self.mask = _split(m, fill.mask, f"fill_mask_{number}", bits=1)
-        layout = {name: field.shape for name, field in fill.shape() if name not in vars(self)}
-        self.head = Signal(data.StructLayout(layout), name=f"fill_head_{number}")
-        m.d.comb += [self.head[name].eq(fill[name]) for name in layout]
-
-
 class Cells(wiring.Component):
     """Multiply slices of activations by tiles of weights, accumulate, requantise, write back.
 
@@ -66,7 +49,7 @@ class Cells(wiring.Component):
     Members
     -------
     bus : In(load_bus_layout(hardware))
-        Fills weights and parameters.
+        Fills weights and parameters, which have the targets of group 0.
     shape : In
         Number of the shape of everything that is under way.
     load : In(load_layout(...))
@@ -126,7 +109,7 @@ class Cells(wiring.Component):
         self._reads(m, flow, cells)
         self._weights(m, cells)
         self._epilogues(m, flow, cells)
-        self._writes(m, flow, cells)
+        self._writes(m, platform, flow, cells)
         return m
 
     # --- which is which, in each shape ---
@@ -145,10 +128,6 @@ class Cells(wiring.Component):
     def _by_col(self, col, values) -> Value:
         """Choose among values, one a column of a block, for cells in a column of the group."""
         return self._pick(values[col % shape.cols] for shape in self.geometry.shapes)
-
-    def _part(self, shape, row, col) -> int:
-        """Part that a cell works for."""
-        return row // shape.rows * (self.cols // shape.cols) + col // shape.cols
 
     # --- the parts of it ---
 
@@ -319,7 +298,7 @@ class Cells(wiring.Component):
             with m.If(~last):
                 m.d.comb += cell.control.valid.eq(0)
 
-    def _writes(self, m, flow, cells):
+    def _writes(self, m, platform, flow, cells):
         """Write chunks where they belong, show scores, and let the gather unit write."""
         geometry = self.geometry
         here = data.View(
@@ -340,28 +319,27 @@ class Cells(wiring.Component):
             self.ahead.row.eq(tracker.item),
             self.ahead.work.eq(work),
         ]
-        en = Signal(2 * self.stages)
-        address = Signal.like(work.target)
-        chunk = Signal.like(work.chunk)
-        n_width = max(shape.n_width for shape in geometry.shapes)
-        mask = Signal(n_width)
-        m.d.sync += [
-            en.eq(
+        writes = CellWrites(geometry)
+        write, bytes_ = writes.write, range(len(writes.write.mask))
+        m.d.comb += [
+            write.form.eq(self.shape),
+            write.en.eq(
                 (here.valid & work.final & ~work.score) << Cat(work.token.buffer, work.token.stage)
             ),
-            address.eq(self._stepped(m, here, work.target, work.words)),
-            chunk.eq(work.chunk),
-            mask.eq(
-                Cat((n >= work.column) & (n < work.column + work.columns) for n in range(n_width))
+            write.address.eq(self._stepped(m, here, work.target, work.words)),
+            write.chunk.eq(work.chunk),
+            write.mask.eq(
+                Cat((n >= work.column) & (n < work.column + work.columns) for n in bytes_)
             ),
         ]
-        chunks = {
-            at: _split(m, cell.chunk, "chunk_{}_{}".format(*at)) for at, cell in cells.items()
-        }
-        fills = [_Fill(m, fill, number) for number, fill in enumerate(self.fill)]
+        m.submodules.writes = share(writes, platform)
+        m.d.comb += [port.eq(fill) for port, fill in zip(writes.fill, self.fill)]
         for at, cell in cells.items():
-            if len(cell.fill):
-                self._write_cell(m, cell, at, (en, address, chunk, list(mask)), chunks, fills)
+            m.d.comb += getattr(writes, writes.name("made", at)).eq(cell.chunk)
+        for at in writes.memories:
+            m.d.comb += cells[at].write.eq(getattr(writes, writes.name("write", at)))
+            filled = getattr(writes, writes.name("fill", at))
+            m.d.comb += [port.eq(fill) for port, fill in zip(cells[at].fill, filled)]
         for part, score in enumerate(self.scores):
             m.d.comb += [
                 score.score.eq(self._at_edge(cells, part, lambda cell: cell.score)),
@@ -381,48 +359,7 @@ class Cells(wiring.Component):
                 for (row, col), cell in cells.items()
                 if row % shape.rows == shape.rows - 1
                 and col % shape.cols < cols
-                and self._part(shape, row, col) == part
+                and self.geometry.part(shape, row, col) == part
             ]
             found.append(Cat(edge) if edge else 0)
         return self._pick(found)
-
-    def _write_cell(self, m, cell, at, write, chunks, fills):
-        """Connect the write ports of a cell's activation memory."""
-        row, col = at
-        en, address, chunk, mask = write
-        m.d.comb += cell.write.address.eq(address)
-        for port, fill in zip(cell.fill, fills):
-            m.d.comb += port.address.eq(fill.head.address)
-        for shape in self.geometry.shapes:
-            if col % shape.cols:
-                continue
-            south = row // shape.rows * shape.rows + shape.rows - 1
-            made = [byte for c in range(shape.cols) for byte in chunks[south, col + c]]
-            with m.If(self.shape == shape.index):
-                m.d.comb += [
-                    cell.write.en.eq(en),
-                    *self._place(cell.write, shape, row, (made, mask, chunk), shape.n_width),
-                ]
-            for port, fill in zip(cell.fill, fills):
-                head = fill.head
-                source = (fill.data, fill.mask, head.place)
-                with m.If(head.form == shape.index):
-                    with m.If(head.part == self._part(shape, row, col)):
-                        m.d.comb += port.en.eq(head.en << head.buffer)
-                    m.d.comb += self._place(port, shape, row, source, self.geometry.gather_bytes)
-
-    def _place(self, port, shape, row, source, width):
-        """Put ``width`` bytes at a place of a word: the statements for a cell's bytes of it."""
-        values, mask, place = source
-        tile_rows = self.hardware.tile_rows
-        places = shape.word_bytes // width
-        chosen = [place == number for number in range(places)] if places > 1 else [1]
-        bytes_ = [
-            slice_ * shape.k_width + row % shape.rows * tile_rows + lane
-            for slice_ in range(shape.slices)
-            for lane in range(tile_rows)
-        ]
-        return [
-            port.data.eq(Cat(values[byte % width] for byte in bytes_)),
-            port.mask.eq(Cat(mask[byte % width] & chosen[byte // width] for byte in bytes_)),
-        ]

@@ -53,6 +53,9 @@ class Group(wiring.Component):
     -------
     load : In(load_bus_layout(hardware))
         Fills entries, program, weights and parameters.
+    number : In
+        What tells the group's targets on the load bus from those of group 0; constant, and by
+        default that of the group. It is all in which groups that are alike differ.
     i : In(group_input_signature(hardware, group)).array(n)
         From the gather unit of each of the n stages that the group serves, in their order.
     scores : Out(stream.Signature(score_layout(hardware))).array(n)
@@ -73,13 +76,16 @@ class Group(wiring.Component):
         self.hardware = hardware
         self.group = group
         self.geometry = geometry = hardware.geometry(group)
+        self.module_name = f"group_{hardware.first_alike(group)}"
         self.stages = len(hardware.groups[group].stages)
         self.latency = [cells_latency(hardware, shape) for shape in geometry.shapes]
         self.token = token_layout(geometry, slot=slot_bits(hardware))
         self.work = pass_layout(geometry, slot=slot_bits(hardware))
+        bus = load_bus_layout(hardware)
         super().__init__(
             {
-                "load": In(load_bus_layout(hardware)),
+                "load": In(bus),
+                "number": In(bus["target"].shape, init=target_id(Target(0), group)),
                 "i": In(group_input_signature(hardware, group)).array(self.stages),
                 "scores": Out(stream.Signature(score_layout(hardware))).array(self.stages),
                 "load_cycles": Out(LOAD_BITS),
@@ -92,13 +98,15 @@ class Group(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        self.bus = Signal.like(self.load)
+        m.d.comb += [self.bus.eq(self.load), self.bus.target.eq(self.load.target ^ self.number)]
         self._entries(m)
         inputs = self._inputs(m)
         walker = self._walker(m, inputs)
         issuer = self._issuer(m, walker, inputs)
         m.submodules.cells = cells = Cells(self.geometry, work=self.work)
         m.d.comb += [
-            cells.bus.eq(self.load),
+            cells.bus.eq(self.bus),
             cells.shape.eq(issuer.shape),
             cells.load.eq(issuer.load),
             cells.issue.eq(issuer.issue),
@@ -125,11 +133,11 @@ class Group(wiring.Component):
         self.entry = [Signal(layout, name=f"entry_{n}") for n in range(self.stages)]
         m.submodules.entry_port = port = LoadPort(
             hardware=self.hardware,
-            target=target_id(Target.ENTRIES, self.group),
+            target=target_id(Target.ENTRIES, 0),
             width=ENTRY.bits,
             depth=self.stages,
         )
-        m.d.comb += port.bus.eq(self.load)
+        m.d.comb += port.bus.eq(self.bus)
         word = data.View(struct(ENTRY), port.data)
         for number, (entry, cost) in enumerate(zip(self.entry, self.cost)):
             m.d.comb += cost.eq(entry.cycles)
@@ -167,7 +175,7 @@ class Group(wiring.Component):
         )
         m.submodules.program = program = LoadedRam(
             hardware=self.hardware,
-            target=target_id(Target.PROGRAM, self.group),
+            target=target_id(Target.PROGRAM, 0),
             width=PASS.bits,
             depth=self.hardware.program_depth,
         )
@@ -176,7 +184,7 @@ class Group(wiring.Component):
         else:
             connect(m, tokens.o, walker.tokens)
         m.d.comb += [
-            program.bus.eq(self.load),
+            program.bus.eq(self.bus),
             program.read[0].en.eq(walker.memory.en),
             program.read[0].addr.eq(walker.memory.addr),
             walker.memory.data.eq(program.read[0].data),

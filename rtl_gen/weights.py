@@ -32,6 +32,7 @@ class WeightMemory(wiring.Component):
     Members
     -------
     bus : In(load_bus_layout(hardware))
+        With the targets of group 0.
     shape : In
         Number of the shape of everything that is loaded.
     load : In(load_layout(...))
@@ -71,7 +72,7 @@ class WeightMemory(wiring.Component):
         tiles = geometry.weight_tiles
         m.submodules.memory = memory = LoadedRam(
             hardware=hardware,
-            target=target_id(Target.WEIGHTS, geometry.group),
+            target=target_id(Target.WEIGHTS, 0),
             width=8 * hardware.tile_cols * tiles,
             depth=geometry.weight_rows,
             parts=tiles,
@@ -119,6 +120,7 @@ class ParamMemory(wiring.Component):
     Members
     -------
     bus : In(load_bus_layout(hardware))
+        With the targets of group 0.
     en : In(1).array(cols), addr : In(14).array(cols)
         Read for a column.
     data : Out(64 * tile_cols).array(cols)
@@ -144,7 +146,7 @@ class ParamMemory(wiring.Component):
         hardware = self.geometry.hardware
         m.submodules.port = port = LoadPort(
             hardware=hardware,
-            target=target_id(Target.PARAMS, self.geometry.group),
+            target=target_id(Target.PARAMS, 0),
             width=self.width,
             depth=hardware.param_rows,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rpaccel.hardware import HardwareConfig
@@ -29,7 +29,6 @@ SELECTED, SELECTED_BITS = 16, 16
 
 _SUBARRAY = re.compile(r"subarray_(\d+)x(\d+)_(\d+)$")
 _EPILOGUE = re.compile(r"epilogue_(\d+)_(\d+)_(\d+)_(\d+)$")
-_GROUP = re.compile(r"group(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -118,24 +117,6 @@ class Scale:
         return Logic(um2, flip_flops, toggle)
 
 
-def _first_alike(hardware: HardwareConfig) -> dict[int, int]:
-    """For each group, the first one that is the same but for its number."""
-    groups = hardware.groups
-    return {n: groups.index(group) for n, group in enumerate(groups)}
-
-
-def _representative(path: tuple[str, ...], alike: Mapping[int, int]) -> tuple[str, ...]:
-    """The same place in the first group that is alike."""
-    if len(path) > 1 and path[0] == "array" and (match := _GROUP.match(path[1])):
-        return (path[0], f"group{alike[int(match[1])]}", *path[2:])
-    return path
-
-
-def _numbered(path: tuple[str, ...]) -> tuple[str, ...]:
-    """A path without the numbers by which Amaranth tells equal names apart."""
-    return tuple(name.partition("$")[0] for name in path)
-
-
 def places(
     netlist: Netlist,
     hardware: HardwareConfig,
@@ -157,13 +138,8 @@ def places(
     ToolError, BuildError
         See :func:`rpaccel.silicon.synthesis.synthesise`.
     """
-    alike = _first_alike(hardware)
     every = list(netlist.instances())
-    module = {_numbered(i.path): i.module for i in every}
-    same = {
-        i.path: module[_representative(_numbered(i.path), alike)] for i in every if i.memory is None
-    }
-    needed = {netlist.digest(name): name for name in same.values()}
+    needed = {netlist.digest(i.module): i.module for i in every if i.memory is None}
     large = {name: parts for name in needed.values() if (parts := _parts(name))}
     sources = {name: netlist.source(name) for name in needed.values() if name not in large}
     for parts in large.values():
@@ -177,7 +153,7 @@ def places(
     found = []
     for instance in every:
         if instance.memory is None:
-            name = needed[netlist.digest(same[instance.path])]
+            name = needed[netlist.digest(instance.module)]
             found.append(Place(instance.path, cost[name]))
             continue
         logic = Logic()
