@@ -41,6 +41,19 @@ def test_lint_of_shared_sub_arrays():
     lint(verilog(small_hardware(2, **machine)), "rpaccel", waivers=WAIVERS)
 
 
+def test_groups_alike_are_written_once():
+    groups = [{"stages": [0, 1]}, {"stages": [0, 1]}, {"stages": [0, 1], "cols": 2}]
+    hardware = small_hardware(2, groups=groups)
+    assert [hardware.first_alike(group) for group in range(3)] == [0, 0, 2]
+    text = verilog(hardware)["rpaccel.v"]
+    assert re.findall(r"^module (group_\d+)\(", text, re.MULTILINE) == ["group_0", "group_2"]
+    assert re.findall(r"^  (group_\d+) (group\d+) \(", text, re.MULTILINE) == [
+        ("group_0", "group0"),
+        ("group_0", "group1"),
+        ("group_2", "group2"),
+    ]
+
+
 def test_every_waiver_is_needed(sources):
     with pytest.raises(BuildError) as error:
         lint(sources, "rpaccel")
