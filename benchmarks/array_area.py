@@ -21,7 +21,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from benchmarks.command import figures_parser, keep, run
-from benchmarks.standard_cells import cell_area, path_ns, read
+from benchmarks.standard_cells import cell_area, path_ns
 from rpaccel.hardware import HardwareConfig
 from rpaccel.image_layout import PARAM
 from rpaccel.silicon import library
@@ -33,7 +33,7 @@ from rtl_gen.group import Group
 from rtl_gen.group_layouts import pass_layout
 from rtl_gen.signatures import slot_bits
 from rtl_gen.subarray import LANE, SubArray, sum_bits
-from sim.ecp5 import luts, yosys
+from sim.ecp5 import luts, read, yosys
 from sim.toolchain import require
 
 SIZE = 32
@@ -221,8 +221,8 @@ def measure(geometry, folder, area=area):
     )
     found["epilogue"] = extended(one, two, (1, 2), hardware.tile_cols)
     found["writes"] = area(CellWrites(geometry), folder, apart=[])
-    read = area(wires(geometry), folder, apart=["unit.writes"])
-    found["wiring"] = area(wires(geometry, without=["_epilogues"]), folder, apart=["unit.writes"])
+    read = area(wires(geometry), folder, apart=[])
+    found["wiring"] = area(wires(geometry, without=["_epilogues"]), folder, apart=[])
     found["control"] = minus(read, found["wiring"])
     group_unit = Group(hardware=hardware, group=geometry.group)
     found["sequencer"] = area(group_unit, folder, apart=["unit.cells"])

@@ -5,32 +5,14 @@ import re
 import shutil
 import subprocess
 
-from amaranth.back import rtlil
-
 from rpaccel.errors import BuildError
 from rpaccel.silicon import library
-from rtl_gen.emit import emit
-from rtl_gen.ram import MACRO_MODEL
-from sim.ecp5 import yosys
+from sim.ecp5 import read, yosys
 from sim.toolchain import require
 
 PERIOD = 100.0
 FAN_OUT = 8
 BUFFER = "BUFX4"
-
-
-def read(unit, folder, apart):
-    """Steps of Yosys that read a unit."""
-    if apart is None:
-        (folder / "unit.il").write_text(rtlil.convert(unit, name="unit"))
-        read, boxes = "read_rtlil unit.il", []
-    else:
-        files, shared = emit(unit, "unit")
-        (folder / "unit.v").write_text(files["unit.v"])
-        read, boxes = "read_verilog unit.v", [*shared, *apart]
-    (folder / MACRO_MODEL.name).write_text(MACRO_MODEL.read_text())
-    steps = [read, f"read_verilog -lib {MACRO_MODEL.name}", "hierarchy -top unit"]
-    return steps + [f"blackbox {name}; setattr -mod -set keep 1 {name}" for name in boxes]
 
 
 def mapped(unit, folder, cells, apart, *, fast):

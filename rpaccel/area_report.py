@@ -138,6 +138,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
         place.bar(range(len(names), len(labels)), report["paper"][paper], color="0.7")
         for x, top in enumerate(tops):
             place.text(x, top, f"{top:.2f}", ha="center", va="bottom", fontsize=8)
+        place.set_ylim(top=1.06 * max(tops))
         place.set_xticks(range(len(labels)), labels, fontsize=7)
         place.set_ylabel(unit)
     handles, blocks = axes[0].get_legend_handles_labels()
