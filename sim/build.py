@@ -20,7 +20,7 @@ __all__ = ["Build", "build"]
 
 # C++ optimisation by characters of Verilog. The demo's machine (1.7 million) at -O1: an eighth
 # faster than at -Og, and twice as long to compile, which pays from some million cycles on.
-_OPTIMISATIONS = ((400_000, "-O2"), (8_000_000, "-Og"))
+_OPTIMISATIONS = ((400_000, "-O2"), (6_000_000, "-Og"))
 _OPTIMISE_LARGE = "-Os"
 
 
