@@ -39,7 +39,7 @@ def used():
 
 @contextmanager
 def step(steps, name):
-    """Note the time of a step, and the memory up to its end."""
+    """Note the time of a step, and the most memory of a process until its end."""
     started, before = time.perf_counter(), used()[0]
     yield
     after, memory = used()
