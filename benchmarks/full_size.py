@@ -25,9 +25,8 @@ from rpaccel.driver import Device
 from rpaccel.report import grid
 from rpaccel.verify import compare
 from sim.generated import generated
-from sw_model.funnel import rank
+from sw_model.funnel import rank_query
 from sw_model.random_models import random_models
-from sw_model.topk import filters_of
 
 
 def used():
@@ -61,16 +60,7 @@ def measure():
         handle = device.submit(query)
         found = device.wait(handle).result()
         cycles = device.cycles()
-    golden = rank(
-        models,
-        config.features,
-        query,
-        keep=config.funnel.keep,
-        sub_batch=config.funnel.sub_batch_items,
-        filters=filters_of(config),
-        global_release=config.funnel.global_release,
-    )
-    compare(0, golden, found)
+    compare(0, rank_query(config, models, query), found)
     return {
         "characters": sum(map(len, text.values())),
         "steps": steps,

@@ -30,9 +30,8 @@ from rpaccel.verify import compare
 from rpaccel.workflow import Workflow
 from sim.trace import read
 from sim.transport import SimulatedTransport
-from sw_model.funnel import Trace, rank
+from sw_model.funnel import Trace, rank_query
 from sw_model.random_models import random_query
-from sw_model.topk import filters_of
 
 SATURATED = 20
 """Queries that measure what the machine can do."""
@@ -67,26 +66,15 @@ def predicted(config, record_):
     from sw_model.cycles.machine import Work as Modelled
 
     config = in_order(config)
-    work, funnel = Workflow(config), config.funnel
+    work = Workflow(config)
     jobs = []
     rng = np.random.default_rng(record_["seed"])
     for query in draw(config, len(record_["queries"]), rng):
         trace = Trace()
-        rank(
-            work.quantised,
-            config.features,
-            query,
-            keep=funnel.keep,
-            sub_batch=funnel.sub_batch_items,
-            filters=filters_of(config),
-            global_release=funnel.global_release,
-            trace=trace,
-        )
-        features = np.frombuffer(pack(config.features, query), np.uint8)
-        last = len(funnel.stages) - 1
-        jobs.append(
-            Job(features, query.items, funnel.sub_batch_items, funnel.keep, trace.tokens, 0, last)
-        )
+        rank_query(config, work.quantised, query, trace=trace)
+        record = np.frombuffer(pack(config.features, query), np.uint8)
+        way = config.funnel.way(query.items)
+        jobs.append(Job(record=record, items=query.items, tokens=trace.tokens, **way))
     rows = record_["queries"]
     # The first ones are long over when the recorded ones come.
     begin = int(10 * SATURATED * record_["cycles_a_query"])

@@ -24,10 +24,9 @@ from rpaccel.image import Image
 from rpaccel.predict import Predictor
 from rpaccel.verify import compare
 from sw_model.cycles.machine import Cycles, Work
-from sw_model.funnel import rank
+from sw_model.funnel import rank_query
 from sw_model.query import Query
 from sw_model.random_models import random_models
-from sw_model.topk import filters_of
 
 __all__ = ["CASES", "Access", "Case", "Machine", "bench", "static_only"]
 
@@ -177,7 +176,6 @@ class Machine:
         self, config: Config, queries: Sequence[Query], how: dict[str, Any], model: Cycles
     ) -> None:
         """Run in RTL; rankings are the golden model's, cycles the cycle model's."""
-        first = how.get("first_stage", 0)
         with Device(
             open_transport("verilator", config, self.models, self.image), config, self.image
         ) as device:
@@ -188,19 +186,11 @@ class Machine:
                 device.wait(handle)
             after = device.counters()
         for query, handle in zip(queries, handles, strict=True):
-            golden = rank(
-                self.models,
-                config.features,
-                query,
-                keep=config.funnel.keep[first:],
-                sub_batch=config.funnel.sub_batch_items,
-                first_stage=first,
-                filters=filters_of(config),
-            )
+            golden = rank_query(config, self.models, query, **how)
             compare(handle.query_id, golden, handle.result())
         expected = (model.queries["requested"] - model.queries["fetched"]).tolist()
         seen = [handle.cycles for handle in handles]
-        for number in range(first, config.hardware.stages):
+        for number in range(how.get("first_stage", 0), config.hardware.stages):
             name = f"gather{number}.stall_memory"
             expected.append(model.states[f"gather{number}"]["stall_memory"])
             seen.append(after[name] - before[name])

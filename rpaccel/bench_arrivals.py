@@ -29,10 +29,9 @@ from rpaccel.driver import Device
 from rpaccel.handle import Handle
 from rpaccel.report import grid
 from rpaccel.verify import compare
-from sw_model.funnel import rank
+from sw_model.funnel import rank_query
 from sw_model.query import Query
 from sw_model.random_models import random_models
-from sw_model.topk import filters_of
 
 __all__ = ["bench", "open_loop", "pairs", "table"]
 
@@ -126,16 +125,7 @@ def _run(
         seen, handles = open_loop(device, every, arrivals, sub_batch=size)
     say("comparing with the golden model")
     for number, (query, handle) in enumerate(zip(every, handles, strict=True)):
-        golden = rank(
-            models,
-            used.features,
-            query,
-            keep=used.funnel.keep,
-            sub_batch=size,
-            filters=filters_of(used),
-            global_release=used.funnel.global_release,
-        )
-        compare(number, golden, handle.result())
+        compare(number, rank_query(used, models, query), handle.result())
     return seen
 
 

@@ -29,12 +29,11 @@ from rpaccel.measurements import measurements
 from rpaccel.report import grid
 from rpaccel.verify import compare
 from sw_model.criteo_like import TABLES, trace
-from sw_model.funnel import rank
+from sw_model.funnel import rank_query
 from sw_model.hotness import accesses
 from sw_model.quantised import QuantisedModel
 from sw_model.query import Query
 from sw_model.random_models import random_models
-from sw_model.topk import filters_of
 
 __all__ = [
     "PRESETS",
@@ -160,16 +159,7 @@ class RtlBench:
 
     def compare(self, query: Query, parts: int, handle: Handle) -> None:
         """Compare a result with the golden model's."""
-        config = _parts(self.config, parts)
-        golden = rank(
-            self.models,
-            config.features,
-            query,
-            keep=config.funnel.keep,
-            sub_batch=config.funnel.sub_batch_items,
-            filters=filters_of(config),
-            global_release=config.funnel.global_release,
-        )
+        golden = rank_query(_parts(self.config, parts), self.models, query)
         compare(handle.query_id, golden, handle.result())
         self.compared += len(handle.result().positions)
 

@@ -6,8 +6,9 @@ Everything is validated here, once; inside the project a configuration is truste
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypedDict, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -27,9 +28,32 @@ from rpaccel.section import (
 )
 from rpaccel.simulation import SimulationConfig
 
-__all__ = ["Config", "FunnelConfig", "HostConfig", "load", "parse", "validate", "with_stages"]
+__all__ = [
+    "Config",
+    "FunnelConfig",
+    "HostConfig",
+    "Way",
+    "load",
+    "parse",
+    "validate",
+    "with_stages",
+]
 
 S = TypeVar("S", bound=Section)
+
+
+class Way(TypedDict):
+    """How a query passes a funnel: what each stage run keeps, and in which parts.
+
+    ``keep`` has a number for each of stages ``first_stage`` to ``last_stage``; ``sub_batch`` is
+    the most items in a sub-batch of the first; stages of ``global_release`` release once.
+    """
+
+    keep: Sequence[int]
+    first_stage: int
+    last_stage: int
+    sub_batch: int
+    global_release: Collection[int]
 
 
 class FunnelConfig(Section):
@@ -84,6 +108,35 @@ class FunnelConfig(Section):
     def sub_batch_items(self) -> int:
         """Items in a sub-batch of a full query (the last one may be smaller)."""
         return -(-self.items // self.sub_batches)
+
+    def way(
+        self,
+        items: int,
+        *,
+        keep: Sequence[int] | None = None,
+        first_stage: int = 0,
+        last_stage: int | None = None,
+        sub_batch: int | None = None,
+        global_release: Collection[int] | None = None,
+    ) -> Way:
+        """How a query of some items is run; what is not given is the funnel's.
+
+        Parameters
+        ----------
+        items : int
+        keep, first_stage, last_stage, sub_batch, global_release
+            See :meth:`rpaccel.driver.Device.submit`.
+        """
+        last_stage = len(self.stages) - 1 if last_stage is None else last_stage
+        if keep is None:
+            keep = [min(items, kept) for kept in self.keep[first_stage : last_stage + 1]]
+        return Way(
+            keep=keep,
+            first_stage=first_stage,
+            last_stage=last_stage,
+            sub_batch=-(-items // self.sub_batches) if sub_batch is None else sub_batch,
+            global_release=self.global_release if global_release is None else global_release,
+        )
 
 
 class HostConfig(Section):

@@ -1,10 +1,8 @@
-"""The descriptor of a query: what is not given, and a reason where the device would refuse it."""
+"""The descriptor of a query, and a reason where the device would refuse it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-
-from rpaccel.config import Config
+from rpaccel.config import Config, Way
 from rpaccel.errors import QueryError
 from rpaccel.image import Image
 from rpaccel.section import MAX_ITEMS
@@ -14,16 +12,7 @@ __all__ = ["descriptor_fields"]
 
 
 def descriptor_fields(
-    config: Config,
-    image: Image,
-    items: int,
-    size: int,
-    *,
-    keep: Sequence[int] | None,
-    first_stage: int,
-    last_stage: int | None,
-    sub_batch: int | None,
-    global_release: Collection[int] | None,
+    config: Config, image: Image, items: int, size: int, way: Way
 ) -> dict[str, int]:
     """Fields of ``abi.DESCRIPTOR`` that say how a query is to be ranked.
 
@@ -34,35 +23,29 @@ def descriptor_fields(
     items : int
     size : int
         Bytes of the query's features.
-    keep, first_stage, last_stage, sub_batch, global_release
-        See :meth:`rpaccel.driver.Device.submit`.
+    way : Way
+        How the query is to be run.
 
     Raises
     ------
     QueryError
         An argument is not acceptable.
     """
-    last_stage = len(image.stages) - 1 if last_stage is None else last_stage
-    _check_stages(config, image, first_stage, last_stage)
-    if keep is None:
-        kept = items
-        keep = [kept := min(kept, n) for n in config.funnel.keep[first_stage : last_stage + 1]]
-    if sub_batch is None:
-        sub_batch = -(-items // config.funnel.sub_batches)
-    _check(config, image, items, size, keep, first_stage, last_stage, sub_batch)
-    if global_release is None:
-        global_release = config.funnel.global_release
-    once = {int(stage) for stage in global_release}
+    _check_stages(config, image, way["first_stage"], way["last_stage"])
+    _check(config, image, items, size, way)
+    once = {int(stage) for stage in way["global_release"]}
     if not once <= set(range(len(image.stages))):
         raise QueryError(f"global_release must name stages of the image, not {sorted(once)}")
     fields = {
-        "first_stage": first_stage,
-        "last_stage": last_stage,
+        "first_stage": way["first_stage"],
+        "last_stage": way["last_stage"],
         "items": items,
-        "sub_batch": sub_batch,
+        "sub_batch": way["sub_batch"],
         "global_release": sum(1 << stage for stage in once),
     }
-    return fields | {f"keep{first_stage + i}": int(n) for i, n in enumerate(keep)}
+    return fields | {
+        f"keep{stage}": int(kept) for stage, kept in enumerate(way["keep"], way["first_stage"])
+    }
 
 
 def _check_stages(config: Config, image: Image, first: int, last: int) -> None:
@@ -76,25 +59,19 @@ def _check_stages(config: Config, image: Image, first: int, last: int) -> None:
         )
 
 
-def _check(
-    config: Config,
-    image: Image,
-    items: int,
-    size: int,
-    keep: Sequence[int],
-    first: int,
-    last: int,
-    sub_batch: int,
-) -> None:
+def _check(config: Config, image: Image, items: int, size: int, way: Way) -> None:
     """Refuse what the device would refuse, with a reason."""
+    keep, first, sub_batch = way["keep"], way["first_stage"], way["sub_batch"]
     hardware = config.hardware
     if size > hardware.feature_bytes:
         raise QueryError(
             f"the features of {items} items take {size} bytes, "
             f"but hardware.feature_bytes = {hardware.feature_bytes}"
         )
-    if len(keep) != last + 1 - first:
-        raise QueryError(f"keep must give a number for each of stages {first}..{last}: {keep}")
+    if len(keep) != way["last_stage"] + 1 - first:
+        raise QueryError(
+            f"keep must give a number for each of stages {first}..{way['last_stage']}: {keep}"
+        )
     available = items
     for stage, kept in enumerate(keep, first):
         most = min(available, hardware.topk_depth[stage])

@@ -275,17 +275,15 @@ class Device:
         """
         self._opened()
         data = pack(self.config.features, query)
-        fields = descriptor_fields(
-            self.config,
-            self.image,
+        way = self.config.funnel.way(
             query.items,
-            len(data),
             keep=keep,
             first_stage=first_stage,
             last_stage=last_stage,
             sub_batch=sub_batch,
             global_release=global_release,
         )
+        fields = descriptor_fields(self.config, self.image, query.items, len(data), way)
         return self.submit_raw(fields, data, timeout_cycles=timeout_cycles)
 
     def submit_raw(

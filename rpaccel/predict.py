@@ -15,11 +15,10 @@ from rpaccel.features import pack
 from rpaccel.image import Image, StageInfo
 from rpaccel.report import grid
 from rpaccel.states import state_rows
-from sw_model.funnel import Token, Trace, rank
+from sw_model.funnel import Token, Trace, rank_query
 from sw_model.planner import plan
 from sw_model.quantised import QuantisedModel
 from sw_model.query import Query
-from sw_model.topk import filters_of
 
 try:
     from sw_model.cycles.access import DrawnHits
@@ -56,25 +55,13 @@ class Predictor:
             ``keep``, ``first_stage``, ``last_stage``, ``sub_batch`` and ``global_release``, as of
             :meth:`rpaccel.driver.Device.submit`, with the same defaults.
         """
-        funnel = self.config.funnel
-        kept = query.items
-        given: dict[str, Any] = {
-            "first_stage": 0,
-            "last_stage": len(funnel.stages) - 1,
-            "sub_batch": -(-query.items // funnel.sub_batches),
-            "global_release": funnel.global_release,
-        } | how
-        own = funnel.keep[given["first_stage"] : given["last_stage"] + 1]
-        given = {"keep": [kept := min(kept, n) for n in own]} | given
         trace = Trace()
-        filters = filters_of(self.config)
-        features = self.config.features
-        rank(self.models, features, query, filters=filters, trace=trace, **given)
+        rank_query(self.config, self.models, query, trace=trace, **how)
         return Job(
-            record=np.frombuffer(pack(features, query), np.uint8),
+            record=np.frombuffer(pack(self.config.features, query), np.uint8),
             items=query.items,
             tokens=trace.tokens,
-            **given,
+            **self.config.funnel.way(query.items, **how),
         )
 
     def untraced(self, query: Query | None = None) -> Job:
@@ -83,7 +70,7 @@ class Predictor:
         Without ``query`` all its rows are 0. With one it is exact where no later stage follows.
         """
         features, funnel = self.config.features, self.config.funnel
-        once, size = set(funnel.global_release), funnel.sub_batch_items
+        once = set(funnel.global_release)
         nothing = np.empty(0, np.int64)
         tokens = [
             Token(
@@ -92,7 +79,7 @@ class Predictor:
                 np.arange(step.base, step.base + step.items),
                 *(nothing, nothing, 0, 0, 0, 0),
             )
-            for step in plan(funnel.items, size, funnel.keep, once)
+            for step in plan(funnel.items, funnel.sub_batch_items, funnel.keep, once)
         ]
         size_bytes = features.query_bytes + funnel.items * features.item_bytes
         return Job(
@@ -102,12 +89,8 @@ class Predictor:
                 else np.zeros(size_bytes, np.uint8)
             ),
             items=funnel.items,
-            sub_batch=size,
-            keep=funnel.keep,
             tokens=tokens,
-            first_stage=0,
-            last_stage=len(funnel.stages) - 1,
-            global_release=funnel.global_release,
+            **funnel.way(funnel.items),
         )
 
     def work(self, jobs: Sequence[Job], hits: DrawnHits | None = None) -> Work:

@@ -11,10 +11,9 @@ from rpaccel.config import Config
 from rpaccel.driver import Device
 from rpaccel.errors import ConfigError, MismatchError
 from rpaccel.section import MAX_ITEMS
-from sw_model.funnel import rank
+from sw_model.funnel import rank_query
 from sw_model.query import Ranking
 from sw_model.random_models import random_models, random_query
-from sw_model.topk import filters_of
 
 __all__ = ["compare", "verify"]
 
@@ -75,31 +74,22 @@ def verify(
     items = config.funnel.items if items is None else items
     if items > MAX_ITEMS:
         raise ConfigError(f"items must be 1..{MAX_ITEMS}, not {items}")
-    keep = [min(k, items) for k in config.funnel.keep]
     rng = np.random.default_rng(seed)
     models = random_models(config, rng)
     image = compile_image(config, models)
-    drawn = [random_query(config.features, items, rng) for _ in range(queries)]
     sub_batch = min(items, config.funnel.sub_batch_items)
+    drawn = [random_query(config.features, items, rng) for _ in range(queries)]
     with Device(
         SimulatedTransport(config, image.data, tables=image.generated, simulator=simulator),
         config,
         image,
     ) as device:
         before = device.counters()["device.active"]
-        handles = device.run(drawn, outstanding=2, keep=keep, sub_batch=sub_batch)
+        handles = device.run(drawn, outstanding=2, sub_batch=sub_batch)
         cycles = device.counters()["device.active"] - before
     results = 0
     for number, (query, handle) in enumerate(zip(drawn, handles, strict=True)):
-        golden = rank(
-            models,
-            config.features,
-            query,
-            keep=keep,
-            sub_batch=sub_batch,
-            filters=filters_of(config),
-            global_release=config.funnel.global_release,
-        )
+        golden = rank_query(config, models, query, sub_batch=sub_batch)
         compare(number, golden, handle.result())
         results += len(golden.positions)
     return {

@@ -23,7 +23,7 @@ from rpaccel.progress import progress_bar
 from rpaccel.quality import KINDS, ScoredQueries, differences, measure, summary
 from rpaccel.sweep import sweep
 from rpaccel.verify import compare
-from sw_model.funnel import rank, score_items
+from sw_model.funnel import rank_query, score_items
 from sw_model.hotness import accesses
 from sw_model.quantise import quantise
 from sw_model.quantised import QuantisedModel
@@ -188,16 +188,7 @@ class Workflow:
 
     def golden(self, query: Query) -> Ranking:
         """The golden model's ranking of a query."""
-        funnel = self.config.funnel
-        return rank(
-            self.quantised,
-            self.config.features,
-            query,
-            keep=funnel.keep,
-            sub_batch=funnel.sub_batch_items,
-            filters=filters_of(self.config),
-            global_release=funnel.global_release,
-        )
+        return rank_query(self.config, self.quantised, query)
 
     @cached_property
     def scored(self) -> ScoredQueries | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rpaccel.config import Config
 from rpaccel.models import FeaturesConfig
 from sw_model.gather import bad_indices, pool
 from sw_model.group import Scores, score
@@ -15,9 +17,9 @@ from sw_model.numerics import logits
 from sw_model.planner import Step, plan
 from sw_model.quantised import QuantisedModel
 from sw_model.query import Query, Ranking
-from sw_model.topk import Bins, Filter, top_k
+from sw_model.topk import Bins, Filter, filters_of, top_k
 
-__all__ = ["Token", "Trace", "entering", "rank", "rank_scores", "score_items"]
+__all__ = ["Token", "Trace", "entering", "rank", "rank_query", "rank_scores", "score_items"]
 
 _Ranked = tuple[NDArray[np.int64], NDArray[np.int64]]
 _NOTHING: _Ranked = (np.empty(0, np.int64), np.empty(0, np.int64))
@@ -186,6 +188,42 @@ def rank(
                 )
             )
     return Ranking(*best)
+
+
+def rank_query(
+    config: Config,
+    models: Sequence[QuantisedModel],
+    query: Query,
+    *,
+    trace: Trace | None = None,
+    **how: Any,
+) -> Ranking:
+    """Rank a query's items through the funnel of a configuration.
+
+    Parameters
+    ----------
+    config : Config
+    models : sequence of QuantisedModel
+        One a stage of the funnel.
+    query : Query
+    trace : Trace, optional
+        Receives what happened.
+    how
+        What is not the funnel's; see :meth:`rpaccel.driver.Device.submit`.
+
+    Returns
+    -------
+    Ranking
+        See :func:`rank`.
+    """
+    return rank(
+        models,
+        config.features,
+        query,
+        filters=filters_of(config),
+        trace=trace,
+        **config.funnel.way(query.items, **how),
+    )
 
 
 def entering(

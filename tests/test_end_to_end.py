@@ -17,11 +17,10 @@ from rpaccel.simulation import SimulationConfig
 from rpaccel.states import shares
 from rpaccel.verify import compare
 from sim.transport import SimulatedTransport
-from sw_model.funnel import rank
+from sw_model.funnel import rank_query
 from sw_model.quantised import QuantisedModel
 from sw_model.query import Query
 from sw_model.random_models import random_models, random_query
-from sw_model.topk import filters_of
 from tests.random_machines import (
     random_dots,
     random_hardware,
@@ -97,13 +96,7 @@ def run_work(work: Work, **transport: object) -> None:
                 handle = device.submit(query, sub_batch=sub_batch, **how)
             submitted.append((query, handle, {**how, "sub_batch": sub_batch}))
         for number, (query, handle, how) in enumerate(submitted):
-            golden = rank(
-                work.models,
-                work.config.features,
-                query,
-                filters=filters_of(work.config),
-                **how,
-            )
+            golden = rank_query(work.config, work.models, query, **how)
             compare(number, golden, device.wait(handle).result())
         shares(hardware, device.counters())  # which add up to all cycles since reset
 

@@ -18,7 +18,7 @@ from rpaccel.errors import ConfigError
 from rpaccel.provision import Policy, Provisioner, Rate, choices
 from rpaccel.schedule.regroup import Work, simulate_groups
 from rpaccel.verify import compare
-from sw_model.funnel import rank
+from sw_model.funnel import rank_query
 from sw_model.random_models import random_models
 
 APART = {0: (0,), 1: (1, 2, 3)}
@@ -151,11 +151,5 @@ def test_results_stay_equal_while_the_array_is_regrouped() -> None:
             handles.append(followed.submit(query, number // 4 % 2 * 1e3 + number * 0.1))
         assert followed.changes >= 3
         for number, (query, handle) in enumerate(zip(queries, handles, strict=True)):
-            golden = rank(
-                models,
-                config.features,
-                query,
-                keep=config.funnel.keep,
-                sub_batch=config.funnel.sub_batch_items,
-            )
+            golden = rank_query(config, models, query)
             compare(number, golden, device.wait(handle).result())

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from sw_model.funnel import Trace, rank
+from sw_model.funnel import Trace, rank_query
 from sw_model.hotness import accesses
 from sw_model.random_models import random_models, random_query
 from tests.workloads import workload
@@ -22,15 +22,7 @@ def test_matches_the_items_that_stages_rank(rng, once):
     want = [Counter(), Counter()]
     for query in queries:
         trace = Trace()
-        rank(
-            models,
-            config.features,
-            query,
-            keep=funnel.keep,
-            sub_batch=funnel.sub_batch_items,
-            global_release=once,
-            trace=trace,
-        )
+        rank_query(config, models, query, trace=trace)
         for token in trace.tokens:
             for position in token.positions.tolist():
                 for table in config.features.tables:
