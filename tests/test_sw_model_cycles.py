@@ -45,9 +45,14 @@ def check(row):
 
 
 def test_agrees_with_rtl(rng):
-    """Model and RTL may not drift apart: two groups share the first stage."""
+    """Model and RTL may not drift apart: two groups share the first stage, the second has dots."""
     groups = [{"rows": 2, "cols": 2, "stages": [0, 1]}, {"rows": 1, "cols": 2, "stages": [0]}]
-    row = compare(small(rng, groups=groups))
+    models = [
+        {"name": "front", "dimensions": 3, "bottom": [5], "top": [6, 1]},
+        {"name": "back", "interaction": "dot", "dimensions": 7, "bottom": [9, 7], "top": [13, 1]},
+    ]
+    dot = [{"stage": 1, "vectors": 5, "dimension": 8, "macs": 10}]
+    row = compare(small(rng, groups=groups, models=models, hardware={"dot": dot}))
     counts = row["rtl"]["counts"]
     assert min(counts["gather0.misses"], counts["group1.busy"], counts["topk0.busy"]) > 20
     check(row)
