@@ -164,8 +164,8 @@ def measure(setting: Setting) -> dict[str, Any]:
             setting.config,
             setting.image.data.ljust(size, b"\0"),
             tables=setting.image.generated,
-            optimise="-O0" if small else "-O1",
             trace=record,
+            optimise="-O0" if small else None,
         )
         with Device(transport, setting.config, setting.image) as device:
             with device.held():

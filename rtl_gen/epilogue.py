@@ -104,36 +104,34 @@ class Epilogue(wiring.Component):
         self._clamp(m, stages[4], finals, products, shifts)
         return m
 
-    def _vector(self, m, name, width, enable, lane):
-        """Make a register of one value a column, ``lane(col)``, loaded when ``enable`` is high."""
-        vector = Signal(width * self.cols, name=name, reset_less=True)
+    def _registers(self, m, name, shape, enable, lane):
+        """Make a register a column, loaded with ``lane(col)`` when ``enable`` is high."""
+        made = [Signal(shape, name=f"{name}_{n}", reset_less=True) for n in range(self.cols)]
         with m.If(enable):
-            m.d.sync += vector.eq(Cat(lane(col)[:width] for col in range(self.cols)))
-        return vector
+            m.d.sync += [register.eq(lane(col)) for col, register in enumerate(made)]
+        return made
 
     def _accumulate(self, m, control, final):
         """Stage 0: add sums and accumulators, or multiply them."""
         m.submodules.accumulators = ram = Ram(
             width=LANE * self.cols, depth=self.depth, macro_bits=self.macro_bits
         )
-        old = Signal(LANE * self.cols)
-        new = Signal(LANE * self.cols)
-        with m.If(~control.first):
-            m.d.comb += old.eq(ram.read.data)
+        new = [Signal(signed(LANE), name=f"new_{col}") for col in range(self.cols)]
+        for col, total in enumerate(new):
+            old = Signal(signed(LANE), name=f"old_{col}")
+            here = self.sums[LANE * col :][: self.sum_bits].as_signed()
+            with m.If(~control.first):
+                m.d.comb += old.eq(ram.read.data.word_select(col, LANE))
+            product = here[:8].as_signed() * old[:8].as_signed()
+            m.d.comb += total.eq(Mux(control.multiply, product, here + old))
         m.d.comb += [
-            new.eq(Cat(self._sum(col, old, control.multiply)[:LANE] for col in range(self.cols))),
             ram.read.en.eq(self.control.valid & ~self.control.first),
             ram.read.addr.eq(self.control.item),
             ram.write.en.eq(control.valid & ~control.final),
             ram.write.addr.eq(control.item),
-            ram.write.data.eq(new),
+            ram.write.data.eq(Cat(new)),
         ]
-        return self._vector(m, "totals", LANE, final, lambda col: new.word_select(col, LANE))
-
-    def _sum(self, col, old, multiply):
-        here = self.sums[LANE * col :][: self.sum_bits].as_signed()
-        before = old.word_select(col, LANE).as_signed()
-        return Mux(multiply, here[:8].as_signed() * before[:8].as_signed(), here + before)
+        return self._registers(m, "total", signed(LANE), final, new.__getitem__)
 
     def _scale(self, m, finals, starts, totals):
         """Stages 1 and 2: add the bias and multiply. Returns products and shifts of stage 3."""
@@ -141,35 +139,28 @@ class Epilogue(wiring.Component):
         params = [
             data.View(param, self.param.word_select(col, PARAM.bits)) for col in range(self.cols)
         ]
-
-        def biased_lane(col):
-            return totals.word_select(col, LANE).as_signed() + params[col].bias
-
-        def product_lane(col):
-            factor = biased.word_select(col, LANE).as_signed()
-            return factor * mantissas.word_select(col, 16)
-
-        biased = self._vector(m, "biased", LANE, finals[1], biased_lane)
-        # The next pass's parameters are here while this pass's last item is under way.
-        mantissas = self._vector(m, "mantissas", 16, starts[1], lambda col: params[col].mantissa)
-        early = self._vector(
-            m, "early", 8, starts[1], lambda col: Cat(params[col].shift, Const(0, 2))
+        biased = self._registers(
+            m, "biased", signed(LANE), finals[1], lambda col: totals[col] + params[col].bias
         )
-        products = self._vector(m, "products", PRODUCT, finals[2], product_lane)
-        shifts = self._vector(m, "shifts", 8, starts[2], lambda col: early.word_select(col, 8))
-        return products, shifts
+        # The next pass's parameters are here while this pass's last item is under way.
+        mantissas = self._registers(m, "mantissa", 16, starts[1], lambda col: params[col].mantissa)
+        early = self._registers(m, "early", 6, starts[1], lambda col: params[col].shift)
+        products = self._registers(
+            m, "product", signed(PRODUCT), finals[2], lambda col: biased[col] * mantissas[col]
+        )
+        return products, self._registers(m, "shift", 6, starts[2], early.__getitem__)
 
     def _clamp(self, m, control, finals, products, shifts):
         """Stages 3 and 4: rounding shift, clamp to a logit, clamp to an activation."""
         logits, overs = [], []
         for col in range(self.cols):
             # ((2 v >> s) + 1) >> 1 is rshift_round(v, s), s = 0 included.
-            double = Cat(Const(0, 1), products.word_select(col, PRODUCT)).as_signed()
+            double = Cat(Const(0, 1), products[col]).as_signed()
             shifted = Signal(signed(PRODUCT + 1), name=f"shifted_{col}")
             rounded = Signal(signed(PRODUCT + 1), name=f"rounded_{col}")
             over = Signal(name=f"over_{col}")
             m.d.comb += [
-                shifted.eq(double >> shifts.word_select(col, 8)[:6]),
+                shifted.eq(double >> shifts[col]),
                 rounded.eq((shifted + 1) >> 1),
                 over.eq(rounded[15:] != rounded[-1].replicate(PRODUCT - 14)),
             ]
@@ -179,17 +170,12 @@ class Epilogue(wiring.Component):
         clamped = Signal(reset_less=True)
         with m.If(finals[3]):
             m.d.sync += clamped.eq(overs[0])
-        logit = self._vector(m, "logits", 16, finals[3], lambda col: logits[col])
+        logit = self._registers(m, "logit", 16, finals[3], logits.__getitem__)
 
         with m.If(finals[4]):
             m.d.sync += [
-                self.data.eq(
-                    Cat(
-                        self._activation(logit.word_select(col, 16), control.relu)
-                        for col in range(self.cols)
-                    )
-                ),
-                self.score.eq(logit[:16]),
+                self.data.eq(Cat(self._activation(each, control.relu) for each in logit)),
+                self.score.eq(logit[0]),
                 self.saturated.eq(clamped),
             ]
 

@@ -51,7 +51,7 @@ class Placer(wiring.Component):
         chunk, column = Signal(16), Signal(range(width))
         room = Signal(range(width + 1))
         more = Signal()  # bytes are left for the next chunk
-        mask = Signal(width)
+        given = Signal(len(word.data) // 8)  # bytes of the word
         o = self.o.p
         m.d.comb += [
             room.eq(width - column),
@@ -60,9 +60,9 @@ class Placer(wiring.Component):
             o.ends.eq(word.item_last & ~more),
             o.empty.eq(word.count == 0),
             o.chunk.eq(chunk),
-            mask.eq(((1 << word.count) - 1) << column),
-            o.mask.eq(mask),
-            o.data.eq((word.data << (column << 3)) & Cat(bit.replicate(8) for bit in mask)),
+            given.eq(Cat(word.count > number for number in range(len(given)))),
+            o.mask.eq(given << column),
+            o.data.eq((word.data & Cat(bit.replicate(8) for bit in given)) << (column << 3)),
         ]
         # The place: a division by a constant, exact for 16 bits.
         fraction = 16 + ceil_log2(width)

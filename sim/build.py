@@ -4,6 +4,7 @@ A build is cached under a digest of everything that went into it: sources, optio
 compiler flags. A stale simulator therefore cannot be run, and equal designs share one.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,8 @@ __all__ = ["Build", "build"]
 
 # C++ optimisation by characters of Verilog. The demo's machine (1.7 million) at -O1: an eighth
 # faster than at -Og, and twice as long to compile, which pays from some million cycles on.
-_OPTIMISATIONS = ((400_000, "-O2"), (6_000_000, "-Og"))
-_OPTIMISE_LARGE = "-Os"
+_OPTIMISATIONS = ((400_000, "-O2"), (math.inf, "-Og"))
+_LARGE = 6_000_000  # characters of Verilog; Table 3 has 6.2 million
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,6 @@ def build(
     parameters: Mapping[str, object] | None = None,
     macros: Mapping[str, object] | None = None,
     public: Mapping[str, Sequence[str]] | None = None,
-    no_inline: Sequence[str] = (),
     optimise: str | None = None,
     quiet: bool = False,
 ) -> Build:
@@ -180,8 +180,6 @@ def build(
         Of the top level, and of the preprocessor. Strings are taken literally.
     public : mapping of module name to signal names, optional
         Signals besides the top level's ports that cocotb must see; each costs speed.
-    no_inline : list of module names
-        Modules that Verilator compiles once however many instances there are.
     optimise : str, optional
         C++ optimisation option such as ``-O2``; chosen by the size of the sources by default.
     quiet : bool
@@ -198,13 +196,13 @@ def build(
     """
     if simulator not in RUNNERS:
         raise ConfigError(f"simulator must be one of {', '.join(RUNNERS)}, not {simulator!r}")
+    size = sum(map(len, sources.values()))
+    large = size >= _LARGE
     if optimise is None:
-        size = sum(map(len, sources.values()))
-        fits = (option for limit, option in _OPTIMISATIONS if size < limit)
-        optimise = next(fits, _OPTIMISE_LARGE)
+        optimise = next(option for limit, option in _OPTIMISATIONS if size < limit)
     control = ""
     if simulator == "verilator":
-        control = control_file(sources, toplevel, public or {}, no_inline)
+        control = control_file(sources, toplevel, public or {}, apart=large)
     recipe = Recipe(
         dict(sources),
         toplevel,
@@ -214,6 +212,7 @@ def build(
         dict(macros or {}),
         control,
         optimise,
+        large,
         *tools(simulator),
     )
     root = cache_root() / "simulators"

@@ -30,17 +30,27 @@ _VERILATOR_OPTIONS = (
     *("-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--no-timing"),
     # Style is what sim.lint is for; a simulator of what was generated is wanted here.
     *("-Wno-lint", "-Wno-style", "-Wno-fatal"),
-    # Small functions are the same in all instances of a module and then compiled once: a sixth of
-    # the code at full size (docs/decisions/0001-scale-skeleton.md).
-    *("--output-split-cfuncs", "100"),
+)
+# Small functions are more often the same in all instances of a module, and then compiled once
+# (docs/decisions/0001-scale-skeleton.md).
+_SMALL_OPTIONS = ("--output-split-cfuncs", "100")
+# Scoped DFG writes the expressions behind a module's inputs into the module, another one in each
+# instance: Table 3 is half the C++ without it, a demo a third slower.
+_LARGE_OPTIONS = (
+    "-fno-dfg-scoped",
+    *("--output-split-cfuncs", "500"),  # with 100, ten times as many files for a symbol table
+    *("--output-split", "100000"),
 )
 _SAIF_OPTIONS = ("--trace-saif", "--trace-max-width", "0")
-_ONE_FILE_LIMIT = 6_000_000  # characters of Verilog; Table 3 (6.1 million) takes over 6 minutes
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a simulator does."""
+    """Everything that decides what a simulator does.
+
+    One that is not ``large`` is compiled as two files of C++, not as dozens, whose common headers
+    cost more than half.
+    """
 
     sources: dict[str, str]
     toplevel: str
@@ -50,20 +60,20 @@ class Recipe:
     macros: dict[str, object]
     control: str
     optimise: str
+    large: bool
     tool: str
     tool_version: str
     compiler: str
     cocotb: str
 
     @property
-    def one_file(self) -> bool:
-        """Compile the C++ as two files, not as dozens: their common headers cost more than half."""
-        return sum(map(len, self.sources.values())) < _ONE_FILE_LIMIT
-
-    @property
     def options(self) -> list[str]:
         """Verilator's options."""
-        return [*_VERILATOR_OPTIONS, *(_SAIF_OPTIONS if self.waves == "saif" else ())]
+        return [
+            *_VERILATOR_OPTIONS,
+            *(_LARGE_OPTIONS if self.large else _SMALL_OPTIONS),
+            *(_SAIF_OPTIONS if self.waves == "saif" else ()),
+        ]
 
     def digest(self) -> str:
         """Name of the simulator that this recipe gives, and no other does."""
@@ -201,7 +211,7 @@ def _make_verilator(recipe: Recipe, work: Path, files: list[Path], log: Path, sa
     generate, make = captured.commands
     generate.remove("--public-flat-rw")  # the control file names the ports instead: 4x faster
     make.append(f"OPT_FAST={recipe.optimise}")
-    if recipe.one_file:
+    if not recipe.large:
         make.append("VM_PARALLEL_BUILDS=0")
     if ccache := shutil.which("ccache"):
         make.append(f"OBJCACHE={ccache}")

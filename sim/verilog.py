@@ -4,8 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 
 from rpaccel.errors import BuildError
+from rtl_gen.ram import MACRO_NAME
 
 __all__ = ["control_file", "port_names", "start_blocks"]
+
+_MODULE = re.compile(r"^module\s+\\?([^\s(#;]+).*?^endmodule", re.MULTILINE | re.DOTALL)
+_INPUT = re.compile(r"\binput\s+(?:wire\s+)?(?:\[[^\]]*\]\s*)?(\\\S+|\w+)")
+_APART = "/* verilator no_inline_module */"
 
 
 def port_names(text: str, module: str) -> list[str]:
@@ -44,14 +49,28 @@ def control_file(
     sources: Mapping[str, str],
     toplevel: str,
     public: Mapping[str, Sequence[str]],
-    no_inline: Sequence[str],
+    *,
+    apart: bool,
 ) -> str:
-    """Verilator control file that makes ports, and only those, visible to cocotb."""
+    """Verilator control file: cocotb sees the ports of the top level and what is named, no more.
+
+    With ``apart``, modules that are written once, and SRAM macros, read their inputs from signals
+    of their own, which Verilator keeps because they are readable from outside: only so is a
+    module's code the same in all instances, and compiled once. Clock and reset are the same anyway.
+    """
     text = "\n".join(sources.values())
     lines = ["`verilator_config"]
     for module, names in {toplevel: port_names(text, toplevel), **public}.items():
         lines += [f'public_flat_rw -module "{module}" -var "{name}"' for name in names]
-    lines += [f'no_inline -module "{module}"' for module in no_inline]
+    for found in _MODULE.finditer(text) if apart else ():
+        body, module = found.group(0, 1)
+        if _APART in body or module == MACRO_NAME:
+            names = [name.lstrip("\\") for name in _INPUT.findall(body)]
+            names = [name for name in names if name not in ("clk", "rst")]
+            lines += [
+                f'no_inline -module "{module}"',
+                *(f'public_flat_rd -module "{module}" -var "{name}"' for name in names),
+            ]
     return "\n".join(lines) + "\n"
 
 

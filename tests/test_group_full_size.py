@@ -74,8 +74,8 @@ def play(bench, tokens, folder):
         "limit": 200_000,
     }
     (folder / "stimuli").write_bytes(pickle.dumps(stimuli))
-    files, shared = emit(bench.dut, "group")
-    simulator = build(files, "group", no_inline=shared)
+    files, _ = emit(bench.dut, "group")
+    simulator = build(files, "group")
     places = {"STIMULI": str(folder / "stimuli"), "SEEN": str(folder / "seen")}
     simulator.run("tests.tb_group", work=folder, env=places)
     seen = pickle.loads((folder / "seen").read_bytes())

@@ -1,5 +1,6 @@
 """Simulator builds: cached on everything that goes in, and judged by what cocotb says."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from rpaccel.errors import BuildError, ConfigError, MismatchError
 from sim import build as build_module
 from sim import recipe as recipe_module
 from sim.build import build
-from sim.verilog import port_names
+from sim.verilog import control_file, port_names
 
 COUNTER = """\
 module counter #(parameter WIDTH = 16) (
@@ -101,8 +102,42 @@ def test_waves(tmp_path):
 def test_only_ports_and_what_is_named_are_visible(tmp_path):
     with pytest.raises(BuildError, match="hidden"):
         counter().run(TESTS, testcase="sees_hidden", work=tmp_path)
-    open_counter = counter(public={"inner": ["hidden"]}, no_inline=["inner"])
+    open_counter = counter(public={"inner": ["hidden"]})
     open_counter.run(TESTS, testcase="sees_hidden", work=tmp_path)
+
+
+APART = """\
+module counter #(parameter WIDTH = 16) (
+    input wire clk, rst,
+    output wire [WIDTH-1:0] q
+);
+    wire [WIDTH-1:0] other;
+    half first(.clk(clk), .rst(rst), .\\on.now (1'b1), .more(8'd1), .q(q));
+    half second(.clk(clk), .rst(rst), .\\on.now (|q), .more(q[7:0]), .q(other));
+endmodule
+
+module half (clk, rst, \\on.now , more, q);
+  /* verilator no_inline_module */
+  input clk;
+  input rst;
+  input \\on.now ;
+  input [7:0] more;
+  output reg [15:0] q;
+  always @(posedge clk) if (rst) q <= 0; else if (\\on.now ) q <= q + {8'd0, more};
+endmodule
+"""
+
+
+def test_modules_of_large_designs_are_compiled_once(monkeypatch, tmp_path):
+    control = control_file({"a.v": APART}, "counter", {}, apart=True)
+    kept = [f'public_flat_rd -module "half" -var "{n}"' for n in ("on.now", "more")]
+    assert 'no_inline -module "half"' in control
+    assert [line for line in control.splitlines() if "flat_rd" in line] == kept
+    assert "half" not in control_file({"a.v": APART}, "counter", {}, apart=False)
+    monkeypatch.setattr(build_module, "_LARGE", 0)
+    built = counter(APART)
+    assert built.run(TESTS, testcase="counts", work=tmp_path) == 1
+    assert json.loads((built.directory / "recipe.json").read_text())["large"]
 
 
 def test_equal_designs_share_a_build_and_others_do_not(recipes):
@@ -115,11 +150,10 @@ def test_equal_designs_share_a_build_and_others_do_not(recipes):
         {"parameters": {"WIDTH": 8}},
         {"waves": True},
         {"public": {"inner": ["hidden"]}},
-        {"no_inline": ["inner"]},
         {"optimise": "-O1"},
     ):
         counter(**options)
-    assert len(recipes) == len(set(recipes)) == 8
+    assert len(recipes) == len(set(recipes)) == 7
 
 
 def test_another_compiler_means_another_build(recipes, monkeypatch):
