@@ -89,7 +89,7 @@ class ReconfigurableArray(wiring.Component):
                 group.load.eq(self.load),
                 group.number.eq(group.number.init),
                 self.counters[f"group{number}"].eq(group.counters),
-                getattr(self, f"trace_{number}").eq(group.trace),
+                getattr(self, f"trace_{number}").eq(group.watched),
             ]
         if hardware.settings:
             self._regroup(m, groups)

@@ -66,7 +66,7 @@ class Group(wiring.Component):
         Predicted cycles of a token of each stage.
     counters : Out(StructLayout)
         Increments of :data:`rpaccel.counters.GROUP_COUNTERS`.
-    trace : Out(group_trace(hardware, group))
+    watched : Out(group_trace(hardware, group))
     cell_0_0 and so on : Out(cell_port(...)), idle : Out(1)
         In a group that shares its cells with others: the cells, and whether it has no token, so
         that it does not need them.
@@ -91,7 +91,7 @@ class Group(wiring.Component):
                 "load_cycles": Out(LOAD_BITS),
                 "cost": Out(16).array(self.stages),
                 "counters": Out(counter_layout(hardware)[f"group{group}"].shape),
-                "trace": Out(group_trace(hardware, group)),
+                "watched": Out(group_trace(hardware, group)),
                 **(cell_ports(geometry) and {**cell_ports(geometry), "idle": Out(1)}),
             }
         )
@@ -117,10 +117,10 @@ class Group(wiring.Component):
         self._states(m, issuer)
         starts = [unit.i.start for unit in inputs]
         m.d.comb += [
-            *(self.trace.started[n].eq(s.valid & s.ready) for n, s in enumerate(starts)),
-            self.trace.row.eq(issuer.issue.valid),
-            self.trace.stage.eq(issuer.o.token.stage),
-            self.trace.buffer.eq(issuer.o.token.buffer),
+            *(self.watched.started[n].eq(s.valid & s.ready) for n, s in enumerate(starts)),
+            self.watched.row.eq(issuer.issue.valid),
+            self.watched.stage.eq(issuer.o.token.stage),
+            self.watched.buffer.eq(issuer.o.token.buffer),
         ]
         self._load(m, inputs)
         if self.geometry.shares:
