@@ -67,10 +67,8 @@ def control_file(
         if _APART in body or module == MACRO_NAME:
             names = [name.lstrip("\\") for name in _INPUT.findall(body)]
             names = [name for name in names if name not in ("clk", "rst")]
-            lines += [
-                f'no_inline -module "{module}"',
-                *(f'public_flat_rd -module "{module}" -var "{name}"' for name in names),
-            ]
+            lines.append(f'no_inline -module "{module}"')
+            lines += [f'public_flat_rd -module "{module}" -var "{name}"' for name in names]
     return "\n".join(lines) + "\n"
 
 
