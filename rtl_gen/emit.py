@@ -1,6 +1,7 @@
 """Writing Verilog, with components that occur many times written once."""
 
 import gc
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -13,6 +14,9 @@ from rtl_gen.static_region import STATIC_MODEL, STATIC_NAME
 
 __all__ = ["emit", "share"]
 
+
+_INITIAL = re.compile(r"(?m)^  initial begin\n((?:    memory\[\d+\] = [^;]*;\n){9,})  end\n")
+_WORD = re.compile(r"memory\[(\d+)\] = ([^;]*);")
 
 #: No source locations, no attributes: the text depends on the design only.
 STYLE = {"emit_src": False, "strip_internal_attrs": True}
@@ -63,6 +67,21 @@ def _apart(text: str, module: str) -> str:
     return f"{text[:at]}\n  /* verilator no_inline_module */{text[at:]}"
 
 
+def _filled(block: re.Match) -> str:
+    """Write a memory's initial words as a loop if they are all equal: Yosys writes each."""
+    words = _WORD.findall(block[1])
+    value = words[0][1]
+    if words != [(str(number), value) for number in range(len(words))]:
+        return block[0]
+    return (
+        "  integer memory_word;\n"
+        "  initial begin\n"
+        f"    for (memory_word = 0; memory_word < {len(words)}; memory_word = memory_word + 1)\n"
+        f"      memory[memory_word] = {value};\n"
+        "  end\n"
+    )
+
+
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Leave garbage: Amaranth makes millions of objects, and looking through them again and again
@@ -75,6 +94,11 @@ def _uncollected() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def _converted(component: Component, name: str, emitter: _Emitter) -> str:
+    text = verilog.convert(component, name=name, platform=emitter, **STYLE)
+    return _INITIAL.sub(_filled, text)
 
 
 @_uncollected()
@@ -95,14 +119,13 @@ def emit(top: Component, name: str) -> tuple[Mapping[str, str], list[str]]:
         Modules that may have many instances; marked so that Verilator does not inline them.
     """
     emitter = _Emitter()
-    texts = [verilog.convert(top, name=name, platform=emitter, **STYLE)]
+    texts = [_converted(top, name, emitter)]
     done: list[str] = []
     while len(done) < len(emitter.components):
         module = next(n for n in emitter.components if n not in done)
         done.append(module)
         component = emitter.components[module]
-        text = verilog.convert(component, name=module, platform=emitter, **STYLE)
-        texts.append(_apart(text, module))
+        texts.append(_apart(_converted(component, module, emitter), module))
     models = {MACRO_NAME: MACRO_MODEL, STATIC_NAME: STATIC_MODEL}
     files = {f"{name}.v": "\n".join(texts)}
     return files | {f"{n}.v": model.read_text() for n, model in models.items()}, done

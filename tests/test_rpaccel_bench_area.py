@@ -258,6 +258,8 @@ def report(monkeypatch):
         return Observed(config, counts(config, macs=1.0, cycles=cycles), 1)
 
     monkeypatch.setattr(bench_area, "instances", found)
+    monkeypatch.setattr(bench_area, "sources", lambda netlist: {"m": ("", netlist.top)})
+    monkeypatch.setattr(bench_area, "synthesise", lambda modules, cells: {})
     monkeypatch.setattr(bench_area, "observe", observed)
     monkeypatch.setattr(bench_area, "expect", expected)
     monkeypatch.setattr(bench_area.library, "read", lambda: None)

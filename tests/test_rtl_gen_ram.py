@@ -1,11 +1,13 @@
 """The RAM component against a Python list, and its macro against the Amaranth memory."""
 
 import os
+import re
 
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
-from amaranth.lib.wiring import Out
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
 
 from rtl_gen.emit import emit
 from rtl_gen.ram import Ram
@@ -87,6 +89,32 @@ def test_macro_equals_memory(request, tmp_path, width, depth, granularity):
     simulator = build(files, "ram_pair", quiet=True)
     seed = os.environ.get("RPACCEL_SEED", request.node.nodeid)
     simulator.run("tests.tb_ram", work=tmp_path, env={"DEPTH": str(depth), "SEED": seed})
+
+
+class Rom(wiring.Component):
+    """A memory with initial words, which :class:`Ram` has not."""
+
+    def __init__(self, words):
+        self.words = words
+        super().__init__({"addr": In(range(len(words))), "data": Out(8)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=8, depth=len(self.words), init=self.words)
+        port = memory.read_port()
+        m.d.comb += [port.addr.eq(self.addr), self.data.eq(port.data)]
+        return m
+
+
+@pytest.mark.parametrize("words", [[0] * 20, [7] * 20, [7] * 19 + [8], list(range(20)), [7] * 8])
+def test_equal_initial_words_are_a_loop(words):
+    text = emit(Rom(words), "rom")[0]["rom.v"]
+    written = re.findall(r"memory\[(\w+)\] = 8'h(\w+);", text)
+    if words in ([0] * 20, [7] * 20):
+        assert "for (memory_word = 0; memory_word < 20; memory_word = memory_word + 1)" in text
+        assert written == [("memory_word", f"{words[0]:02x}")]
+    else:
+        assert written == [(str(at), f"{word:02x}") for at, word in enumerate(words)]
 
 
 def test_macro_above_the_threshold():

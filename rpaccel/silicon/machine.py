@@ -19,7 +19,7 @@ from rpaccel.silicon.technology import (
     REFERENCE_LOGIC_UM2,
 )
 
-__all__ = ["Logic", "Place", "Scale", "Store", "places"]
+__all__ = ["Logic", "Place", "Scale", "Store", "places", "sources"]
 
 LARGEST = 1024
 """Multipliers of a sub-array, and 32 times columns of an epilogue, that are synthesised whole."""
@@ -117,6 +117,17 @@ class Scale:
         return Logic(um2, flip_flops, toggle)
 
 
+def sources(netlist: Netlist) -> dict[str, tuple[str, str]]:
+    """Modules to be synthesised for a machine, with the interfaces of those in them, by name."""
+    found = {name: _emitted(name) for name in ("reference", "selector")}
+    for name in netlist.logic():
+        parts = _parts(name)
+        found |= {part: _emitted(part) for part, _ in parts}
+        if not parts:
+            found[name] = netlist.source(name)
+    return found
+
+
 def places(
     netlist: Netlist,
     hardware: HardwareConfig,
@@ -138,20 +149,16 @@ def places(
     ToolError, BuildError
         See :func:`rpaccel.silicon.synthesis.synthesise`.
     """
-    every = list(netlist.instances())
-    needed = {netlist.digest(i.module): i.module for i in every if i.memory is None}
-    large = {name: parts for name in needed.values() if (parts := _parts(name))}
-    sources = {name: netlist.source(name) for name in needed.values() if name not in large}
-    for parts in large.values():
-        sources |= {name: _emitted(name) for name, _ in parts}
-    sources |= {"reference": _emitted("reference"), "selector": _emitted("selector")}
-    counts = synthesise(sources, library, lambda done: progress(done, len(sources)))
+    needed = {netlist.digest(name): name for name in netlist.logic()}
+    wanted = sources(netlist)
+    counts = synthesise(wanted, library, lambda done: progress(done, len(wanted)))
     scale = Scale(library, counts["reference"])
     cost = {name: scale(found) for name, found in counts.items()}
-    for name, parts in large.items():
-        cost[name] = sum((cost[part] * factor for part, factor in parts), Logic())
+    for name in needed.values():
+        if parts := _parts(name):
+            cost[name] = sum((cost[part] * factor for part, factor in parts), Logic())
     found = []
-    for instance in every:
+    for instance in netlist.instances():
         if instance.memory is None:
             name = needed[netlist.digest(instance.module)]
             found.append(Place(instance.path, cost[name]))
