@@ -157,8 +157,9 @@ def sram(geometry):
     starts = [c for c in range(group.cols) if any(c % s.cols == 0 for s in geometry.shapes)]
     buffers = 2 * len(group.stages) * len(starts) * group.rows
     columns = len(ends) * group.cols * hardware.tile_cols
+    depth = hardware.accumulator_depth
     return {
-        "accumulators": hardware.accumulator_depth * LANE * columns,
+        f"accumulators, depth {depth}": depth * LANE * columns,
         "activation memory": buffers * hardware.activation_rows * 8 * geometry.row_bytes,
         "weights": geometry.weight_rows * 8 * hardware.tile_cols * geometry.weight_tiles,
         "parameters": hardware.param_rows * PARAM.bits * hardware.tile_cols * geometry.max_cols,

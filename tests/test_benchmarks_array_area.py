@@ -110,8 +110,8 @@ def test_arrays_are_alike():
     bits, whole = sram(ours.geometry(0)), sram(base.geometry(0))
     for name in ("activation memory", "weights", "parameters"):
         assert bits[name] == whole[name], name
-    assert whole["accumulators"] == 256 * 32 * 32
-    assert bits["accumulators"] == 4 * whole["accumulators"]
+    assert whole["accumulators, depth 256"] == 256 * 32 * 32
+    assert bits["accumulators, depth 256"] == 4 * whole["accumulators, depth 256"]
 
 
 def test_figures_of_a_failed_run_are_not_taken(tmp_path, monkeypatch):
