@@ -90,17 +90,25 @@ class MemoryUse:
 
 @dataclass(frozen=True)
 class ShapeInfo:
-    """What a stage would take in one of its group's shapes; ``fits`` tells if its memories do."""
+    """What a stage would take in one of its group's shapes; ``fits`` tells if its memories do.
+
+    ``layers`` are passes of each layer.
+    """
 
     rows: int
     cols: int
     parts: int
     k_width: int
     n_width: int
-    passes: int
+    layers: tuple[int, ...]
     max_items: int
     cycles: int
     fits: bool
+
+    @property
+    def passes(self) -> int:
+        """Passes of all layers."""
+        return sum(self.layers)
 
 
 @dataclass(frozen=True)
@@ -255,7 +263,7 @@ def _stage(values: dict[str, Any]) -> StageInfo:
 
 
 def _program(values: dict[str, Any]) -> ProgramInfo:
-    options = tuple(ShapeInfo(**v) for v in values.pop("options"))
+    options = tuple(ShapeInfo(**v | {"layers": tuple(v["layers"])}) for v in values.pop("options"))
     layers = tuple(LayerInfo(**v) for v in values.pop("layers"))
     dot = values.pop("dot")
     return ProgramInfo(

@@ -102,7 +102,7 @@ def plan(
         parts=shape.parts,
         k_width=shape.k_width,
         n_width=shape.n_width,
-        passes=sum(map(len, layers)),
+        layers=tuple(map(len, layers)),
         max_items=max_items,
         cycles=cycles,
         fits=items <= max_items,

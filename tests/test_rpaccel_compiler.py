@@ -1,5 +1,6 @@
 """The compiler against an interpreter of its images."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,29 @@ def test_explain(rng):
     too_large = workload(sub_batches=1)
     text = explain(compile_image(too_large, random_models(too_large, rng)))
     assert "sub-batches of 40 items are too large" in text
+
+
+def test_explain_a_shape_for_each_layer(rng):
+    """9 items, tiles of 4 rows: a pass takes 9 cycles in one part, 4 (its loading) in three."""
+    config = workload(items=9, keep=[4, 2], sub_batches=1)
+    image = compile_image(config, random_models(config, rng))
+    (program,) = image.stages[0].programs
+    one, three, large = (
+        replace(program.options[0], parts=parts, layers=layers, fits=fits, cycles=cycles)
+        for parts, layers, fits, cycles in (
+            (1, (2, 5, 3), True, 90),
+            (3, (4, 20, 4), True, 112),
+            (9, (1, 1, 1), False, 12),
+        )
+    )
+    for options, saved in (
+        ((one, large), 0),
+        ((one, three, large), 18 - 16 + 27 - 16),
+        ((three, one), 112 - 16 - 45 - 16),
+    ):
+        stage = replace(image.stages[0], programs=(replace(program, shape=0, options=options),))
+        text = explain(replace(image, stages=(stage,)))
+        assert f"a shape for each layer would save {saved} cycles of passes" in text
 
 
 def test_interpreter_sees_a_dropped_tile(rng):
