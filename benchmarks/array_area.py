@@ -42,7 +42,8 @@ ARRAYS = {
     "monolithic": {"tile": 32, "shapes": [[1, 1]]},
 }
 FABRIC = ("sub-arrays", "edge multiplexers", "wiring")
-PARTS = (*FABRIC, "activation memory", "accumulators and epilogues", "sequencer")
+PARTS = (*FABRIC, "activation memory", "sequencer", "accumulators and epilogues")
+"""Those of the array, and what is reported apart."""
 PAPER = 0.041
 """Area that reconfigurability may add, relative."""
 
@@ -259,8 +260,8 @@ def equivalent(area, multiplier):
 def table(parts, multiplier):
     """Rows (name, LUT4 and flip-flops of either array, ratios) of the parts and their sums."""
     rows = []
-    sums = {"MAC fabric": FABRIC, "all": PARTS}
-    for name in (*FABRIC, "MAC fabric", *PARTS[len(FABRIC) :], "all"):
+    sums = {"MAC fabric": FABRIC, "array": PARTS[:-1], "all": PARTS}
+    for name in (*FABRIC, "MAC fabric", *PARTS[len(FABRIC) : -1], "array", PARTS[-1], "all"):
         names = sums.get(name, (name,))
         ours, base = (
             equivalent(plus(*(parts[array][part] for part in names)), multiplier)

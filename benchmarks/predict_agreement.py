@@ -188,7 +188,8 @@ def predict(setting: Setting) -> dict[str, Any]:
     """The same by the model."""
     predictor = Predictor(setting.config, setting.models, setting.image)
     jobs = [predictor.job(query, **how) for query, how in setting.queries]
-    done = predictor.run(predictor.work(jobs))
+    work = predictor.work(jobs)
+    done = predictor.run(work)
     counts = {
         f"{unit}.{state}": cycles
         for unit, states in done.states.items()
@@ -197,6 +198,7 @@ def predict(setting: Setting) -> dict[str, Any]:
     return {
         "queries": (done.queries["requested"] - done.queries["fetched"]).tolist(),
         "counts": counts | {"device.active": done.active},
+        "events": work.events(),
         "layers": _layers(predictor.layers(done.layers)),
     }
 
@@ -231,6 +233,12 @@ def states(row: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
         for name, cycles in row["model"]["counts"].items()
     }
     return {name: pair for name, pair in both.items() if ".starved" not in name and any(pair)}
+
+
+def events(row: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Counts of the gather units' lookups by RTL and by the model."""
+    model = row["model"]["events"]
+    return {name: (row["rtl"]["counts"][name], count) for name, count in model.items()}
 
 
 def run(seeds: Sequence[int], file: Path) -> None:
@@ -275,11 +283,15 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for what in ("queries", "layers")
     )
     stalls = [_stalled(row) for row in rows]
-    exact = [all(rtl == model for rtl, model in states(row).values()) for row in rows]
+    exact, counted = (
+        [all(rtl == model for rtl, model in what(row).values()) for row in rows]
+        for what in (states, events)
+    )
     return {
         "machines": len({row["seed"] for row in rows}),
         "configurations": len(rows),
         "exact_configurations": float(np.mean(exact)),
+        "exact_counters": float(np.mean(counted)),
         "queries": len(queries),
         "exact_queries": float((queries == 0).mean()),
         "query_error": _distribution(queries),

@@ -47,15 +47,19 @@ class Case:
         Share of the back end's generated lines, at the end of memory, that the SSD holds.
     one_stage : bool
         The back end ranks all items.
+    banked : bool
+        Memory has banks with open rows, and reorders.
     """
 
     uniform: float = 0.0
     spilled: float = 0.0
     one_stage: bool = False
+    banked: bool = False
 
 
 CASES = (
     Case(),
+    Case(banked=True),
     *(Case(uniform=share) for share in (0.25, 0.5, 1.0)),
     *(Case(spilled=share) for share in (0.25, 0.5, 1.0)),
     *(Case(spilled=share, one_stage=True) for share in (0.0, 0.25, 0.5, 1.0)),
@@ -72,6 +76,9 @@ class Access:
         Share of lookups whose rows were on chip, or on their way.
     amat : float
         Cycles a lookup: one, and its wait for its row.
+    hidden_back : float, or None
+        Share of the misses' ``memory_latency`` that the last stage did not wait for; none without
+        misses, and not told with an SSD, whose latency is another.
     item_wait : float
         Cycles an item of a gather unit that waits for nothing but rows (``stall_memory``).
     from_ssd : float
@@ -86,6 +93,7 @@ class Access:
 
     hits: float
     amat: float
+    hidden_back: float | None
     item_wait: float
     from_ssd: float
     latency: float
@@ -139,7 +147,7 @@ class Machine:
         work = predictor.work([predictor.job(query, **how) for query in drawn])
         done = predictor.run(work)
         if rtl:
-            self._check(config, drawn, how, done)
+            self._check(config, drawn, how, done, work.events())
         return self._access(config, work, done, rtl)
 
     def _how(self, case: Case) -> dict[str, Any]:
@@ -150,6 +158,8 @@ class Machine:
         """The machine's configuration with the case's memory."""
         values = self.config.model_dump()
         simulation = values["simulation"]
+        if case.banked:
+            simulation |= {"dram": {}, "memory_reorder": True}
         if case.spilled:
             tables = self.image.generated
             own = tables[len(tables) - len(self.models[-1].tables) :]
@@ -173,9 +183,14 @@ class Machine:
         ]
 
     def _check(
-        self, config: Config, queries: Sequence[Query], how: dict[str, Any], model: Cycles
+        self,
+        config: Config,
+        queries: Sequence[Query],
+        how: dict[str, Any],
+        model: Cycles,
+        events: dict[str, int],
     ) -> None:
-        """Run in RTL; rankings are the golden model's, cycles the cycle model's."""
+        """Run in RTL; rankings are the golden model's, cycles and counters the cycle model's."""
         with Device(
             open_transport("verilator", config, self.models, self.image), config, self.image
         ) as device:
@@ -199,12 +214,18 @@ class Machine:
                 f"RTL took {seen} cycles (queries, then waits of the gather units), "
                 f"the cycle model says {expected}"
             )
+        counted = {name: after[name] - before[name] for name in events}
+        if counted != events:
+            raise DeviceError(f"RTL counted {counted}, the cycle model says {events}")
 
     def _access(self, config: Config, work: Work, done: Cycles, rtl: bool) -> Access:
         ssd = config.simulation.ssd
         lanes = [lane for stage in work.access for lane in stage]
         lookups = sum(lane.rows for lane in lanes)
         lines = np.concatenate([lane.missed[:, 0] for lane in lanes])
+        missed = sum(len(lane.missed) for lane in work.access[-1])
+        told = missed and ssd is None
+        hidden = 1 - int(done.waits[-1]) / (missed * config.simulation.memory_latency or 1)
         items = sum(int(token["items"].sum()) for token in done.tokens)
         stalls = sum(
             done.states[f"gather{n}"]["stall_memory"] for n in range(config.hardware.stages)
@@ -213,6 +234,7 @@ class Machine:
         return Access(
             hits=1 - len(lines) / lookups,
             amat=1 + int(done.waits.sum()) / lookups,
+            hidden_back=hidden if told else None,
             item_wait=stalls / items,
             from_ssd=0.0 if ssd is None else float((lines >= ssd.first_line).mean()),
             latency=float(latency.mean()),

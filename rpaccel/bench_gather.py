@@ -151,7 +151,7 @@ def measure(dimension: int, *, write: int, items: int, miss: bool, lanes: int) -
     config = hardware(dimension, write, lines, lanes)
     stage = Stage(rng, config, fields, items=items, empty=0.0, gaps=False)
     if miss:
-        _every_item_another_line(stage, 64 // dimension)
+        _every_lookup_another_line(rng, stage, 64 // dimension)
     dut = GatherWithMemory(hardware=config) if miss else None
     bench = Bench(stage, [(0, None, 0, items)], dut=dut)
     channels = (
@@ -183,14 +183,16 @@ def measure(dimension: int, *, write: int, items: int, miss: bool, lanes: int) -
     return found
 
 
-def _every_item_another_line(stage: Stage, rows_a_line: int) -> None:
-    """Indices, and their bytes in the record, that take item n to line n of each table."""
+def _every_lookup_another_line(rng: np.random.Generator, stage: Stage, rows_a_line: int) -> None:
+    """Indices, and their bytes in the record: the lines of each table once, in random order."""
     raw = bytearray(stage.slots[0][0])
     size = stage.record_bytes[ITEM]
-    for item, values in enumerate(stage.slots[0][1]):
+    items = stage.slots[0][1]
+    orders = [rng.permutation(len(items)) for _ in stage.fields]
+    for item, values in enumerate(items):
         for number, field in enumerate(stage.fields):
             if field["kind"] == TABLE:
-                index = item * rows_a_line
+                index = int(orders[number][item]) * rows_a_line
                 values[number][:] = index
                 at = item * size + field["offset"]
                 raw[at : at + 2] = index.to_bytes(2, "little")

@@ -48,7 +48,8 @@ def _fetches(trace: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|",
         *(
             f"| {row['memory']} | {row['lines']:,.0f} | {row['bytes']:,.0f} "
-            f"| {row['over_min']:.3f} | {row['over_min_same_start']:.3f} | {row['useless']:.1%} |"
+            f"| {row['over_min']:.3f} | {row['over_min_same_start']:.3f} "
+            f"| {'' if row['useless'] is None else _share(row['useless'])} |"
             for row in trace["rows"]
         ),
         "",
@@ -122,15 +123,18 @@ def _machine(rows: list[Mapping[str, Any]]) -> list[str]:
         "too where it says equal:",
         "",
         "| machine | memory | uniform ids | stages | lines in SSD | fetched there | on chip | AMAT "
-        "| waits an item | cycles a query | RTL |",
-        "|" + "---|" * 11,
+        "| hidden, back | waits an item | latency | cycles a query | RTL |",
+        "|" + "---|" * 13,
     ]
     for row in rows:
         lines.append(
-            f"| {row['machine']} | {'static only' if row['static_only'] else 'look-ahead'} "
+            f"| {row['machine']} | {'static only' if row['static_only'] else 'look-ahead'}"
+            f"{', banks' if row['banked'] else ''} "
             f"| {row['uniform']:.0%} | {'one' if row['one_stage'] else 'two'} "
             f"| {row['spilled']:.0%} | {row['from_ssd']:.1%} | {row['hits']:.1%} "
-            f"| {row['amat']:.2f} | {row['item_wait']:.2f} | {row['cycles_per_query']:,.0f} "
+            f"| {row['amat']:.2f} "
+            f"| {'' if row['hidden_back'] is None else _share(row['hidden_back'])} "
+            f"| {row['item_wait']:.2f} | {row['latency']:,.0f} | {row['cycles_per_query']:,.0f} "
             f"| {'equal' if row['rtl'] else ''} |"
         )
     return [*lines, ""]

@@ -92,7 +92,8 @@ def test_table_sums_and_ratios():
     assert rows["edge multiplexers"] == [13, 4, 0, 0, None, None]
     assert rows["MAC fabric"] == [39, 12, 24, 8, 39 / 24, 1.5]
     assert rows["all"][:4] == [13 * len(PARTS), 24, 12 * (len(PARTS) - 1), 20]
-    assert set(rows) == {*PARTS, "MAC fabric", "all"}
+    assert rows["array"][:4] == [13 * (len(PARTS) - 1), 20, 12 * (len(PARTS) - 2), 16]
+    assert set(rows) == {*PARTS, "MAC fabric", "array", "all"}
     assert list(rows)[len(FABRIC)] == "MAC fabric"
 
 

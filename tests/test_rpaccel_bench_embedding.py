@@ -20,7 +20,7 @@ GATHER = {"tables": 26, "lanes": 26, "rows": 4, "item_bytes": 117, "write_bytes"
 GATHER |= {"all": "hits", "cycles_per_item": 1.0}
 ACCESS = {"machine": "m", "static_only": False, "uniform": 0.0, "spilled": 0.0, "one_stage": False}
 ACCESS |= {"hits": 0.9, "amat": 1.5, "item_wait": 0.25, "from_ssd": 0.0, "latency": 2000.0}
-ACCESS |= {"cycles_per_query": 1000.0, "rtl": False}
+ACCESS |= {"cycles_per_query": 1000.0, "rtl": False, "banked": False, "hidden_back": 0.9}
 
 
 ROWS = [ACCESS | {"static_only": True}, ACCESS]
@@ -138,7 +138,10 @@ def test_command(monkeypatch, tmp_path, fetches, setting):
         "access_times": [timing_rows(setting, ahead=(0, 8))],
         "splits": split_rows(small(survivors=128), [64 << 10]),
         "gather": [GATHER, GATHER | {"all": "misses", "of_peak": 0.875}],
-        "machine": [ACCESS | {"static_only": True, "amat": 4.125}, ACCESS],
+        "machine": [
+            ACCESS | {"static_only": True, "amat": 4.125},
+            ACCESS | {"banked": True, "hidden_back": None},
+        ],
         "targets": [],
     }
     monkeypatch.setattr(bench_embedding, "bench", lambda folder, parts, say: report)
@@ -153,7 +156,9 @@ def test_command(monkeypatch, tmp_path, fetches, setting):
         assert f"| {row['memory']} | {row['lines']:,.0f} |" in text
     assert all(f"{row['amat']:.2f}" in text for row in report["splits"])
     assert "| 26 | 4 B | 128 B | all misses | 1.000 | 87.5% |" in text
-    assert "| m | static only | 0% | two | 0% | 0.0% | 90.0% | 4.12 | 0.25 | 1,000 |  |" in text
+    row = "0% | two | 0% | 0.0% | 90.0% |"
+    assert f"| m | static only | {row} 4.12 | 90.0% | 0.25 | 2,000 | 1,000 |  |" in text
+    assert f"| m | look-ahead, banks | {row} 1.50 |  | 0.25 | 2,000 | 1,000 |  |" in text
     draw(report, tmp_path / "e.png")
 
 

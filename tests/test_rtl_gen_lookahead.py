@@ -184,17 +184,20 @@ def test_hits_at_one_a_cycle(rng, distinct):
     assert bench.cycles <= 300 + 8 + bench.memory.latency + distinct * 2
 
 
-@pytest.mark.parametrize("ways", [2, 16])
-def test_misses_overlap(rng, ways):
+@pytest.mark.parametrize(
+    "lines, ways, lookahead, outstanding, latency",
+    [(128, 2, 64, 32, 20), (128, 16, 64, 32, 20), (256, 4, 256, 256, 160)],
+)
+def test_misses_overlap(rng, lines, ways, lookahead, outstanding, latency):
     """With a line a bus word, a miss a cycle is requested and the latency is paid once."""
-    config = hardware(
-        bus=16, line=16, cache_lines=128, cache_ways=ways, lookahead=64, outstanding=32
-    )
-    bench = Bench(rng, list(range(200)), config, stall=0.0, latency=20)
+    size = {"cache_lines": lines, "cache_ways": ways}
+    size |= {"lookahead": lookahead, "outstanding": outstanding}
+    config = hardware(bus=16, line=16, **size)
+    bench = Bench(rng, list(range(500)), config, stall=0.0, latency=latency)
     bench.run()
-    bench.check(128, ways)
-    assert bench.memory.most > 16
-    assert bench.cycles <= 200 + 20 + 12
+    bench.check(lines, ways)
+    assert bench.memory.most == latency
+    assert bench.cycles <= 500 + latency + 12
 
 
 def test_poisoned_lines(rng):

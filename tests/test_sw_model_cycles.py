@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.poisson import SATURATED
-from benchmarks.predict_agreement import Setting, compare, settings, states
+from benchmarks.predict_agreement import Setting, compare, events, settings, states
 from rpaccel.compiler import compile_image
 from rpaccel.config import Config, load
 from rpaccel.predict import Predictor
@@ -38,7 +38,8 @@ def small(rng, *, reorder=False, **changes):
 def check(row):
     """All of what RTL counted is what the model says."""
     assert row["rtl"]["queries"] == row["model"]["queries"]
-    wrong = {name: both for name, both in states(row).items() if both[0] != both[1]}
+    compared = states(row) | events(row)
+    wrong = {name: both for name, both in compared.items() if both[0] != both[1]}
     assert not wrong
     assert row["rtl"]["layers"]
     assert row["rtl"]["layers"] == row["model"]["layers"]
@@ -55,6 +56,7 @@ def test_agrees_with_rtl(rng):
     row = compare(small(rng, groups=groups, models=models, hardware={"dot": dot}))
     counts = row["rtl"]["counts"]
     assert min(counts["gather0.misses"], counts["group1.busy"], counts["topk0.busy"]) > 20
+    assert min(counts[f"gather1.{n}"] for n in ("static_hits", "lookahead_hits", "evictions")) > 0
     check(row)
 
 

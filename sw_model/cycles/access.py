@@ -56,8 +56,8 @@ class LaneAccess:
         ``START``, ``OUT`` and ``WAITS``, and from ``WORDS`` on the words that are read.
     missed : int64, shape (misses, 2)
         Of each miss, its memory line, and the segment that must have been read before, -1 if none.
-    rows : int
-        Lookups that read a row.
+    rows, static : int
+        Lookups that read a row, and those of them in the static region.
     """
 
     def __init__(
@@ -76,11 +76,23 @@ class LaneAccess:
         self._makes: list[NDArray[np.int8]] = []
         self._segments: list[NDArray[np.int32]] = []
         self._missed: list[tuple[int, int]] = []
-        self.rows = 0
+        self.rows = self.static = 0
 
     makes = property(lambda self: np.concatenate(self._makes or [np.empty(0, np.int8)]))
     segments = property(lambda self: np.concatenate(self._segments or [np.empty(0, np.int32)]))
     missed = property(lambda self: np.array(self._missed, np.int64).reshape(-1, 2))
+
+    @property
+    def events(self) -> dict[str, int]:
+        """Counters, as in :data:`rpaccel.counters.GATHER_COUNTERS`, that time does not change."""
+        cache = self._cache
+        return {
+            "lookups": self.rows,
+            "static_hits": self.static,
+            "lookahead_hits": cache.hits,
+            "misses": cache.misses,
+            "evictions": cache.evictions,
+        }
 
     def token(self, query: NDArray[np.uint8], items: NDArray[np.uint8]) -> None:
         """Take a token: the record of its query, and those of its items, (n, bytes)."""
@@ -93,6 +105,7 @@ class LaneAccess:
         last = np.array([s.last for s in self._slots])
         row = indices < rows  # an index that is all ones is none, and beyond each table
         self.rows += int(row.sum())
+        self.static += int((row & (indices < hot)).sum())
         makes = np.where(row, lines, last)
         self._makes += [np.ones(1, np.int8), makes.ravel().astype(np.int8)]
         self._cut(indices, row, row & (indices >= hot), makes)

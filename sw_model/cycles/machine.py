@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +109,7 @@ class Work:
         self.hardware = hardware
         self.programs = Programs(hardware, image)
         self.jobs = list(jobs)
+        self.drawn = hits is not None
         stages = range(hardware.stages)
         used = [s for s in stages if self.programs.stages[s]["steps"]]
         access = {s: StageAccess(hardware, self.programs, s, hits) for s in used}
@@ -119,6 +121,21 @@ class Work:
         for number, job in enumerate(self.jobs):
             self._add(number, job, access)
         self._lay_out()
+
+    def events(self) -> dict[str, int]:
+        """Counters of the gather units' lookups, such as ``"gather0.misses"``; none are drawn."""
+        if self.drawn:
+            return {}
+        found = Counter(
+            {
+                f"gather{stage}.items": sum(t["items"] for t in tokens)
+                for stage, tokens in enumerate(self._tokens)
+            }
+        )
+        for stage, lanes in enumerate(self.access):
+            for lane in lanes:
+                found.update({f"gather{stage}.{name}": n for name, n in lane.events.items()})
+        return dict(found)
 
     def _add(self, number: int, job: Job, access: Mapping[int, StageAccess]) -> None:
         words = self.programs.stages[job.first_stage]
