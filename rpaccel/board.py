@@ -12,7 +12,8 @@ __all__ = ["SDRAM_BYTES", "SDRAM_HZ", "BoardConfig"]
 
 SDRAM_BYTES = (2**24, 2**25, 2**26)
 """Sizes of SDRAM chips: four banks of 8,192 rows of 16-bit words."""
-SDRAM_HZ = 100_000_000
+SDRAM_HZ = 50_000_000
+"""Half a cycle, 10 ns, must hold an access time of 6 ns and the delays of the pins."""
 
 
 class BoardConfig(Section):

@@ -16,6 +16,7 @@ module sdram #(
     parameter integer T_RFC = 80000,
     parameter integer T_WR = 20000,
     parameter integer T_RRD = 15000,
+    parameter integer T_AC = 6000,
     parameter integer T_POWER_UP = 200000000,
     parameter integer T_REFRESH = 64000000  // nanoseconds, for REFRESHES of them
 ) (
@@ -44,7 +45,7 @@ module sdram #(
     reg        mode = 0;
     reg [2:0]  latency = 0;
     integer    refresh_count = 0;
-    reg [63:0] refresh_times [0:7];
+    reg [63:0] refreshes = 0;     // since the mode was set
     reg [2:0]  pending = 0;       // reads by the clocks since
     reg [15:0] piped [0:2];
     wire [ROW_BITS+COLUMN_BITS+1:0] place = {row[bank], bank, address[COLUMN_BITS-1:0]};
@@ -61,8 +62,8 @@ module sdram #(
         read = 16'hdead;
     end
 
-    // Averaged over nine refreshes, as data sheets allow eight to be put off.
-    localparam [63:0] LONGEST = 64'd9000 * T_REFRESH / REFRESHES;
+    // Data sheets allow eight refreshes to be put off, so the ninth ends it.
+    localparam [63:0] INTERVAL = 64'd1000 * T_REFRESH / REFRESHES;
 
     task fail(input [8*40-1:0] rule);
         begin
@@ -91,7 +92,10 @@ module sdram #(
         if (drive && (pending[0] || pending[1])) fail("both drive the data pins");
         if (drive && command != 3'b011) fail("data without a write");
         if (command != 0 && now - mode_set < 2 * PERIOD_PS && mode) fail("tMRD");
-        if (mode && now - refreshed > LONGEST) fail("refresh is late");
+        // Data come T_AC after the edge that launches them, and are taken half a clock after it.
+        if (PERIOD_PS / 2 <= T_AC) fail("tAC");
+        if (mode && now - refreshed > 9 * INTERVAL) fail("refresh is late");
+        if (mode && now - mode_set > (refreshes + 9) * INTERVAL) fail("too few refreshes");
         for (i = 0; i < 4; i = i + 1)
             if (open[i] && now - activated[i] > T_RAS_MAX) fail("tRAS, too long");
         case (command)
@@ -140,6 +144,7 @@ module sdram #(
                 if (refreshed != 0 && now - refreshed < T_RFC) fail("tRFC");
                 refreshed <= now;
                 refresh_count <= refresh_count + 1;
+                refreshes <= refreshes + mode;
             end
             3'b111: begin  // mode register
                 if (refresh_count < 8) fail("mode before eight refreshes");
