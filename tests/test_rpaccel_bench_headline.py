@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,12 @@ def test_the_cheapest_is_surely_good(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="no paired bounds"):
         cheapest(bare, cycles)
+
+
+def test_the_page_is_of_the_shipped_records() -> None:
+    page = Path(__file__).parents[1] / "docs" / "results" / "headline.md"
+    rows = re.findall(r"(?m)^\| ((?:ratio A|p99|QPS)[^|]*) \| ([\d.,]+)", page.read_text())
+    found = table(bench())
+    assert len(rows) >= 4
+    for measure, value in rows[:4]:
+        assert value in found, measure
