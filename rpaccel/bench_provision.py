@@ -157,7 +157,7 @@ def table(report: Mapping[str, Any]) -> str:
         lines += [
             grid(
                 f"A day of {report['queries']:,} queries on {report['name']}, {each['day']}; "
-                "groups of the stages",
+                "predicted cycles; groups of the stages",
                 ["", "p50 cycles", "p99 cycles"],
                 rows,
             ),

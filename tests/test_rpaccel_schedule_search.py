@@ -242,7 +242,8 @@ def test_infeasible_targets_are_said_so_with_the_nearest() -> None:
     found = report(answer, [backend], table(rows, rows[1]))
     assert not found["feasible"]
     assert "Infeasible" in text(found)
-    assert "nearest, lowest p99" in text(found)
+    assert "nearest, lowest p99 with the rest kept: b" in text(found)
+    assert "nearest, most queries a second with the rest kept: no plan" in text(found)
     json.dumps(found, allow_nan=False)
 
 

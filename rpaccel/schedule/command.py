@@ -222,10 +222,16 @@ def text(found: dict[str, Any]) -> str:
         ]
     else:
         lines += ["Infeasible: " + "; ".join(found["why"])]
-        for name, near in found["nearest"].items():
+        for name, cause in CAUSES.items():
+            near = found["nearest"].get(name)
             lines.append(
-                f"  nearest, {CAUSES[name]} with the rest kept: {near['plan']}: p99 "
-                f"{_ms(near['p99'])}, quality {near['quality']:.4f}, {near['qps']:,.0f} QPS"
+                f"  nearest, {cause} with the rest kept: "
+                + (
+                    f"{near['plan']}: p99 {_ms(near['p99'])}, quality {near['quality']:.4f}, "
+                    f"{near['qps']:,.0f} QPS"
+                    if near
+                    else "no plan"
+                )
             )
     rows = [
         [

@@ -86,7 +86,7 @@ def _grown(machine: Machine, config: Config, record: Mapping[str, Any], step: fl
 def text(rows: list[dict[str, Any]]) -> str:
     """Lay the figure out."""
     return grid(
-        f"Figure 13: p99 in ms at {QPS:g} QPS, tables that spill to an SSD",
+        f"Figure 13: p99 in ms at {QPS:g} QPS, modelled, tables that spill to an SSD",
         ["", "tables", "items", "p99", "published"],
         [
             [

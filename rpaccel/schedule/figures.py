@@ -162,12 +162,12 @@ def text(report: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             grid(
-                f"Figure 7: CPU, NDCG of {ISO} or more, lowest p99 in ms",
+                f"Figure 7: CPU, derived, NDCG of {ISO} or more, lowest p99 in ms",
                 ["stages", "QPS", "p99", "plan"],
                 tails(report["figure7"], "stages"),
             ),
             grid(
-                f"Figure 8: best NDCG with p99 of {LIMIT * 1e3:g} ms at {LOW:g} QPS",
+                f"Figure 8: derived platforms, best NDCG, p99 of {LIMIT * 1e3:g} ms at {LOW:g} QPS",
                 ["platforms", "NDCG", "plan"],
                 [
                     [r["platforms"], f"{r['quality'] or 0:.2f}", r["plan"] or "-"]
@@ -175,12 +175,12 @@ def text(report: Mapping[str, Any]) -> str:
                 ],
             ),
             grid(
-                f"Figure 8: NDCG of {ISO} or more, lowest p99 in ms",
+                f"Figure 8: derived platforms, NDCG of {ISO} or more, lowest p99 in ms",
                 ["platforms", "QPS", "p99", "plan"],
                 tails(eight["tails"], "platforms"),
             ),
             grid(
-                "Figure 12: RecPipe's funnel on the accelerators, p99 in ms",
+                "Figure 12: RecPipe's funnel on the accelerators, modelled, p99 in ms",
                 ["machine", "QPS", "p99", "published"],
                 [
                     [r["machine"], f"{r['qps']:g}", ms(r["p99"]), ms(r["published"])]
