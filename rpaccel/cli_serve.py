@@ -26,6 +26,13 @@ class ServedBy(StrEnum):
     cpu = "cpu"
 
 
+class Gaps(StrEnum):
+    """How long it is from query to query."""
+
+    exponential = "exponential"
+    milliseconds = "milliseconds"
+
+
 class WhenFull(StrEnum):
     """What a service does with queries when too many wait."""
 
@@ -112,8 +119,16 @@ def serve(
 
 def load_(
     address: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Of `rpaccel serve`.")],
-    qps: Annotated[float, typer.Option(help="Queries a second, Poisson arrivals.")],
+    qps: Annotated[float | None, typer.Option(help="Queries a second.")] = None,
     queries: Annotated[int, typer.Option(min=1, help="Queries to send.")] = 1000,
+    gaps: Annotated[
+        Gaps, typer.Option(help="milliseconds: whole ones, as RecPipe's artifact draws them.")
+    ] = Gaps.exponential,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Send at these times, one a line, and all of them."),
+    ] = None,
+    unit: Annotated[str, typer.Option(help="Of the trace's times: s, ms, us or ns.")] = "s",
     samples: Annotated[int, typer.Option(min=1, help="Sample queries to send in turns.")] = 1,
     deadline: Annotated[
         str | None, typer.Option(metavar="TIME", help="Of each query, such as 25ms.")
@@ -121,24 +136,32 @@ def load_(
     seed: Annotated[int, typer.Option(min=0, help="Of the arrivals.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Send queries to a service at a rate, whatever becomes of them, and report latencies."""
+    """Send queries at a rate or at recorded times, whatever becomes of them; report latencies."""
     import asyncio
 
+    import numpy as np
+
+    from rpaccel.load import exponential_arrivals, millisecond_arrivals, read_trace
     from rpaccel.schedule.command import duration
     from rpaccel.serve.client import drive, text
 
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise ConfigError(f"address must be HOST:PORT, not {address!r}")
+    if trace is not None and qps is None:
+        arrivals = read_trace(trace, unit=unit)
+    elif qps is not None and trace is None:
+        draw = exponential_arrivals if gaps is Gaps.exponential else millisecond_arrivals
+        arrivals = draw(queries, qps, np.random.default_rng(seed))
+    else:
+        raise ConfigError("give either --qps or --trace")
     report = asyncio.run(
         drive(
             host,
             int(port),
-            qps=qps,
-            queries=queries,
+            arrivals,
             samples=samples,
             deadline=None if deadline is None else duration(deadline),
-            seed=seed,
         )
     )
     show(report, text(report), as_json)

@@ -8,13 +8,18 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from typer.testing import CliRunner
 
+from rpaccel.cli import app
 from rpaccel.errors import ConfigError, LoadError, QueryError
-from rpaccel.serve import Service
+from rpaccel.load import exponential_arrivals, millisecond_arrivals
+from rpaccel.serve import Service, client
 from rpaccel.serve.client import drive, text
 from rpaccel.serve.server import Server, parse_query
 from rpaccel.serve.worker import open_device
@@ -43,6 +48,10 @@ def serving(service: Service, body: Callable[[int], Awaitable[None]], samples: l
                 server.close()
 
     asyncio.run(run())
+
+
+def times(queries: int, qps: float) -> NDArray[np.float64]:
+    return exponential_arrivals(queries, qps, np.random.default_rng(0))
 
 
 async def ask(port: int, *lines: bytes) -> list[dict[str, Any]]:
@@ -140,7 +149,7 @@ def test_the_client_counts_every_query_while_a_worker_is_killed() -> None:
             os.kill(service.processes[0], signal.SIGKILL)
 
         killing = asyncio.create_task(kill())
-        found = await drive("127.0.0.1", port, qps=200, queries=500, samples=2, lag_limit=1.0)
+        found = await drive("127.0.0.1", port, times(500, 200), samples=2, lag_limit=1.0)
         await killing
         counts = found["statuses"]
         assert sum(counts.values()) == 500
@@ -155,7 +164,7 @@ def test_the_client_counts_every_query_while_a_worker_is_killed() -> None:
 def test_deadlines_reach_the_service() -> None:
     async def body(port: int) -> None:
         found = await drive(
-            "127.0.0.1", port, qps=400, queries=60, samples=1, deadline=0.02, lag_limit=1.0
+            "127.0.0.1", port, times(60, 400), samples=1, deadline=0.02, lag_limit=1.0
         )
         assert found["statuses"]["expired"] > 0
         assert sum(found["statuses"].values()) == 60
@@ -171,11 +180,11 @@ def test_client_names_what_is_wrong() -> None:
         server = await asyncio.start_server(leave, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(LoadError, match="ended the connection: 0 of 5"):
-            await drive("127.0.0.1", port, qps=10, queries=5, samples=1)
+            await drive("127.0.0.1", port, times(5, 10), samples=1)
         server.close()
         await asyncio.sleep(0.05)
         with pytest.raises(ConfigError, match=f"127.0.0.1:{port}"):
-            await drive("127.0.0.1", port, qps=10, queries=5, samples=1)
+            await drive("127.0.0.1", port, times(5, 10), samples=1)
 
     asyncio.run(gone())
 
@@ -183,6 +192,49 @@ def test_client_names_what_is_wrong() -> None:
 def test_a_client_that_does_not_keep_up_is_rejected() -> None:
     async def body(port: int) -> None:
         with pytest.raises(LoadError, match="does not keep up with 100 QPS"):
-            await drive("127.0.0.1", port, qps=100, queries=20, samples=1, lag_limit=1e-9)
+            await drive("127.0.0.1", port, np.arange(1, 21) / 100, samples=1, lag_limit=1e-9)
 
     serving(Service(partial(Slow, 0.0)), body, [query()])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--qps", "50"], times(1000, 50)),
+        (
+            ["--qps", "50", "--queries", "9", "--gaps", "milliseconds", "--seed", "3"],
+            millisecond_arrivals(9, 50, np.random.default_rng(3)),
+        ),
+        (["--trace", "FILE", "--unit", "ms"], np.array([0, 0.5e-3, 2e-3])),
+        (["--trace", "FILE", "--qps", "5"], "give either --qps or --trace"),
+        ([], "give either --qps or --trace"),
+        (["--trace", "FILE", "--unit", "h"], "unit must be one of s, ms, us, ns, not 'h'"),
+        (["--trace", "none"], "none: No such file"),
+    ],
+)
+def test_the_command_sends_at_the_times_that_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str], expected: Any
+) -> None:
+    sent = []
+
+    async def recorded(host: str, port: int, arrivals: NDArray[np.float64], **how: Any) -> Any:
+        sent.append(arrivals)
+        raise ConfigError(f"{host} {port} {how}")
+
+    monkeypatch.setattr(client, "drive", recorded)
+    file = tmp_path / "trace"
+    file.write_text("3 # the first\n3.5\n5\n")
+    options = [str(file) if each == "FILE" else each for each in options]
+    result = CliRunner().invoke(app, ["load", "localhost:80", *options])
+    assert result.exit_code == 2
+    if isinstance(expected, str):
+        assert expected in result.output
+        assert not sent
+    else:
+        assert "localhost 80 {'samples': 1, 'deadline': None}" in result.output
+        np.testing.assert_allclose(sent[0], expected)
+
+
+def test_arrivals_that_are_all_at_once() -> None:
+    with pytest.raises(ConfigError, match="the last of 3 queries must arrive later than at 0 s"):
+        asyncio.run(drive("localhost", 1, np.zeros(3), samples=1))

@@ -1,4 +1,4 @@
-"""An open-loop client of the service: exponential arrivals of sample queries."""
+"""An open-loop client of the service: sample queries at times given beforehand."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rpaccel.errors import ConfigError, LoadError
-from rpaccel.load import exponential_arrivals, summarise
+from rpaccel.load import summarise
 from rpaccel.serve.server import LINE_BYTES
 
 __all__ = ["drive", "text"]
@@ -22,12 +23,10 @@ LAG_SHARE, LEAST_LAG = 0.1, 2e-3
 async def drive(
     host: str,
     port: int,
+    arrivals: NDArray[np.float64],
     *,
-    qps: float,
-    queries: int,
     samples: int,
     deadline: float | None = None,
-    seed: int = 0,
     lag_limit: float | None = None,
 ) -> dict[str, Any]:
     """Send queries at their times, whatever becomes of those before.
@@ -38,14 +37,12 @@ async def drive(
     ----------
     host : str
     port : int
-    qps : float
-    queries : int
+    arrivals : ndarray of float64, shape (queries,)
+        Times of the queries in seconds, ascending (:mod:`rpaccel.load.arrivals`).
     samples : int
         Sample queries that the service has, sent in turns.
     deadline : float, optional
         Seconds.
-    seed : int
-        Of the arrivals.
     lag_limit : float, optional
         Seconds by which requests may be sent late on average; by default a tenth of the mean gap
         or 2 ms.
@@ -53,20 +50,24 @@ async def drive(
     Returns
     -------
     dict
-        ``qps``, ``queries``, ``statuses`` (a count each), ``lag`` (mean, seconds), ``latency``:
-        of the answered ones, as of :meth:`rpaccel.load.Summary.as_dict`; ``reasons``: of others,
-        a count each; ``service``: its own :meth:`~rpaccel.serve.Service.stats`.
+        ``qps`` (of the arrivals), ``queries``, ``statuses`` (a count each), ``lag`` (mean,
+        seconds), ``latency``: of the answered ones, as of
+        :meth:`rpaccel.load.Summary.as_dict`; ``reasons``: of others, a count each; ``service``:
+        its own :meth:`~rpaccel.serve.Service.stats`.
 
     Raises
     ------
     ConfigError
-        Nobody listens there, or ``samples`` is not positive.
+        Nobody listens there, ``samples`` is not positive, or all arrivals are at once.
     LoadError
         Requests were sent late, or the connection ended before all were answered.
     """
     if samples < 1:
         raise ConfigError(f"samples must be 1 or more, not {samples}")
-    arrivals = exponential_arrivals(queries, qps, np.random.default_rng(seed))
+    queries, last = len(arrivals), float(arrivals[-1])
+    if last <= 0:
+        raise ConfigError(f"the last of {queries} queries must arrive later than at {last:g} s")
+    qps = queries / last
     try:
         reader, writer = await asyncio.open_connection(host, port, limit=LINE_BYTES)
     except OSError as error:
