@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from rpaccel import bench_access, bench_embedding
 from rpaccel.bench_embedding import Memory, policies, split_rows, timing_rows
+from rpaccel.bench_gather import measure
 from rpaccel.cli import app
 from rpaccel.embedding_report import draw, table
 from rpaccel.embedding_setting import criteo_like, load_movielens, movielens
@@ -216,3 +217,13 @@ def test_learned_ranks_are_worse_than_the_law_s():
     )
     assert learned.name == "Criteo-like, ranks of the training trace"
     assert Memory(law, 64).hits > Memory(learned, 64).hits > 0.3
+
+
+@pytest.mark.slow
+def test_the_gather_unit_takes_an_item_a_cycle_and_all_of_the_memory():
+    """With a lane a table; misses are of random rows."""
+    hits = measure(4, write=128, items=24, miss=False, lanes=26)
+    assert hits["cycles_per_item"] == 1
+    misses = measure(4, write=128, items=48, miss=True, lanes=26)
+    assert 6 < misses["cycles_per_item"] < 7.5  # 26 lines of four channels, some ahead at first
+    assert misses["of_peak"] > 0.85
