@@ -4,13 +4,15 @@ import os
 from importlib.resources import files
 
 import pytest
-from amaranth.hdl import ClockSignal, Instance, Module
-from amaranth.lib import wiring
+from amaranth.hdl import Cat, ClockSignal, Fragment, Instance, Module, Signal
+from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In, connect, flipped
+from amaranth.sim import Simulator
 
 from rpaccel.errors import BuildError
 from rtl_gen import sdram
 from rtl_gen.block_memory import byte_port_signature
+from rtl_gen.board import BoardTop
 from rtl_gen.emit import emit
 from rtl_gen.sdram import Sdram
 from rtl_gen.signatures import axi_read_signature
@@ -105,3 +107,58 @@ def test_bad_parameters():
         Sdram(size=1 << 20, clock_hz=25_000_000, **SHAPE)
     with pytest.raises(ValueError, match="Clock must be at most 50000000 Hz, not 133000000"):
         Sdram(size=SIZE, clock_hz=133_000_000, **SHAPE)
+
+
+class Chip:
+    """An SDRAM's pins as a board has them: active low, clock and chip select in the FPGA's hand."""
+
+    def __init__(self):
+        for name, width in {"a": 13, "ba": 2, "dqm": 2}.items():
+            setattr(self, name, io.SimulationPort("o", width))
+        for name in ("ras", "cas", "we", "cs"):
+            setattr(self, name, io.SimulationPort("o", 1, invert=True))
+        self.clk, self.clk_en = io.SimulationPort("o", 1), io.SimulationPort("o", 1)
+        self.dq = io.SimulationPort("io", 16)
+        self.clk_halves = Signal(2)
+
+    def get_io_buffer(self, buffer):
+        """A buffer; Amaranth has none of two data a cycle in simulation."""
+        if not isinstance(buffer, io.DDRBuffer):
+            return buffer.elaborate(None)
+        assert buffer.port is self.clk
+        m = Module()
+        m.d.comb += self.clk_halves.eq(Cat(buffer.o))
+        return m
+
+    def request(self, name, number, dir):
+        assert (name, number, dir) == ("sdram", 0, "-")
+        return self
+
+
+@pytest.mark.parametrize("command", sdram.Command)
+def test_pins_of_a_board(command):
+    """What is asked for is on the pins, and the clock is low first, high in the second half."""
+    pins, chip, m = sdram.sdram_pins().create(), Chip(), Module()
+    BoardTop(config=None)._sdram(m, chip, pins)
+    simulator = Simulator(Fragment.get(m, chip))
+    low = {"ACTIVATE": "ras", "READ": "cas", "WRITE": "cas we", "PRECHARGE": "ras we"}
+    low |= {"REFRESH": "ras cas", "MODE": "ras cas we", "NOP": ""}
+
+    async def bench(ctx):
+        values = {"bank": 2, "address": 0x1555, "mask": 1, "data": 0xCAFE, "drive": 1}
+        for name, value in values.items():
+            ctx.set(getattr(pins, name), value)
+        ctx.set(pins.command, command)
+        ctx.set(chip.dq.i, 0x1234)
+        assert ctx.get(chip.clk_halves) == 0b10
+        names = ("ras", "cas", "we")
+        assert [n for n in names if not ctx.get(getattr(chip, n).o)] == low[command.name].split()
+        assert (ctx.get(chip.cs.o), ctx.get(chip.clk_en.o)) == (0, 1)
+        outputs = (ctx.get(port.o) for port in (chip.ba, chip.a, chip.dqm, chip.dq))
+        assert list(outputs) == [2, 0x1555, 1, 0xCAFE]
+        assert ctx.get(chip.dq.oe) == 0xFFFF
+        ctx.set(pins.drive, 0)
+        assert (ctx.get(chip.dq.oe), ctx.get(pins.read)) == (0, 0x1234)
+
+    simulator.add_testbench(bench)
+    simulator.run()
