@@ -41,6 +41,21 @@ def test_lint_of_shared_sub_arrays():
     lint(verilog(small_hardware(2, **machine)), "rpaccel", waivers=WAIVERS)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tile", "size"),
+    [((128, 128), (1, 1)), ((64, 64), (2, 2)), ((32, 32), (4, 4)), ((16, 16), (8, 8))]
+    + [((4, 5), (3, 4))],
+)
+def test_lint_of_arrays_of_full_size(tile, size):
+    """128x128 multipliers in every way of cutting them, and a ragged array."""
+    rows, cols = size
+    groups = [{"rows": rows, "cols": cols, "shapes": [[1, 1], [rows, cols]], "stages": [0, 1]}]
+    groups[0]["shapes"] = groups[0]["shapes"][: rows * cols]  # one shape of one sub-array
+    machine = {"tile_rows": tile[0], "tile_cols": tile[1], "groups": groups}
+    lint(verilog(small_hardware(2, **machine)), "rpaccel", waivers=WAIVERS)
+
+
 def test_groups_alike_are_written_once():
     groups = [{"stages": [0, 1]}, {"stages": [0, 1]}, {"stages": [0, 1], "cols": 2}]
     hardware = small_hardware(2, groups=groups)
