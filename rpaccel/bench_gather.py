@@ -179,7 +179,8 @@ def measure(dimension: int, *, write: int, items: int, miss: bool, lanes: int) -
         # Of all lines, in order of arrival: those between the first and the last tenth.
         cycles_of = np.sort([cycle for channel in channels for cycle in channel.arrivals])
         first, last = len(cycles_of) // 10, len(cycles_of) * 9 // 10
-        found["of_peak"] = (last - first) / (cycles_of[last] - cycles_of[first]) / len(channels)
+        taken = int(cycles_of[last] - cycles_of[first])
+        found["of_peak"] = (last - first) / taken / len(channels)
     return found
 
 

@@ -12,7 +12,7 @@ from rpaccel.bench_gather import measure
 from rpaccel.cli import app
 from rpaccel.embedding_report import draw, table
 from rpaccel.embedding_setting import criteo_like, load_movielens, movielens
-from rpaccel.embedding_targets import MACHINE
+from rpaccel.embedding_targets import MACHINE, targets
 from sw_model.embedding_memory import Cache, Replacement
 from sw_model.lookups import Funnel
 from sw_model.planted import capped
@@ -227,3 +227,4 @@ def test_the_gather_unit_takes_an_item_a_cycle_and_all_of_the_memory():
     misses = measure(4, write=128, items=48, miss=True, lanes=26)
     assert 6 < misses["cycles_per_item"] < 7.5  # 26 lines of four channels, some ahead at first
     assert misses["of_peak"] > 0.85
+    assert json.loads(json.dumps(targets({"gather": [hits, misses]})))
