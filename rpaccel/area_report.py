@@ -23,6 +23,7 @@ RATIOS = (
 KINDS = {
     "clock": "clock_uj",
     "logic": "logic_uj",
+    "of it, by means of blocks": "by_means_uj",
     "SRAM": "sram_uj",
     "leakage": "leakage_uj",
 }

@@ -163,6 +163,10 @@ def test_energy_of_a_block(small):
     assert block.leakage == pytest.approx(200, rel=1e-3)
     report = block.report()
     assert report["watts"] == pytest.approx(1e6 * report["uj"] * 1e-12 / 400e-9)
+    # An instance that the small machine has none like has the mean of its block.
+    (mean,) = energies([Place((*path, "unlike"), logic)], seen, full).values()
+    assert (mean.logic, mean.by_means) == (block.logic, block.logic)
+    assert block.by_means == 0
 
 
 def test_energy_of_the_static_region(small):
