@@ -30,7 +30,7 @@ from tests.random_machines import (
 from tests.workloads import workload
 
 MACHINES = 25
-QUICK = (1, 2, 14)  # one stage; two on three groups; two with bins on one group
+QUICK = (1, 22)  # one stage; two with bins on two groups
 DOTS = 12  # machines with dot interactions
 SETTINGS = 10  # machines whose groups share sub-arrays
 WORKLOADS = 4

@@ -127,7 +127,9 @@ def test_table():
 @pytest.mark.parametrize(
     "path, passes, alone",
     [
-        (Path(__file__).parent / "funnel.toml", (38, 22, 134), 5),
+        pytest.param(
+            Path(__file__).parent / "funnel.toml", (38, 22, 134), 5, marks=pytest.mark.slow
+        ),
         pytest.param(preset("scaled"), (21, 18, 70), 4, marks=pytest.mark.slow),
     ],
     ids=["16x16", "32x32"],

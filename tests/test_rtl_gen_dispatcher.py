@@ -40,8 +40,15 @@ def test_a_third_of_the_time(rng):
     assert spans[1] < 0.42 * spans[0]
 
 
-@pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("stall", [0.0, 0.4])
+@pytest.mark.parametrize(
+    ("count", "stall"),
+    [
+        (2, 0.0),
+        pytest.param(2, 0.4, marks=pytest.mark.slow),
+        pytest.param(3, 0.0, marks=pytest.mark.slow),
+        (3, 0.4),
+    ],
+)
 def test_to_the_cycle(rng, count, stall):
     """The cycle model makes the same choices at the same time, and every row is where it says."""
     bench = Bench(shared(count), two_models(rng), costs=[900, 150])
@@ -55,7 +62,7 @@ def test_to_the_cycle(rng, count, stall):
     [
         pytest.param(0x010, {(0, 1)}, marks=pytest.mark.slow),
         pytest.param(0x102, {(1, 0), (0, 2)}, marks=pytest.mark.slow),
-        (0x111, set()),
+        pytest.param(0x111, set(), marks=pytest.mark.slow),
         (0x122, {(1, 0), (1, 1), (0, 2)}),
     ],
 )

@@ -99,7 +99,7 @@ def test_who_is_open_when(rng):
         assert is_open == sum(1 << g for g in groups if model.is_open(g, cycle))
 
 
-@pytest.mark.parametrize("stall", [0.0, 0.3])
+@pytest.mark.parametrize("stall", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
 def test_regrouped_between_tokens(rng, stall):
     """Scores and the cycle of every row, while the setting changes under way."""
     changes = [(int(rng.integers(100, 500)), number) for number in (1, 0, 2, 1, 0)]
