@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from amaranth.back import verilog
-from amaranth.hdl import ClockSignal, Elaboratable, Instance, ResetSignal
-from amaranth.lib.wiring import Component, In
+from amaranth.hdl import ClockSignal, Elaboratable, Instance, ResetSignal, Value
+from amaranth.lib.wiring import Component, In, Out
 
 from rtl_gen.ram import MACRO_MODEL, MACRO_NAME
 from rtl_gen.static_region import STATIC_MODEL, STATIC_NAME
@@ -18,6 +18,8 @@ __all__ = ["emit", "share"]
 _INITIAL = re.compile(r"(?m)^  initial begin\n((?:    memory\[\d+\] = [^;]*;\n){9,})  end\n")
 _WORD = re.compile(r"memory\[(\d+)\] = ([^;]*);")
 
+#: Bits of an instance's outputs that Amaranth has numbers for.
+OUTPUTS = 1 << 16
 #: No source locations, no attributes: the text depends on the design only.
 STYLE = {"emit_src": False, "strip_internal_attrs": True}
 
@@ -44,7 +46,8 @@ def share(component: Component, platform: object) -> Elaboratable:
 
     Amaranth writes every submodule as a module of its own. A component that is passed through this
     function becomes an instance, by name, of a module that :func:`emit` writes once; Verilator
-    then compiles it once too. In Amaranth's simulator the component stays what it is.
+    then compiles it once too. In Amaranth's simulator the component stays what it is, and so it
+    does with as many outputs as Amaranth cannot number.
 
     Parameters
     ----------
@@ -58,7 +61,15 @@ def share(component: Component, platform: object) -> Elaboratable:
     Elaboratable
         To be added to the parent's submodules. The ports are those of ``component`` either way.
     """
-    return platform.instance(component) if isinstance(platform, _Emitter) else component
+    if not isinstance(platform, _Emitter) or _outputs(component) > OUTPUTS:
+        return component
+    return platform.instance(component)
+
+
+def _outputs(component: Component) -> int:
+    """Bits of a component's outputs."""
+    ports = component.signature.flatten(component)
+    return sum(len(Value.cast(value)) for _, member, value in ports if member.flow == Out)
 
 
 def _apart(text: str, module: str) -> str:

@@ -4,12 +4,12 @@ import os
 import re
 
 import pytest
-from amaranth.hdl import Module
+from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from rtl_gen.emit import emit
+from rtl_gen.emit import emit, share
 from rtl_gen.ram import Ram
 from sim.build import build
 from sim.pysim import simulate
@@ -115,6 +115,41 @@ def test_equal_initial_words_are_a_loop(words):
         assert written == [("memory_word", f"{words[0]:02x}")]
     else:
         assert written == [(str(at), f"{word:02x}") for at, word in enumerate(words)]
+
+
+class Wide(wiring.Component):
+    """Registers on two ports of some width."""
+
+    def __init__(self, width):
+        self.module_name = f"wide_{width}"
+        super().__init__({"i": In(8), "a": Out(width), "b": Out(width)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.sync += [self.a.eq(self.i), self.b.eq(self.i)]
+        return m
+
+
+class Two(wiring.Component):
+    """Two of them, shared where that can be."""
+
+    def __init__(self, width):
+        self.units = [Wide(width) for _ in range(2)]
+        super().__init__({"i": In(8), "o": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules += [share(unit, platform) for unit in self.units]
+        m.d.comb += [unit.i.eq(self.i) for unit in self.units]
+        m.d.comb += self.o.eq(Cat(unit.a ^ unit.b for unit in self.units).any())
+        return m
+
+
+@pytest.mark.parametrize(("width", "shared"), [(100, ["wide_100"]), (40_000, [])])
+def test_what_has_too_many_outputs_is_not_shared(width, shared):
+    files, modules = emit(Two(width), "two")
+    assert modules == shared
+    assert files["two.v"].count("module wide_") == len(shared)
 
 
 def test_macro_above_the_threshold():
