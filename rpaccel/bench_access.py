@@ -224,8 +224,9 @@ class Machine:
         lookups = sum(lane.rows for lane in lanes)
         lines = np.concatenate([lane.missed[:, 0] for lane in lanes])
         missed = sum(len(lane.missed) for lane in work.access[-1])
-        told = missed and ssd is None
-        hidden = 1 - int(done.waits[-1]) / (missed * config.simulation.memory_latency or 1)
+        hidden = None
+        if missed and ssd is None:
+            hidden = 1 - int(done.waits[-1]) / (missed * config.simulation.memory_latency)
         items = sum(int(token["items"].sum()) for token in done.tokens)
         stalls = sum(
             done.states[f"gather{n}"]["stall_memory"] for n in range(config.hardware.stages)
@@ -234,7 +235,7 @@ class Machine:
         return Access(
             hits=1 - len(lines) / lookups,
             amat=1 + int(done.waits.sum()) / lookups,
-            hidden_back=hidden if told else None,
+            hidden_back=hidden,
             item_wait=stalls / items,
             from_ssd=0.0 if ssd is None else float((lines >= ssd.first_line).mean()),
             latency=float(latency.mean()),

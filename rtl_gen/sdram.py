@@ -64,9 +64,8 @@ class Sdram(wiring.Component):
     The SDRAM's clock is the inverse of this one: what is put on the pins is there half a cycle
     before it is taken, and what is read half a cycle before it is taken here. A burst opens its
     row, reads a word a cycle and closes it; bursts are aligned to their size, at most a row's, and
-    ``fifo`` beats. A burst of B beats of W words takes B W + 6 cycles;
-    a refresh, or a byte, comes before the next burst. Nothing is answered before the
-    SDRAM is initialised, 200 us after reset.
+    ``fifo`` beats. A burst of B beats of W words takes B W + 6 cycles; a refresh, or a byte, comes
+    before the next burst. Nothing is answered before the SDRAM is initialised, 200 us after reset.
 
     Parameters
     ----------
