@@ -8,13 +8,13 @@ takes a score a cycle: neither gather unit nor memory is part of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rpaccel.array_targets import FUSED, SHARED, STATIC, targets
 from rpaccel.bench_dot import UNITS, dot_flow
-from rpaccel.bench_groups import SETTINGS, flow
+from rpaccel.bench_groups import SETTINGS, best_flow
 from rpaccel.geometry import DotShape, GroupGeometry, Shape
 from rpaccel.hardware import HardwareConfig
 from rpaccel.space import Space
@@ -28,11 +28,8 @@ __all__ = [
     "PAPER",
     "PASS_ITEMS",
     "bench",
-    "draw",
-    "draw_sizes",
     "layer_programs",
     "shared",
-    "table",
 ]
 
 MACS = 128 * 128
@@ -142,6 +139,7 @@ def _fixed(tile: int, name: str) -> dict[str, Any]:
     return {
         "array": tile,
         "model": name,
+        "items": ITEMS,
         "tiles": len(program),
         "bound": bound,
         "cycles": done.end,
@@ -228,7 +226,7 @@ def shared(name: str, model: type[DispatchCycles] = DispatchCycles) -> dict[str,
     hardware = _hardware(tile, **machine)
     on = hardware.setting(setting)
     models, items = (_model("RM-small"), _model("RM-large")), (ITEMS, SURVIVORS)
-    best = flow(
+    best = best_flow(
         hardware,
         lambda stage, shape: _program(shape, models[stage]),
         items,
@@ -237,11 +235,10 @@ def shared(name: str, model: type[DispatchCycles] = DispatchCycles) -> dict[str,
         sub_batches=(4, 8, 16, 32),
         model=model,
     )
-    useful = sum(_macs(model) * count for model, count in zip(models, items, strict=True))
     return {
         "setting": name,
         "sub_batches": best.sub_batches,
-        "cycles": useful / best.macs,
+        "cycles": best.cycles,
         "utilisation": best.macs / MACS,
         "latency": best.latency,
     }
@@ -258,119 +255,27 @@ def bench(settings: Sequence[str] = tuple(SETTINGS)) -> dict[str, Any]:
         items of RM-large on the whole array, nothing else. Cycles; utilisation is useful
         multiply-accumulates by those that the array could have done. ``groups``: two stages in
         steady state, in the best of several numbers of sub-batches, each of which one group does.
+        ``targets`` (:func:`rpaccel.array_targets.targets`).
     """
     fused = _group(16, 8, 8, [[1, 1], [2, 2]])
     coarse = _group(32, 4, 4, [[1, 1]])
     front, back = _group(32, 1, 5, [[1, 1]]), _group(32, 1, 11, [[1, 1]])
     large, shape = _model("RM-large"), fused.shapes[1]
     alone = GroupCycles(fused).run(_program(shape, large), shape, SURVIVORS)
-    name = "64 of 16x16, in fours for the back end"
-    funnel = _funnel(name, [(fused, {0: 0, 1: 1})])
-    return {
+    funnel = _funnel(FUSED, [(fused, {0: 0, 1: 1})])
+    report = {
         "fixed": [_fixed(tile, name) for tile in (8, 16, 32, 64, 128) for name in MODELS],
         "funnel": [
             funnel,
-            _funnel("16 of 32x32, shared by the stages", [(coarse, {0: 0, 1: 0})]),
-            _funnel("16 of 32x32, 5 for the front end", [(front, {0: 0}), (back, {1: 0})]),
+            _funnel(SHARED, [(coarse, {0: 0, 1: 0})]),
+            _funnel(STATIC, [(front, {0: 0}), (back, {1: 0})]),
         ],
-        "dot": _dot_funnel(name, funnel["cycles"]),
+        "dot": _dot_funnel(FUSED, funnel["cycles"]),
         "groups": [shared(name) for name in settings],
         "alone": {
+            "items": SURVIVORS,
             "cycles": alone.end,
             "utilisation": _macs(large) * SURVIVORS / (MACS * alone.end),
         },
     }
-
-
-def table(report: Mapping[str, Any]) -> str:
-    """Lay the figures out as Markdown tables."""
-    dot = report["dot"]
-    lines = [
-        f"One array, {ITEMS} items, concat interaction:",
-        "",
-        "| array | model | tiles | tile bound | cycles | over | utilisation | paper |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in report["fixed"]:
-        paper = row["paper_utilisation"]
-        lines.append(
-            f"| {row['array']} | {row['model']} | {row['tiles']} | {row['bound']:,} "
-            f"| {row['cycles']:,} | {row['over_bound']:.2%} | {row['utilisation']:.1%} "
-            f"| {'' if paper is None else f'{paper:.1%}'} |"
-        )
-    lines += [
-        "",
-        f"RM-small {ITEMS} -> RM-large {SURVIVORS} on 128x128, steady state:",
-        "",
-        "| setting | cycles a query | utilisation |",
-        "|---|---|---|",
-        *(
-            f"| {row['setting']} | {row['cycles']:,.0f} | {row['utilisation']:.1%} |"
-            for row in report["funnel"]
-        ),
-        "",
-        "The same with dot interaction:",
-        "",
-        "| setting | multipliers of the units | tile bound | cycles a query | utilisation "
-        "| with concat | over it |",
-        "|---|---|---|---|---|---|---|",
-        f"| {dot['setting']} | {' + '.join(map(str, dot['multipliers']))} "
-        f"| {dot['tile_bound']:,} | {dot['cycles']:,.0f} | {dot['utilisation']:.1%} "
-        f"| {dot['concat_cycles']:,.0f} | {dot['over_concat']:.3f} |",
-        "",
-        "With concat, each sub-batch on one group, four queries in flight:",
-        "",
-        "| setting | sub-batches | cycles a query | utilisation | cycles of a query alone |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {row['setting']} | {row['sub_batches']} | {row['cycles']:,.0f} "
-            f"| {row['utilisation']:.1%} | {row['latency']:,} |"
-            for row in report["groups"]
-        ),
-        "",
-        f"RM-large on {SURVIVORS} items alone, 64 of 16x16 in fours: "
-        f"{report['alone']['cycles']:,} cycles, {report['alone']['utilisation']:.1%}.",
-    ]
-    return "\n".join(lines)
-
-
-def draw_sizes(axes: Any, arrays: Sequence[Mapping[str, Any]]) -> None:
-    """Draw utilisation by array size beside the paper's figure 10a.
-
-    Parameters
-    ----------
-    axes : matplotlib axes
-    arrays : sequence of mappings
-        ``array``, ``model``, ``utilisation`` and ``paper_utilisation``, None where there is none.
-    """
-    for name, colour in zip(MODELS, ("C0", "C1", "C2"), strict=True):
-        rows = [row for row in arrays if row["model"] == name]
-        sizes = [str(row["array"]) for row in rows]
-        axes.plot(sizes, [row["utilisation"] for row in rows], "o-", color=colour, label=name)
-        known = [row for row in rows if row["paper_utilisation"] is not None]
-        axes.plot(
-            [str(row["array"]) for row in known],
-            [row["paper_utilisation"] for row in known],
-            "x--",
-            color=colour,
-            alpha=0.6,
-            label=f"{name}, paper",
-        )
-    axes.set(xlabel="array (rows = columns)", ylabel="utilisation", ylim=(0, 1.02))
-    axes.legend(fontsize=8)
-
-
-def draw(report: Mapping[str, Any], path: Path) -> None:
-    """Draw utilisation by array size, as the paper's figure 10a does, and of the funnel (PNG)."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    draw_sizes(left, report["fixed"])
-    left.set_title(f"One array, {ITEMS} items")
-    rows = [*report["funnel"], *report["groups"]]
-    bars = right.barh([row["setting"] for row in rows], [row["utilisation"] for row in rows])
-    right.bar_label(bars, [f"{row['cycles']:,.0f} cycles" for row in rows], label_type="center")
-    right.set(xlim=(0, 1), xlabel="utilisation")
-    right.set_title(f"RM-small {ITEMS} -> RM-large {SURVIVORS}, 128x128", fontsize=10)
-    figure.savefig(path, dpi=120)
+    return {"targets": targets(report, "cycle model"), **report}

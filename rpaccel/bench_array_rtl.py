@@ -1,8 +1,9 @@
-"""Figure 10a in RTL: RecPipe's models on monolithic arrays of each size, in a whole machine.
+"""The array's figures in RTL, in whole machines.
 
-The machine is the baseline's (``rpaccel/presets/baseline.toml``) with another array: gather units,
-misses, link and host are live, every result is compared with the golden model's, and the hardware
-counts the multiply-accumulates that are useful.
+``sizes`` is figure 10a: RecPipe's models on monolithic arrays of each size, in the baseline's
+machine (``rpaccel/presets/baseline.toml``). ``funnel`` is RPAccel's funnel where nothing finer than
+32x32 exists, in that of Table 3. Gather units, misses, link and host are live, every result is
+compared with the golden model's, and the hardware counts the multiply-accumulates that are useful.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rpaccel.bench_array import MODELS, PAPER, draw_sizes
+from rpaccel.array_report import draw_sizes
+from rpaccel.bench_array import MODELS, PAPER
 from rpaccel.bench_pipeline import (
     TRAINING_QUERIES,
     RtlBench,

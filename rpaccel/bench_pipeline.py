@@ -169,8 +169,14 @@ class RtlBench:
         self.compare(query, parts, device.wait(handle))
         return handle.cycles
 
-    def flow(self, device: Device, queries: Sequence[Query], count: int) -> dict[str, Any]:
-        """Queries back to back until ``count`` are over; the second half is measured."""
+    def flow(
+        self, device: Device, queries: Sequence[Query], count: int, first: int | None = None
+    ) -> dict[str, Any]:
+        """Queries back to back until ``count`` are over, measured from the ``first``'s end on.
+
+        By default the second half is measured.
+        """
+        first = count // 2 if first is None else first
         waiting, running = iter(queries), dict[int, Query]()
         handles = list[Handle]()
         ends: list[int] = []
@@ -187,11 +193,11 @@ class RtlBench:
             latencies.append(done.cycles)
             ends.append(device.cycles() - started)
             self.say(f"{len(ends)} of {count} queries, {ends[-1]} cycles")
-            if len(ends) in (count // 2, count):
+            if len(ends) in (first, count):
                 seen.append(device.counters())
             self.compare(running.pop(done.query_id), self.config.funnel.sub_batches, done)
         counts = {name: value - seen[0][name] for name, value in seen[1].items()}
-        spent, first = counts["device.cycles"], count // 2
+        spent = counts["device.cycles"]
         macs = sum(value for name, value in counts.items() if name.endswith(".macs"))
         row_bytes = 0.0
         for stage, model in enumerate(self.models):  # an item has a lookup in each table

@@ -23,7 +23,7 @@ def array(
     as_json: AsJson = False,
 ) -> None:
     """Cycles and utilisation of the array at the size of the paper's Table 3, from its model."""
-    from rpaccel import bench_array, bench_array_rtl
+    from rpaccel import array_report, bench_array, bench_array_rtl
     from rpaccel.progress import telling
 
     if picture is not None:
@@ -34,9 +34,9 @@ def array(
         show(report, bench_array_rtl.table(report), as_json)
     else:
         report = bench_array.bench()
-        show(report, bench_array.table(report), as_json)
+        show(report, array_report.table(report), as_json)
     if picture is not None:
-        (bench_array_rtl if rtl else bench_array).draw(report, picture)
+        (bench_array_rtl if rtl else array_report).draw(report, picture)
 
 
 @bench.command()

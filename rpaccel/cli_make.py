@@ -124,9 +124,12 @@ def compile_(
     """Compile the quantised models to a memory image with tile programs."""
     from rpaccel.config import load
     from rpaccel.explain import explain as explain_image
+    from rpaccel.explain import explain_sub_batches
+    from rpaccel.sub_batches import alternatives
     from rpaccel.workflow import Workflow
 
-    image = Workflow(load(config)).image
+    work = Workflow(load(config))
+    image = work.image
     report: dict[str, Any] = {"image_id": image.image_id, "bytes": len(image.data)}
     if output is not None:
         make_folder(output)
@@ -135,6 +138,9 @@ def compile_(
         report["file"] = str(path)
     text = "\n".join(f"{key}: {value}" for key, value in report.items())
     if explain:
-        report["explain"] = explain_image(image)
+        others = explain_sub_batches(
+            work.config.funnel.sub_batches, alternatives(work.config, work.quantised)
+        )
+        report["explain"] = f"{explain_image(image)}\n\n{others}"
         text += "\n\n" + report["explain"]
     show(report, text, as_json)

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rpaccel.verdicts import verdict_lines
+
 __all__ = ["draw", "table"]
 
 
 def table(report: Mapping[str, Any]) -> str:
     """Lay the figures out as Markdown tables."""
-    lines = _targets(report["targets"])
+    lines = verdict_lines(report["targets"])
     for trace in report.get("fetches", ()):
         lines += _fetches(trace)
     if "access_times" in report:
@@ -23,19 +25,6 @@ def table(report: Mapping[str, Any]) -> str:
     if "machine" in report:
         lines += _machine(report["machine"])
     return "\n".join(lines)
-
-
-def _targets(rows: list[Mapping[str, Any]]) -> list[str]:
-    return [
-        "| measure | target | found | by | |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {row['measure']} | {row['target']} | {row['found']} | {row['by']} "
-            f"| {'met' if row['met'] else '**not met**'} |"
-            for row in rows
-        ),
-        "",
-    ]
 
 
 def _fetches(trace: Mapping[str, Any]) -> list[str]:

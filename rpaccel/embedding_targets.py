@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
-__all__ = ["MACHINE", "Verdict", "targets"]
+from rpaccel.verdicts import Verdict
+
+__all__ = ["MACHINE", "targets"]
 
 MACHINE = "static + SIEVE, a cache a lane, as in RTL"
 """The memory that the machine has, among those of :func:`rpaccel.bench_embedding.policies`."""
 AHEAD = 64
 """Items that the machine's walker may be ahead, about."""
 OVER_MIN, HIDDEN, PEAK, MEGABYTES, AMAT = 1.25, 0.80, 0.90, 2.0, -0.40
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A figure beside its target.
-
-    Attributes
-    ----------
-    measure, target, found : str
-    by : str
-        What says so: RTL, the cycle model, or the functional model.
-    met : bool
-    """
-
-    measure: str
-    target: str
-    found: str
-    by: str
-    met: bool
 
 
 def targets(report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rpaccel.image import Image, ProgramInfo, StageInfo
+from rpaccel.sub_batches import Alternative
 
-__all__ = ["explain"]
+__all__ = ["explain", "explain_sub_batches"]
 
 
 def explain(image: Image) -> str:
@@ -35,6 +37,23 @@ def explain(image: Image) -> str:
         )
     )
     return "\n\n".join(parts)
+
+
+def explain_sub_batches(configured: int, rows: Sequence[Alternative]) -> str:
+    """Lay out what the funnel takes in other numbers of sub-batches than the configuration's."""
+    stages = range(len(rows[0].items))
+    header = ["sub-batches", *(f"items, stage {n}" for n in stages)]
+    header += ["cycles a query, back to back", "of one alone", ""]
+    lines = []
+    for row in rows:
+        flow = row.flow
+        cycles = [f"{flow.cycles:.0f}", f"{flow.latency}"] if flow else ["too large", ""]
+        chosen = "configured" if row.sub_batches == configured else ""
+        lines.append([str(row.sub_batches), *map(str, row.items), *cycles, chosen])
+    return (
+        "the funnel in other numbers of sub-batches (funnel.sub_batches), if gather units, filters "
+        "and link do not hold up the array:\n" + _table(header, lines)
+    )
 
 
 def _stage(number: int, stage: StageInfo) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rpaccel.config import Config
-from rpaccel.errors import ConfigError
 from rpaccel.hardware import HardwareConfig
 from rpaccel.image import ProgramInfo, StageInfo, TableInfo
 from rpaccel.space import Space
-from rpaccel.stage_plan import layer_info, plan
+from rpaccel.stage_plan import Plan, layer_info, stage_plans
 from rpaccel.table_plan import StageTables
 from rpaccel.tiling import Tile
 from sw_model.planner import largest_sub_batches
@@ -80,14 +79,11 @@ def place_stage(
     hardware = config.hardware
     funnel = config.funnel
     items = largest_sub_batches(funnel.items, funnel.sub_batch_items, funnel.keep)[number]
-    serving = hardware.groups_of(number)
-    # Groups that are alike, or one alone, need no common alignment.
-    kinds = {groups[each].geometry.shapes for each in serving}
-    slices = {s.k_width for kind in kinds for s in kind} if len(kinds) > 1 else set()
     entries: dict[int, dict[str, int]] = {}
     programs = []
-    for each in serving:
-        info, space, program = _program(config, groups[each], number, model, items, slices)
+    for each, (plans, best) in stage_plans(config, number, model, items).items():
+        space = best.space
+        info, program = _program(groups[each], plans, best)
         entries[each] = {
             "program": program,
             "form": info.shape,
@@ -118,30 +114,12 @@ def place_stage(
     return PlacedStage(model, stage, space, placed, entries)
 
 
-def _program(
-    config: Config,
-    group: GroupMemories,
-    number: int,
-    model: QuantisedModel,
-    items: int,
-    slices: Iterable[int],
-) -> tuple[ProgramInfo, Space, int]:
-    """Place a stage's program in a group, in the best of its shapes; its first pass."""
-    hardware, geometry = config.hardware, group.geometry
-    plans = [
-        plan(config, geometry, shape, number, model, items, slices=slices)
-        for shape in geometry.shapes
-    ]
-    best = min(plans, key=lambda p: (not p.info.fits, p.info.cycles, p.info.passes))
-    if not best.info.max_items:
-        raise ConfigError(
-            f"model {model.name!r} takes {best.space.words} activation words an item, but "
-            f"hardware.activation_rows = {hardware.activation_rows}"
-        )
+def _program(group: GroupMemories, plans: Sequence[Plan], best: Plan) -> tuple[ProgramInfo, int]:
+    """Add a stage's program to a group's memories; its first pass."""
     program = len(group.program)
     group.add([tile for layer in best.layers for tile in layer])
     info = ProgramInfo(
-        group=geometry.group,
+        group=group.geometry.group,
         shape=best.shape.index,
         options=tuple(each.info for each in plans),
         max_items=best.info.max_items,
@@ -154,4 +132,4 @@ def _program(
         ),
         dot=best.dot,
     )
-    return info, best.space, program
+    return info, program

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rpaccel.config import Config
+from rpaccel.errors import ConfigError
 from rpaccel.geometry import GroupGeometry, Shape
 from rpaccel.image import DotInfo, LayerInfo, ShapeInfo
 from rpaccel.space import PlacedLayer, PlacedProduct, Space
@@ -13,7 +14,7 @@ from rpaccel.tiling import Tile, passes
 from sw_model.group_cycles import GroupCycles
 from sw_model.quantised import QuantisedModel
 
-__all__ = ["Plan", "layer_info", "plan"]
+__all__ = ["Plan", "layer_info", "plan", "stage_plans"]
 
 
 class Plan(NamedTuple):
@@ -108,6 +109,51 @@ def plan(
         fits=items <= max_items,
     )
     return Plan(shape, space, layers, info, limit, found)
+
+
+def stage_plans(
+    config: Config, number: int, model: QuantisedModel, items: int
+) -> dict[int, tuple[list[Plan], Plan]]:
+    """Plan a stage in all shapes of each group that serves it.
+
+    Parameters
+    ----------
+    config : Config
+    number : int
+        Of the stage.
+    model : QuantisedModel
+    items : int
+        Of a sub-batch for which cycles are predicted.
+
+    Returns
+    -------
+    dict
+        By group, all plans and the best one of them.
+
+    Raises
+    ------
+    ConfigError
+        A layer could overflow, or not even one item fits.
+    """
+    hardware = config.hardware
+    geometries = [hardware.geometry(group) for group in hardware.groups_of(number)]
+    # Groups that are alike, or one alone, need no common alignment.
+    kinds = {geometry.shapes for geometry in geometries}
+    slices = {s.k_width for kind in kinds for s in kind} if len(kinds) > 1 else set()
+    found = {}
+    for geometry in geometries:
+        plans = [
+            plan(config, geometry, shape, number, model, items, slices=slices)
+            for shape in geometry.shapes
+        ]
+        best = min(plans, key=lambda p: (not p.info.fits, p.info.cycles, p.info.passes))
+        if not best.info.max_items:
+            raise ConfigError(
+                f"model {model.name!r} takes {best.space.words} activation words an item, but "
+                f"hardware.activation_rows = {hardware.activation_rows}"
+            )
+        found[geometry.group] = plans, best
+    return found
 
 
 def layer_info(shape: Shape, place: PlacedLayer | PlacedProduct, tiles: list[Tile]) -> LayerInfo:

@@ -35,6 +35,9 @@ def test_the_cycle_model_matches_every_latency():
     record = json.loads(RECORD.read_text())
     config = load(Path(__file__).with_name("tiny.toml"))
     assert record["digest"] == f"{config.hardware.digest():#018x}"
-    found = errors(config, record)
-    assert np.abs(found).max() < 0.03
+    found, delay, saturated = errors(config, record)
+    assert 0 < delay < 20
+    assert np.abs(found).max() < 0.01  # 0.03 is the aim
+    assert (found == 0).mean() > 0.5  # a late answer of memory shifts all of a busy period
+    assert saturated == pytest.approx(record["cycles_a_query"], rel=0.01)
     assert "200 latencies" in compare_text(found)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from rpaccel.bench_array import bench, draw, table
+from rpaccel.array_report import draw, table
+from rpaccel.bench_array import bench
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,16 @@ def test_work_conserving_dispatch(report):
     assert row["latency"] <= 18_000
 
 
+def test_verdicts(report):
+    """On all sizes of arrays, the three funnels, dot and the query alone: all met, by the model."""
+    rows = report["targets"]
+    assert len(rows) == 3 + 4 + 3 + 1 + 1
+    assert all(row["met"] and row["by"] == "cycle model" for row in rows)
+
+
 def test_shown(report, tmp_path):
     text = table(report)
+    assert "not met" not in text
     for row in (*report["fixed"], *report["funnel"], *report["groups"], report["dot"]):
         assert f"{row['cycles']:,.0f}" in text
     draw(report, tmp_path / "array.png")

@@ -1,26 +1,21 @@
 """The cycle model of the whole machine against the RTL: every query, layer and state, exactly."""
 
-import json
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.poisson import SATURATED
-from benchmarks.predict_agreement import Setting, compare, events, settings, states
+from benchmarks.predict_agreement import Setting, compare, settings
+from benchmarks.predict_errors import events, states
 from rpaccel.compiler import compile_image
-from rpaccel.config import Config, load
+from rpaccel.config import Config
 from rpaccel.predict import Predictor
-from rpaccel.workflow import Workflow
 from sw_model.cycles.machine import simulate
 from sw_model.cycles.programs import Programs
 from sw_model.random_models import random_models, random_query
 from tests.image_interpreter import LoadedImage
 from tests.workloads import workload
-
-ROOT = Path(__file__).parents[1]
 
 
 def small(rng, *, reorder=False, **changes):
@@ -116,31 +111,6 @@ def test_memory_decides_only_where_it_is_asked(drawn):
     slow["simulation"] |= {"memory_latency": 4000, "memory_reorder": False, "dram": None}
     slower = replace(setting, config=Config.model_validate(slow))
     assert run(slower).cycles > run(setting).cycles + 3000
-
-
-def test_recorded_run():
-    """200 Poisson queries through driver and RTL (benchmarks/poisson.py): latencies agree.
-
-    A query is in the ring some cycles after the driver saw that it was due: as many for all.
-    """
-    record = json.loads((ROOT / "sw_model" / "data" / "poisson-tiny.json").read_text())
-    work = Workflow(load(ROOT / "tests" / "tiny.toml"))
-    rng = np.random.default_rng(record["seed"])
-    config, count = work.config, SATURATED + len(record["queries"])
-    drawn = [random_query(config.features, config.funnel.items, rng) for _ in range(count)]
-    predictor = Predictor(config, work.quantised, work.image)
-    queries = predictor.work([predictor.job(query) for query in drawn])
-    seen = {name: np.array([q[name] for q in record["queries"]]) for name in record["queries"][0]}
-    first = predictor.run(queries, [0] * SATURATED + seen["submitted"].tolist())
-    delay = seen["opened"][0] - first.queries["opened"][SATURATED]
-    arrivals = [0] * SATURATED + (seen["submitted"] + delay).tolist()
-    done = predictor.run(queries, arrivals).queries["completed"]
-    error = (done[SATURATED:] - seen["arrival"]) / seen["latency"] - 1
-    assert 0 < delay < 20
-    assert np.abs(error).max() < 0.01
-    assert (error == 0).mean() > 0.5  # a late answer of memory shifts all of a busy period
-    saturated = done[SATURATED - 1] / SATURATED
-    assert saturated == pytest.approx(record["cycles_a_query"], rel=0.01)
 
 
 @pytest.mark.slow
