@@ -44,6 +44,8 @@ ARRAYS = {
 FABRIC = ("sub-arrays", "edge multiplexers", "wiring")
 PARTS = (*FABRIC, "activation memory", "sequencer", "accumulators and epilogues")
 """Those of the array, and what is reported apart."""
+WEST = {"w": 0, "w_valid": 0, "w_set": 0}
+"""What a cell has in the west if there is none."""
 PAPER = 0.041
 """Area that reconfigurability may add, relative."""
 
@@ -65,6 +67,25 @@ class Tied(wiring.Component):
             if path in own:
                 sides = (value, own[path]) if member.flow == In else (own[path], value)
                 m.d.comb += sides[0].eq(sides[1])
+        return m
+
+
+class Registered(wiring.Component):
+    """A unit with a register before each input, so that the paths from there have a beginning."""
+
+    def __init__(self, unit):
+        self.unit = unit
+        super().__init__(unit.signature.members)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.unit = self.unit
+        own = {path: value for path, _, value in self.signature.flatten(self)}
+        for path, member, value in self.unit.signature.flatten(self.unit):
+            if member.flow == In:
+                m.d.sync += value.eq(own[path])
+            else:
+                m.d.comb += own[path].eq(value)
         return m
 
 
@@ -118,12 +139,19 @@ def area(unit, folder, *, apart=None, logic=False):
 
 
 def paths(geometry, folder, cells):
-    """Longest paths of the parts of an array: a row of a sub-array feeds all of its columns."""
+    """Longest paths of the parts of an array: a row of a sub-array feeds all of its columns.
+
+    Multiply-accumulate units are those at the edge of a cell, behind the multiplexers by which it
+    is joined to others, if there are any.
+    """
     hardware = geometry.hardware
     bits = sum_bits(max(shape.k_width for shape in geometry.shapes))
     epilogue = {"cols": 2, "depth": hardware.accumulator_depth, "macro_bits": 0}
+    group = hardware.groups[geometry.group]
+    alone = group.rows * group.cols == 1
+    ties = {"own": 1, "top": 1, "n": 0, **WEST} if alone else {}
     units = {
-        "multiply-accumulate": SubArray(rows=2, cols=hardware.tile_cols, sum_bits=bits),
+        "multiply-accumulate": Registered(Tied(cell(geometry, stages=1, rows=2), **ties)),
         "epilogue": Epilogue(**epilogue, sum_bits=bits),
     }
     return {name: path_ns(unit, folder, cells) for name, unit in units.items()}
@@ -167,11 +195,11 @@ def sram(geometry):
     }
 
 
-def cell(geometry, *, stages, results=False, delays=0):
-    """A cell of an array."""
+def cell(geometry, *, stages, results=False, delays=0, rows=None):
+    """A cell of an array, or one of fewer rows."""
     hardware = geometry.hardware
     return Cell(
-        rows=hardware.tile_rows,
+        rows=rows or hardware.tile_rows,
         cols=hardware.tile_cols,
         sum_bits=sum_bits(max(shape.k_width for shape in geometry.shapes)),
         depth=hardware.accumulator_depth,
@@ -200,12 +228,11 @@ def measure(geometry, folder, area=area):
     bits = sum_bits(max(shape.k_width for shape in geometry.shapes))
     size = {"rows": hardware.tile_rows, "cols": hardware.tile_cols, "sum_bits": bits}
     stages = len(group.stages)
-    west = {"w": 0, "w_valid": 0, "w_set": 0}
     # A cell in the first row and column; of what it does not use, nothing is left.
     corner = cell(geometry, stages=stages)
     found = {
         "northern": area(Tied(SubArray(**size), n=0), folder),
-        "own": area(Tied(corner, own=1, top=1, n=0, **west), folder, apart=[]),
+        "own": area(Tied(corner, own=1, top=1, n=0, **WEST), folder, apart=[]),
     }
     if group.rows > 1:
         found["inner"] = area(SubArray(**size), folder)
