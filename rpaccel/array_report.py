@@ -9,7 +9,7 @@ from typing import Any
 from rpaccel.bench_array import ITEMS, MODELS, SURVIVORS
 from rpaccel.verdicts import verdict_lines
 
-__all__ = ["draw", "draw_sizes", "table"]
+__all__ = ["draw", "draw_settings", "draw_sizes", "table"]
 
 ELSEWHERE = (
     "In RTL: `rpaccel bench array --rtl` (these arrays) and `rpaccel bench pipeline` (the whole "
@@ -99,6 +99,20 @@ def draw_sizes(axes: Any, arrays: Sequence[Mapping[str, Any]]) -> None:
     axes.legend(fontsize=8)
 
 
+def draw_settings(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Draw utilisation by setting, with cycles a query.
+
+    Parameters
+    ----------
+    axes : matplotlib axes
+    rows : sequence of mappings
+        ``setting``, ``utilisation`` and ``cycles``.
+    """
+    bars = axes.barh([row["setting"] for row in rows], [row["utilisation"] for row in rows])
+    axes.bar_label(bars, [f"{row['cycles']:,.0f} cycles" for row in rows], label_type="center")
+    axes.set(xlim=(0, 1), xlabel="utilisation")
+
+
 def draw(report: Mapping[str, Any], path: Path) -> None:
     """Draw utilisation by array size, as the paper's figure 10a does, and of the funnel (PNG)."""
     from matplotlib.figure import Figure
@@ -107,9 +121,6 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     left, right = figure.subplots(1, 2)
     draw_sizes(left, report["fixed"])
     left.set_title(f"One array, {ITEMS} items")
-    rows = [*report["funnel"], *report["groups"]]
-    bars = right.barh([row["setting"] for row in rows], [row["utilisation"] for row in rows])
-    right.bar_label(bars, [f"{row['cycles']:,.0f} cycles" for row in rows], label_type="center")
-    right.set(xlim=(0, 1), xlabel="utilisation")
+    draw_settings(right, [*report["funnel"], *report["groups"]])
     right.set_title(f"RM-small {ITEMS} -> RM-large {SURVIVORS}, 128x128", fontsize=10)
     figure.savefig(path, dpi=120)

@@ -8,16 +8,17 @@ from typing import Any
 
 from rpaccel.verdicts import Verdict
 
-__all__ = ["FUSED", "SHARED", "STATIC", "targets"]
+__all__ = ["ANY", "FUSED", "SHARED", "STATIC", "targets"]
 
 FUSED = "64 of 16x16, in fours for the back end"
 SHARED = "16 of 32x32, shared by the stages"
+ANY = "16 of 32x32, any stage"
 STATIC = "16 of 32x32, 5 for the front end"
 WHOLE = 128
 """Side of the largest array; its limits are in cycles, those of smaller ones follow the bound."""
 CYCLES = {"RM-small": 16_900, "RM-med": 29_500, "RM-large": 99_500}
 OVER_BOUND, DOT, ALONE = 0.03, 1.25, 9600
-UTILISATION = {FUSED: 0.85, SHARED: 0.80, STATIC: 0.76}
+UTILISATION = {FUSED: 0.85, SHARED: 0.80, ANY: 0.80, STATIC: 0.76}
 
 
 def targets(report: Mapping[str, Any], by: str) -> list[dict[str, Any]]:
@@ -61,8 +62,9 @@ def _fixed(rows: list[Mapping[str, Any]]) -> _Found:
 
 def _funnel(rows: list[Mapping[str, Any]]) -> _Found:
     for row in rows:
-        limit, found = UTILISATION[row["setting"]], row["utilisation"]
-        yield f"utilisation, {row['setting']}", f"{limit:.0%}", f"{found:.1%}", found >= limit
+        if (setting := row["setting"]) in UTILISATION:
+            limit, found = UTILISATION[setting], row["utilisation"]
+            yield f"utilisation, {setting}", f"{limit:.0%}", f"{found:.1%}", found >= limit
 
 
 def _dot(row: Mapping[str, Any]) -> _Found:

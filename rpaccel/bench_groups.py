@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rpaccel.array_flow import Flow, flow
+from rpaccel.array_targets import ANY, STATIC
 from rpaccel.geometry import Shape
 from rpaccel.hardware import HardwareConfig
 from sw_model.dispatch_cycles import DispatchCycles, Program
@@ -58,10 +59,8 @@ _SIXTEEN = {"groups": [{"stages": [0, 1]} for _ in range(16)]}
 _JOINED = _joined()
 #: The paper's machines, and two that it does not have.
 SETTINGS = {
-    "16 of 32x32, any stage": Setting((32, 32), _SIXTEEN),
-    "16 of 32x32, 5 for the front end": Setting(
-        (32, 32), _SIXTEEN, stages={0: range(5), 1: range(5, 16)}
-    ),
+    ANY: Setting((32, 32), _SIXTEEN),
+    STATIC: Setting((32, 32), _SIXTEEN, stages={0: range(5), 1: range(5, 16)}),
     **{
         f"{name}, {use}": Setting(
             (32, 16),

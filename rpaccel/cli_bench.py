@@ -17,20 +17,37 @@ bench = typer.Typer(no_args_is_help=True, help="Figures of the machine's parts, 
 @bench.command()
 def array(
     rtl: Annotated[
-        bool, typer.Option("--rtl", help="Figure 10a from whole machines in Verilator (an hour).")
+        bool, typer.Option("--rtl", help="From whole machines in Verilator (hours).")
     ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART", help="Of --rtl: sizes (figure 10a) or settings; repeatable. Else all."
+        ),
+    ] = None,
     picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
     """Cycles and utilisation of the array at the size of the paper's Table 3, from its model."""
     from rpaccel import array_report, bench_array, bench_array_rtl
+    from rpaccel.bench_groups import SETTINGS
+    from rpaccel.errors import ConfigError
     from rpaccel.progress import telling
 
+    parts = only or list(bench_array_rtl.PARTS)
+    if not set(parts) <= set(bench_array_rtl.PARTS):
+        raise ConfigError(f"--only must be of {', '.join(bench_array_rtl.PARTS)}, not {parts}")
+    if only and not rtl:
+        raise ConfigError("--only goes with --rtl")
     if picture is not None:
         make_folder(picture.parent)
     if rtl:
         with telling("array") as say:
-            report = bench_array_rtl.bench(say=say)
+            report = bench_array_rtl.bench(
+                tuple(bench_array_rtl.ITEMS) if "sizes" in parts else (),
+                tuple(SETTINGS) if "settings" in parts else (),
+                say=say,
+            )
         show(report, bench_array_rtl.table(report), as_json)
     else:
         report = bench_array.bench()

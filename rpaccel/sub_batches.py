@@ -12,7 +12,7 @@ from sw_model.dispatch_cycles import Program
 from sw_model.planner import largest_sub_batches
 from sw_model.quantised import QuantisedModel
 
-__all__ = ["Alternative", "alternatives"]
+__all__ = ["Alternative", "alternative", "alternatives"]
 
 _MOST = 32
 _SETTLED, _MEASURED = 3, 8  # queries: fewer than for published figures
@@ -46,10 +46,11 @@ def alternatives(config: Config, models: Sequence[QuantisedModel]) -> list[Alter
     funnel = config.funnel
     powers = [1 << power for power in range(_MOST.bit_length())]
     counts = {count for count in powers if count <= min(funnel.keep)} | {funnel.sub_batches}
-    return [_alternative(config, models, count) for count in sorted(counts)]
+    return [alternative(config, models, count) for count in sorted(counts)]
 
 
-def _alternative(config: Config, models: Sequence[QuantisedModel], count: int) -> Alternative:
+def alternative(config: Config, models: Sequence[QuantisedModel], count: int) -> Alternative:
+    """Run the funnel in one number of sub-batches, see :func:`alternatives`."""
     hardware, funnel = config.hardware, config.funnel
     items = largest_sub_batches(funnel.items, -(-funnel.items // count), funnel.keep)
     on = hardware.setting(funnel.setting)

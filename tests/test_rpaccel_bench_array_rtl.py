@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from rpaccel.array_targets import ANY, STATIC, targets
 from rpaccel.bench_array import MODELS
-from rpaccel.bench_array_rtl import ITEMS, bench, draw, machine, table
+from rpaccel.bench_array_rtl import ITEMS, bench, draw, machine, setting_machine, table
 from rpaccel.compiler import compile_image
+from rpaccel.sub_batches import alternative
 from sw_model.random_models import random_models
 
 TILES = {
@@ -39,7 +41,7 @@ def test_table(tmp_path):
         "utilisation": 0.875,
         "paper_utilisation": None,
     }
-    report = {"arrays": [row, {**row, "array": 16, "paper_utilisation": 0.788}]}
+    report = {"targets": [], "fixed": [row, {**row, "array": 16, "paper_utilisation": 0.788}]}
     draw(report, tmp_path / "sizes.png")
     assert (tmp_path / "sizes.png").stat().st_size > 5000
     text = table(report)
@@ -48,9 +50,32 @@ def test_table(tmp_path):
     assert "78.8%" in text
 
 
+@pytest.mark.parametrize("name", [ANY, STATIC, "(8,16), a stage each"])
+def test_settings_are_of_two_machines(name):
+    """The funnel fits each, on the groups of the setting, in the passes of its tiles."""
+    config = setting_machine(name)
+    assert config.hardware.macs == 128 * 128
+    models = random_models(config, np.random.default_rng(1))
+    flow = alternative(config, models, 16).flow
+    groups = config.funnel.groups or [config.hardware.setting(config.funnel.setting)] * 2
+    assert set(groups[0]) | set(groups[1]) == set(config.hardware.setting(config.funnel.setting))
+    assert 10_896 < flow.cycles < 23_000
+
+
+def test_table_of_settings(tmp_path):
+    row = {"setting": ANY, "cycles": 12_240.5, "model_cycles": 12_241.0, "compared": 768}
+    report = {"funnel": [row | {"utilisation": 0.838}]}
+    report["targets"] = targets(report, "RTL")
+    text = table(report)
+    assert "12,240" in text
+    assert "| 80% | 83.8% | RTL | met |" in text
+    draw(report, tmp_path / "settings.png")
+    assert (tmp_path / "settings.png").stat().st_size > 5000
+
+
 @pytest.mark.slow
 def test_smallest_array():
     """Every model at its tile bound, every result the golden model's."""
-    for row in bench([8])["arrays"]:
+    for row in bench([8], ())["fixed"]:
         assert row["bound"] <= row["cycles"] <= 1.03 * row["bound"]
         assert row["compared"] == 4 * row["items"]
