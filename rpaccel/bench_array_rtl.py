@@ -102,6 +102,7 @@ def setting_machine(name: str) -> Config:
     items = funnel["items"] // SUB_BATCHES
     hardware |= {"tile_rows": tile[0], "tile_cols": tile[1], **machine}
     hardware |= {"accumulator_depth": items, "activation_rows": 2 * items}
+    hardware |= {"weight_rows": 1 << 15, "program_depth": 1024}
     funnel |= {"sub_batches": SUB_BATCHES, "setting": setting}
     on = machine.get("settings", [range(len(machine["groups"]))])[setting]
     if stages:

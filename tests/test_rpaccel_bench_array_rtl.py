@@ -56,6 +56,8 @@ def test_settings_are_of_two_machines(name):
     config = setting_machine(name)
     assert config.hardware.macs == 128 * 128
     models = random_models(config, np.random.default_rng(1))
+    image = compile_image(config, models)
+    assert all(p.max_items >= stage.items for stage in image.stages for p in stage.programs)
     flow = alternative(config, models, 16).flow
     groups = config.funnel.groups or [config.hardware.setting(config.funnel.setting)] * 2
     assert set(groups[0]) | set(groups[1]) == set(config.hardware.setting(config.funnel.setting))
