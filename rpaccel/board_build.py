@@ -23,6 +23,7 @@ __all__ = [
     "build_board",
     "check_image",
     "check_memory",
+    "check_routing",
     "check_timing",
     "overfull",
     "timing",
@@ -77,6 +78,9 @@ ADVICE = {
 BLOCK_RESOURCES = ("TRELLIS_FF", "DP16KD", "MULT18X18D")
 _BLOCK = re.compile(r"machine\.(?:machine\.)?(\w+)")
 """Where a cell is: in a unit of the machine, or in one of those around it."""
+PATIENCE = 50
+"""Rounds without fewer wires used twice, after which the router is stopped (18 did pass)."""
+_ROUND = re.compile(r"iter=\d+ wires=\d+ overused=(\d+)")
 _UNPLACED = re.compile(r"ERROR: .*(?:legal placement|failed to place)")
 _USED = re.compile(r"^Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%", re.MULTILINE)
 
@@ -178,7 +182,7 @@ def build_board(config: Config, image: Image, board: str, folder: Path) -> dict[
     ToolError
         A tool is missing.
     BuildError
-        A tool failed.
+        A tool failed, or the router gets no further.
     """
     from rtl_gen.board import TOP, BoardTop, open_board
     from sim.process import clean_environment, run_logged
@@ -202,6 +206,7 @@ def build_board(config: Config, image: Image, board: str, folder: Path) -> dict[
         def tick() -> None:
             said = placed.read_text(errors="replace") if placed.exists() else None
             say("synthesising" if said is None else "routing" if ROUTING in said else "placing")
+            check_routing(said or "")
 
         try:
             run_logged(
@@ -253,6 +258,27 @@ def overfull(log: str) -> list[str]:
         name = max(RESOURCES, key=lambda name: counts[name][0] / counts[name][1])
         over = [f"no place for all cells with {_amount(name, *counts[name])}{_advice(name)}"]
     return over
+
+
+def check_routing(log: str) -> None:
+    """Give up on a router that gets no further; it would go on for ever.
+
+    Raises
+    ------
+    BuildError
+        Nextpnr's log has had :data:`PATIENCE` rounds without fewer wires used twice.
+    """
+    rounds = [int(used) for used in _ROUND.findall(log)]
+    if not rounds:
+        return
+    least = min(rounds)
+    best = rounds.index(least) + 1
+    if least and len(rounds) - best >= PATIENCE:
+        raise BuildError(
+            f"the router gets no further: {least} wires used twice in round {best}, and no fewer "
+            f"in the {len(rounds) - best} rounds behind it. A smaller machine leaves it more room: "
+            f"reduce {ADVICE['TRELLIS_COMB']}"
+        )
 
 
 def _amount(name: str, used: int, available: int) -> str:

@@ -1,11 +1,15 @@
 """Figure 11: how costs of instances become those of machines, and what is shown of them."""
 
+import json
+
 import pytest
+from typer.testing import CliRunner
 
 from rpaccel import bench_area
 from rpaccel.area_report import draw, table
 from rpaccel.bench_area import enlarged
 from rpaccel.bench_pipeline import preset
+from rpaccel.cli import app
 from rpaccel.config import load
 from rpaccel.silicon.activity import Activity, Scope
 from rpaccel.silicon.blocks import BLOCKS, block_of, duty, kind_of
@@ -301,3 +305,13 @@ def test_ratios_and_table(report):
 def test_picture(report, tmp_path):
     draw(report, tmp_path / "silicon.png")
     assert (tmp_path / "silicon.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command(report, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_area, "bench", lambda *arguments, say: report)
+    picture = tmp_path / "new" / "area.png"
+    command = ["bench", "area", "--json", "--picture", str(picture)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == json.loads(json.dumps(report))
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 
 from rpaccel import board_build
 from rpaccel.board_build import (
+    PATIENCE,
     blocks,
     build_board,
     check_image,
     check_memory,
+    check_routing,
     check_timing,
     overfull,
     timing,
@@ -146,6 +148,25 @@ def test_what_does_not_fit():
         assert most.startswith("no place for all cells with 20000 logic cells (TRELLIS_COMB) of")
 
 
+def rounds(*overused):
+    """Nextpnr's log of a router's rounds."""
+    lines = [
+        f"Info:     iter={number} wires=894280 overused={count} overuse={count} archfail=NA"
+        for number, count in enumerate(overused, 1)
+    ]
+    return "\n".join(["Info: Routing..", *lines])
+
+
+def test_a_router_that_gets_no_further():
+    check_routing("")
+    check_routing("Info: iter=3 steplen=0.690614 a=2.749791")  # of the placer
+    check_routing(rounds(900, 300, *[301] * (PATIENCE - 1)))
+    check_routing(rounds(900, 300, *[301] * PATIENCE, 0))
+    check_routing(rounds(900, 300, *[301] * (PATIENCE - 1), 299, *[301] * (PATIENCE - 1)))
+    with pytest.raises(BuildError, match="300 wires used twice in round 2.*reduce stages"):
+        check_routing(rounds(900, 300, *[301] * PATIENCE))
+
+
 def path(start, end, delays):
     steps = [
         {"delay": delay, "type": kind, "from": {"cell": start}, "to": {"cell": end}}
@@ -203,6 +224,13 @@ CELLS = {
 }
 
 
+def report_of(found):
+    report = {"board": "b", "bitstream": "f", "image_bytes": 1, "memory_bytes": 2}
+    available = {"used": 52, "available": 208}
+    report |= {"utilisation": dict.fromkeys(board_build.RESOURCES, available), "blocks": found}
+    return report | {"timing": timing(REPORT)}
+
+
 def test_blocks_and_the_report(tmp_path):
     found = blocks({name: {"type": kind} for name, kind in CELLS.items()})
     nothing = {"luts": 0, "TRELLIS_FF": 0, "DP16KD": 0, "MULT18X18D": 0}
@@ -214,16 +242,29 @@ def test_blocks_and_the_report(tmp_path):
         "array": nothing | {"MULT18X18D": 1},
         "others": nothing | {"TRELLIS_FF": 2},
     }
-    report = {"board": "b", "bitstream": "f", "image_bytes": 1, "memory_bytes": 2}
-    available = {"used": 52, "available": 208}
-    report |= {"utilisation": dict.fromkeys(board_build.RESOURCES, available), "blocks": found}
-    report |= {"timing": timing(REPORT)}
+    report = report_of(found)
     assert "block RAMs           52 of    208  25.0%" in text(report)
     assert "limited by 10.0 ns from machine.topk0.sorter.count to machine.host" in text(report)
     assert "| bridge | 0 | 1 | 1 | 0 |" in text(report)
     assert "| together | 9 | 3 | 1 | 1 |" in text(report)
     draw(report, tmp_path / "board.png")
     assert (tmp_path / "board.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_the_command(tmp_path, monkeypatch, reached):
+    """A report as JSON and as a picture, also of a machine that misses its clock: an error."""
+    report = report_of(blocks({name: {"type": kind} for name, kind in CELLS.items()}))
+    report["timing"]["fmax_mhz"] = report["timing"]["clock_mhz"] * (1.1 if reached else 0.9)
+    monkeypatch.setattr(board_build, "build_board", lambda *arguments: report)
+    picture = tmp_path / "new" / "board.png"
+    made = ["-o", tmp_path / "out", "--json", "--picture", picture]
+    command = ["build", TINY, "--board", "ulx3s_85f", *made]
+    result = CliRunner().invoke(app, list(map(str, command)))
+    assert (result.exit_code == 0) == reached
+    assert json.loads(result.stdout) == report
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert reached or "MHz" in result.stderr
 
 
 class Echo(Elaboratable):
