@@ -1,6 +1,7 @@
 """Figure 11: how costs of instances become those of machines, and what is shown of them."""
 
 import json
+from collections import Counter
 
 import pytest
 from typer.testing import CliRunner
@@ -17,11 +18,12 @@ from rpaccel.silicon.energy import energies
 from rpaccel.silicon.library import Cell
 from rpaccel.silicon.machine import Logic, Place, Scale, Store, _parts, places
 from rpaccel.silicon.netlist import parse
-from rpaccel.silicon.runs import Observed, expect, monolithic, reduced
+from rpaccel.silicon.runs import Observed, expect, monolithic, observe, reduced
 from rpaccel.silicon.sram import Macro, Memory, sram
 from rpaccel.silicon.technology import CLOCK_FJ, FLIP_FLOP_UM2, REFERENCE_LOGIC_UM2
 from rtl_gen.generate import TOP
 from sim.generated import generated
+from tests.workloads import workload
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +194,28 @@ def test_energy_of_the_static_region(small):
     assert block.sram_um2 == 16 * 50
     assert block.sram == pytest.approx(10 * 2.0)
     assert block.logic == pytest.approx(10 * 0.25 * 64.0 / 16)
+
+
+@pytest.mark.slow
+def test_observed_in_rtl():
+    """Two queries more: their work, their clock cycles, and changes in all units."""
+    tables = [{"name": f"c{n}", "rows": 60} for n in range(4)]
+    config = workload(tables=tables, dense=(0, 13), items=32, keep=[12, 4], sub_batches=2)
+    seen = observe(config)
+    assert seen.queries == 2
+    assert [seen.counts[f"gather{n}.items"] for n in range(2)] == [2 * 32, 2 * 12]
+    assert [seen.counts[f"gather{n}.lookups"] for n in range(2)] == [2 * 32 * 4, 2 * 12 * 4]
+    layers = [config.model(n).layers(config.features).values() for n in range(2)]
+    macs = [sum(outputs * inputs for outputs, inputs in stage) for stage in layers]
+    assert seen.counts["group0.macs"] == 2 * (32 * macs[0] + 12 * macs[1])
+    cycles = seen.activity.cycles
+    assert cycles == pytest.approx(seen.counts["device.cycles"], rel=0.02)
+    changes = Counter()
+    for path, scope in seen.activity.scopes.items():
+        assert scope.changes <= scope.bits * cycles
+        changes[path[:1]] += scope.changes
+    for unit in ("array", "gather0", "gather1", "topk0", "topk1", "features", "memory"):
+        assert changes[unit,] > 0
 
 
 def test_duty_is_work_a_unit(small):
