@@ -107,6 +107,20 @@ def test_figures_of_a_record(tmp_path: Path) -> None:
     assert "by one query after the other" in text
 
 
+def test_what_late_queries_would_mean(tmp_path: Path) -> None:
+    """RTL has one query 4,000 cycles later than the rule: every query is taken to be as late."""
+    at_random = seen([0, 50_000, 100_000], [20_100, 20_100, 24_100])
+    late = run(10_000, 20_000, 15_000, at_random=at_random, load=0.7)
+    report = bench(record(tmp_path, rpaccel=late), queries=200_000)
+    errors = report["machines"]["rpaccel"]["errors"]
+    assert errors["late"] == pytest.approx(4_000 / CLOCK_HZ)
+    machine = Machine.of(late, 80e-6)
+    for name, limit in ("6", 6e-3), ("1", 1e-3):
+        assert errors["qps"][name] == pytest.approx(machine.sustained(limit - 16e-6))
+        assert errors["qps"][name] < machine.sustained(limit)
+    assert "were every query as late as the latest, 16.0 us" in table(report)
+
+
 def test_a_slower_machine_misses_its_targets(tmp_path: Path) -> None:
     path = record(tmp_path, rpaccel=run(40_000, 60_000, 60_000))
     report = bench(path, queries=200_000)
