@@ -8,6 +8,8 @@ from typing import Any
 
 __all__ = ["draw"]
 
+COLOURS = [f"C{n}" for n in range(10)] + ["black", "gold"]
+
 
 def draw(report: Mapping[str, Any], path: Path) -> None:
     """Draw p99 in ms of all figures (PNG).
@@ -41,7 +43,7 @@ def _panel(axes: Any, rows: Sequence[Mapping[str, Any]], name: str, x: str) -> N
     """Draw a line for each name; what is published has the line's colour."""
     for number, each in enumerate(dict.fromkeys(row[name] for row in rows)):
         mine = [row for row in rows if row[name] == each]
-        colour = f"C{number % 10}"
+        colour = COLOURS[number % len(COLOURS)]
         for key, style, label in ("p99", "o-", str(each)), ("published", "x", None):
             points = [(row[x], row[key]) for row in mine if row[key] is not None]
             if points:
