@@ -31,9 +31,10 @@ from tests.workloads import workload
 
 MACHINES = 25
 QUICK = (1, 22)  # one stage; two with bins on two groups
+QUICK_SETTINGS = (3,)
 DOTS = 12  # machines with dot interactions
 SETTINGS = 10  # machines whose groups share sub-arrays
-WORKLOADS = 4
+WORKLOADS, FEWER = 4, 2  # of a machine, and of one in `make test`
 QUERIES = 3
 
 
@@ -108,12 +109,16 @@ def run_work(work: Work, **transport: object) -> None:
 def test_random_machine(seed: int) -> None:
     rng = np.random.default_rng([seed, 2021])
     hardware = random_hardware(rng)
-    for _ in range(WORKLOADS):
+    for _ in range(FEWER if seed in QUICK else WORKLOADS):
         run_work(draw_work(rng, hardware))
 
 
 @pytest.mark.parametrize(
-    "seed", [pytest.param(s, marks=pytest.mark.slow if s != 3 else ()) for s in range(SETTINGS)]
+    "seed",
+    [
+        pytest.param(s, marks=() if s in QUICK_SETTINGS else pytest.mark.slow)
+        for s in range(SETTINGS)
+    ],
 )
 def test_random_machine_with_settings(seed: int) -> None:
     """Groups share sub-arrays, and are changed between queries; some machines have dot units."""
@@ -121,7 +126,7 @@ def test_random_machine_with_settings(seed: int) -> None:
     hardware = random_settings(rng, random_hardware(rng))
     if seed % 3 == 2:
         hardware = random_dots(rng, hardware)
-    for _ in range(WORKLOADS):
+    for _ in range(FEWER if seed in QUICK_SETTINGS else WORKLOADS):
         run_work(draw_work(rng, hardware))
 
 
