@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rpaccel.bench_array import ITEMS, MODELS, SURVIVORS
+from rpaccel.bench_groups import SLOTS
 from rpaccel.verdicts import verdict_lines
 
 __all__ = ["draw", "draw_settings", "draw_sizes", "table"]
@@ -57,7 +58,7 @@ def table(report: Mapping[str, Any]) -> str:
         f"| {dot['tile_bound']:,} | {dot['cycles']:,.0f} | {dot['utilisation']:.1%} "
         f"| {dot['concat_cycles']:,.0f} | {dot['over_concat']:.3f} |",
         "",
-        "With concat, each sub-batch on one group, four queries in flight, by cycle model:",
+        f"With concat, each sub-batch on one group, {SLOTS} queries in flight, by cycle model:",
         "",
         "| setting | sub-batches | cycles a query | utilisation | cycles of a query alone |",
         "|---|---|---|---|---|",
@@ -108,7 +109,9 @@ def draw_settings(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     rows : sequence of mappings
         ``setting``, ``utilisation`` and ``cycles``.
     """
-    bars = axes.barh([row["setting"] for row in rows], [row["utilisation"] for row in rows])
+    places = range(len(rows))
+    bars = axes.barh(places, [row["utilisation"] for row in rows])
+    axes.set_yticks(places, [row["setting"] for row in rows])
     axes.bar_label(bars, [f"{row['cycles']:,.0f} cycles" for row in rows], label_type="center")
     axes.set(xlim=(0, 1), xlabel="utilisation")
 
@@ -121,6 +124,10 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     left, right = figure.subplots(1, 2)
     draw_sizes(left, report["fixed"])
     left.set_title(f"One array, {ITEMS} items")
-    draw_settings(right, [*report["funnel"], *report["groups"]])
+    flows = [
+        row | {"setting": f"{row['setting']}, {row['sub_batches']} sub-batches"}
+        for row in report["groups"]
+    ]
+    draw_settings(right, [*report["funnel"], *flows])
     right.set_title(f"RM-small {ITEMS} -> RM-large {SURVIVORS}, 128x128", fontsize=10)
     figure.savefig(path, dpi=120)

@@ -33,6 +33,7 @@ def targets(report: Mapping[str, Any], by: str) -> list[dict[str, Any]]:
     makers: dict[str, Callable[[Any], _Found]] = {
         "fixed": _fixed,
         "funnel": _funnel,
+        "groups": _funnel,
         "dot": _dot,
         "alone": _alone,
     }

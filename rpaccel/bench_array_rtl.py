@@ -26,6 +26,7 @@ from rpaccel.bench_pipeline import (
     preset,
 )
 from rpaccel.config import Config, load, parse
+from rpaccel.hardware import HardwareConfig
 from rpaccel.report import grid
 from rpaccel.sub_batches import alternative
 from rpaccel.verdicts import verdict_lines
@@ -104,8 +105,8 @@ def setting_machine(name: str) -> Config:
     hardware |= {"accumulator_depth": items, "activation_rows": 2 * items}
     hardware |= {"weight_rows": 1 << 15, "program_depth": 1024}
     funnel |= {"sub_batches": SUB_BATCHES, "setting": setting}
-    on = machine.get("settings", [range(len(machine["groups"]))])[setting]
     if stages:
+        on = HardwareConfig.model_validate(hardware).setting(setting)
         funnel["groups"] = [[g for g in stages[stage] if g in on] for stage in sorted(stages)]
     values["name"] = f"table3-{tile[0]}x{tile[1]}"
     return parse(values)
@@ -144,11 +145,12 @@ def _setting(name: str, say: Say) -> dict[str, Any]:
         queries = criteo_like_queries(config, TRAINING_QUERIES, count)
         flow = runs.flow(device, queries, LAST, FIRST)
     model = alternative(config, runs.models, SUB_BATCHES).flow
+    assert model is not None, "the device has run it"
     return {
         "setting": name,
         "sub_batches": SUB_BATCHES,
         "cycles": flow["cycles_per_query"],
-        "model_cycles": model.cycles if model else None,
+        "model_cycles": model.cycles,
         "utilisation": flow["utilisation"],
         "compared": runs.compared,
     }

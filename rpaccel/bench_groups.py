@@ -10,12 +10,14 @@ from rpaccel.array_flow import Flow, flow
 from rpaccel.array_targets import ANY, STATIC
 from rpaccel.geometry import Shape
 from rpaccel.hardware import HardwareConfig
+from rpaccel.image_layout import MOST_CYCLES
 from sw_model.dispatch_cycles import DispatchCycles, Program
 from sw_model.group_cycles import GroupCycles
 
-__all__ = ["SETTINGS", "Setting", "best_flow"]
+__all__ = ["SETTINGS", "SLOTS", "Setting", "best_flow"]
 
-_SLOTS = 4  # queries in flight
+SLOTS = 4
+"""Queries in flight."""
 
 
 class Setting(NamedTuple):
@@ -115,8 +117,9 @@ def best_flow(
                     place = hardware.groups[group].stages.index(stage)
                     runs = [alone.run(passes, shape, items[stage], stage=place) for _ in range(3)]
                     cycles = runs[2].freed - runs[1].freed
-                    made[key] = Program(passes, shape, min(cycles, (1 << 16) - 1))
+                    made[key] = Program(passes, shape, min(cycles, MOST_CYCLES))
                 programs[stage, group] = made[key]
-        found = flow(hardware, programs, items, count, slots=_SLOTS, setting=setting, model=model)
+        sub_batches_of = [[each] * count for each in items]
+        found = flow(hardware, programs, sub_batches_of, slots=SLOTS, setting=setting, model=model)
         flows.append(found)
     return max(flows, key=lambda each: each.macs)

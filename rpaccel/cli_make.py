@@ -125,6 +125,7 @@ def compile_(
     from rpaccel.config import load
     from rpaccel.explain import explain as explain_image
     from rpaccel.explain import explain_sub_batches
+    from rpaccel.progress import telling
     from rpaccel.sub_batches import alternatives
     from rpaccel.workflow import Workflow
 
@@ -138,9 +139,9 @@ def compile_(
         report["file"] = str(path)
     text = "\n".join(f"{key}: {value}" for key, value in report.items())
     if explain:
-        others = explain_sub_batches(
-            work.config.funnel.sub_batches, alternatives(work.config, work.quantised)
-        )
+        with telling("sub-batches"):
+            rows = alternatives(work.config, work.quantised)
+        others = explain_sub_batches(work.config.funnel.sub_batches, rows)
         report["explain"] = f"{explain_image(image)}\n\n{others}"
         text += "\n\n" + report["explain"]
     show(report, text, as_json)

@@ -80,14 +80,7 @@ def _memories(
 ) -> list[MemoryUse]:
     """What on-chip memories hold, and how much they could."""
     hardware = config.hardware
-    uses = []
-    for number, group in enumerate(groups):
-        name = f"hardware.groups.{number}"
-        uses += [
-            MemoryUse(f"{name}: weight_rows", group.weight_rows, group.geometry.weight_rows),
-            MemoryUse(f"{name}: param_rows", len(group.params), hardware.param_rows),
-            MemoryUse(f"{name}: program_depth", len(group.program), hardware.program_depth),
-        ]
+    uses = [use for group in groups for use in group.uses()]
     used = sum(t.static_lines for stage in stages for t in stage.info.tables)
     uses.append(MemoryUse("hardware: lines of static_macros", used, hardware.static_lines))
     return uses

@@ -40,7 +40,15 @@ def explain(image: Image) -> str:
 
 
 def explain_sub_batches(configured: int, rows: Sequence[Alternative]) -> str:
-    """Lay out what the funnel takes in other numbers of sub-batches than the configuration's."""
+    """Lay out what the funnel takes in other numbers of sub-batches than the configuration's.
+
+    Without rows it is said why there are none.
+    """
+    if not rows:
+        return (
+            "the funnel in other numbers of sub-batches: not predicted for global_release or dot "
+            "interaction"
+        )
     stages = range(len(rows[0].items))
     header = ["sub-batches", *(f"items, stage {n}" for n in stages)]
     header += ["cycles a query, back to back", "of one alone", ""]

@@ -16,6 +16,7 @@ __all__ = [
     "IMAGE_MAGIC",
     "IMAGE_SEGMENT",
     "LANE",
+    "MOST_CYCLES",
     "PAIR",
     "PARAM",
     "PASS",
@@ -131,6 +132,8 @@ ENTRY = Layout(
     Field("dimension", 8, "elements of each vector of the dot interaction, 0: there is none"),
     Field("bottom", 1, "its last vector comes from the passes before it"),
 )
+MOST_CYCLES = (1 << 16) - 1
+"""Most predicted cycles of a sub-batch that an ENTRY can say."""
 """A stage in a group that serves it."""
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from rpaccel.config import Config
 from rpaccel.hardware import HardwareConfig
-from rpaccel.image import ProgramInfo, StageInfo, TableInfo
+from rpaccel.image import MemoryUse, ProgramInfo, StageInfo, TableInfo
+from rpaccel.image_layout import MOST_CYCLES
 from rpaccel.space import Space
 from rpaccel.stage_plan import Plan, layer_info, stage_plans
 from rpaccel.table_plan import StageTables
@@ -35,6 +36,16 @@ class GroupMemories:
     def weight_rows(self) -> int:
         """Words of the weight memory in use."""
         return len(self.weights) * self.hardware.tile_rows
+
+    def uses(self) -> list[MemoryUse]:
+        """What the memories hold, and how much they could."""
+        name = f"hardware.groups.{self.geometry.group}"
+        hardware = self.hardware
+        return [
+            MemoryUse(f"{name}: weight_rows", self.weight_rows, self.geometry.weight_rows),
+            MemoryUse(f"{name}: param_rows", len(self.params), hardware.param_rows),
+            MemoryUse(f"{name}: program_depth", len(self.program), hardware.program_depth),
+        ]
 
     def add(self, tiles: Sequence[Tile]) -> None:
         """Append the program of a stage: passes with their weights and parameters."""
@@ -88,7 +99,7 @@ def place_stage(
             "program": program,
             "form": info.shape,
             "words": info.words_per_item,
-            "cycles": min(info.cycles, (1 << 16) - 1),
+            "cycles": min(info.cycles, MOST_CYCLES),
             "dimension": model.tables[0].rows.shape[1] if model.dot is not None else 0,
             "bottom": model.dot is not None and bool(model.bottom),
         }

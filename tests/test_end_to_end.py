@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,31 +103,28 @@ def run_work(work: Work, **transport: object) -> None:
         shares(hardware, device.counters())  # which add up to all cycles since reset
 
 
-@pytest.mark.parametrize(
-    "seed",
-    [pytest.param(s, marks=() if s in QUICK else pytest.mark.slow) for s in range(MACHINES)],
-)
-def test_random_machine(seed: int) -> None:
+def cases(seeds: int, quick: tuple[int, ...]) -> list[Any]:
+    """Seeds and numbers of workloads: some of a few machines in `make test`, all slow."""
+    every = [pytest.param(seed, WORKLOADS, marks=pytest.mark.slow) for seed in range(seeds)]
+    return [*((seed, FEWER) for seed in quick), *every]
+
+
+@pytest.mark.parametrize(("seed", "workloads"), cases(MACHINES, QUICK))
+def test_random_machine(seed: int, workloads: int) -> None:
     rng = np.random.default_rng([seed, 2021])
     hardware = random_hardware(rng)
-    for _ in range(FEWER if seed in QUICK else WORKLOADS):
+    for _ in range(workloads):
         run_work(draw_work(rng, hardware))
 
 
-@pytest.mark.parametrize(
-    "seed",
-    [
-        pytest.param(s, marks=() if s in QUICK_SETTINGS else pytest.mark.slow)
-        for s in range(SETTINGS)
-    ],
-)
-def test_random_machine_with_settings(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "workloads"), cases(SETTINGS, QUICK_SETTINGS))
+def test_random_machine_with_settings(seed: int, workloads: int) -> None:
     """Groups share sub-arrays, and are changed between queries; some machines have dot units."""
     rng = np.random.default_rng([seed, 2210])
     hardware = random_settings(rng, random_hardware(rng))
     if seed % 3 == 2:
         hardware = random_dots(rng, hardware)
-    for _ in range(FEWER if seed in QUICK_SETTINGS else WORKLOADS):
+    for _ in range(workloads):
         run_work(draw_work(rng, hardware))
 
 

@@ -167,6 +167,29 @@ def test_a_router_that_gets_no_further():
         check_routing(rounds(900, 300, *[301] * PATIENCE))
 
 
+def test_a_router_that_gets_no_further_is_ended(tmp_path, monkeypatch):
+    """The tools' script writes what nextpnr writes, and goes on for ever."""
+    log = rounds(900, 300, *[301] * PATIENCE).replace("\n", "\\n")
+    script = f"printf '{log}' > {TOP}.tim; sleep 600"
+
+    class Plan:
+        def extract(self, folder):
+            (Path(folder) / f"build_{TOP}.sh").write_text(script)
+
+    class Platform:
+        device = "LFE5U-85F"
+
+        def prepare(self, *arguments, **options):
+            return Plan()
+
+    monkeypatch.setattr("rtl_gen.board.open_board", lambda name: Platform())
+    monkeypatch.setattr(board_build, "tools", lambda: {})
+    work = Workflow(load(TINY))
+    config = changed(board={"memory_bytes": 16384})
+    with pytest.raises(BuildError, match="the router gets no further: 300 wires"):
+        build_board(config, replace(work.image, data=b""), "ulx3s_85f", tmp_path)
+
+
 def path(start, end, delays):
     steps = [
         {"delay": delay, "type": kind, "from": {"cell": start}, "to": {"cell": end}}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rpaccel.array_flow import FILTER
 from rpaccel.compiler import compile_image
 from rpaccel.config import Config, validate
 from rpaccel.errors import ConfigError
@@ -29,7 +30,6 @@ LINK_BYTES, LINK_SECONDS = 11e9, 40e-6
 RESULT_BYTES = 8
 MOST_SPLITS = 64
 """Parts of a sub-batch that are tried where the machine has no room for it."""
-_FILTER = 15  # cycles from the last score of a sub-batch to its first survivor
 _ROOM = {"weight_rows": 1 << 16, "param_rows": 1 << 10, "program_depth": 1 << 12}
 _Cycles = tuple[float, int]
 """Of a sub-batch: when others follow it, and of one alone."""
@@ -113,7 +113,7 @@ class ArrayBackend(Backend):
         if known is None:
             return None
         interval, alone = known
-        delay = max(0.0, alone - interval + _FILTER)
+        delay = max(0.0, alone - interval + FILTER)
         return Served(self.sub_batches * interval / self._clock, 1, delay / self._clock)
 
     def enter(self, items: int) -> tuple[Stage, ...]:

@@ -22,11 +22,12 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 8), layout="constrained")
+    figure = Figure(figsize=(16, 8), layout="constrained")
     axes = figure.subplots(2, 3).flat
     fourteen = [row | {"name": f"{row['platform']}, {row['stages']}"} for row in report["figure14"]]
+    seven = [row | {"name": _stages(row["stages"])} for row in report["figure7"]]
     panels = [
-        ("Figure 7: stages on the CPU, iso-quality", report["figure7"], "stages", "qps"),
+        ("Figure 7: stages on the CPU, iso-quality", seven, "name", "qps"),
         ("Figure 8: platforms, iso-quality", report["figure8"]["tails"], "platforms", "qps"),
         ("Figure 12, top: stages", report["figure12"]["top"], "machine", "qps"),
         ("Figure 12, bottom: settings", report["figure12"]["bottom"], "machine", "qps"),
@@ -37,6 +38,10 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
         _panel(each, rows, name, x)
         each.set_title(title, fontsize=10)
     figure.savefig(path, dpi=110)
+
+
+def _stages(count: int) -> str:
+    return f"{count} stage{'s' * (count > 1)}"
 
 
 def _panel(axes: Any, rows: Sequence[Mapping[str, Any]], name: str, x: str) -> None:
@@ -52,4 +57,4 @@ def _panel(axes: Any, rows: Sequence[Mapping[str, Any]], name: str, x: str) -> N
                 axes.plot(xs, values, style, color=colour, label=label, markersize=4)
     axes.set(xscale="log", yscale="log", xlabel=x.upper() if x == "qps" else x, ylabel="p99, ms")
     if rows:
-        axes.legend(fontsize=6)
+        axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1, 1))
