@@ -3,8 +3,8 @@
     python -m benchmarks.predict_speed [--queries 16] [--rtl] [--json]
 
 The median of five runs of queries back to back, and when each query is completed. Neither
-compilation nor the making of the trace is part of it. With ``--rtl`` the same queries run in
-Verilator right before, and the ratio is of one run.
+compilation nor the making of the trace is part of it. With ``--rtl`` the first of them, as
+many as are in flight, run in Verilator right before, and the ratio is of one run.
 """
 
 from __future__ import annotations

@@ -278,7 +278,7 @@ def table(report: dict[str, Any]) -> str:
     header = ["features", "cycles", "gain", "step", "alone", "gain", "step", "us", "gain", "step"]
     return grid(
         f"{report['name']}, {report['macs']} MACs, RTL cycles a query back to back, of one alone, "
-        f"and its latency with 40 us to the host and back, and ranking there",
+        f"and its latency with 40 us to the host and 40 back, and ranking there",
         [*header, "paper"],
         rows,
     )

@@ -26,7 +26,7 @@ try:
     from sw_model.embedding_memory import Cache, Replacement, Trace, least_fetches, simulate
     from sw_model.fetch_timing import access_times
 except ModuleNotFoundError as error:
-    raise ToolError(f"{error.name} is missing: pip install 'rpaccel[bench]'") from None
+    raise ToolError(f"{error.name} is missing: pip install -e '.[bench]'") from None
 
 __all__ = ["PARTS", "Fetches", "Memory", "bench", "policies", "split_rows", "timing_rows"]
 

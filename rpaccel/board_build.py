@@ -112,7 +112,7 @@ def tools() -> dict[str, str]:
             if command == given:
                 raise ToolError(f"{variable} = {given}: there is no such tool")
         else:
-            raise ToolError(f"{name} is not installed: pip install 'rpaccel[board]'")
+            raise ToolError(f"{name} is not installed: pip install -e '.[board]'")
     return found
 
 

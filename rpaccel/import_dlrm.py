@@ -53,7 +53,7 @@ def _tensors(path: Path) -> dict[str, NDArray]:
     except ImportError:
         raise ToolError(
             "reading a checkpoint needs PyTorch, which is not installed: "
-            "pip install 'rpaccel[train]'"
+            "pip install -e '.[train]'"
         ) from None
     try:
         with torch.serialization.safe_globals(_plain_numpy()), warnings.catch_warnings():

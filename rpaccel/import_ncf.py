@@ -39,7 +39,7 @@ def _tensors(path: Path) -> dict[str, NDArray]:
         import h5py
     except ImportError:
         raise ToolError(
-            "reading .h5 needs h5py, which is not installed: pip install 'rpaccel[import]'"
+            "reading .h5 needs h5py, which is not installed: pip install -e '.[import]'"
         ) from None
     found = {}
     try:

@@ -52,7 +52,7 @@ def read_graph(path: Path) -> Graph:
         from onnx import numpy_helper
     except ImportError:
         raise ToolError(
-            "reading .onnx needs onnx, which is not installed: pip install 'rpaccel[import]'"
+            "reading .onnx needs onnx, which is not installed: pip install -e '.[import]'"
         ) from None
     try:
         model = onnx.load(str(path))

@@ -24,7 +24,7 @@ try:
     from sw_model.cycles.access import DrawnHits
     from sw_model.cycles.machine import Cycles, Job, Work, simulate
 except ModuleNotFoundError as error:
-    raise ToolError(f"{error.name} is missing: pip install 'rpaccel[bench]'") from None
+    raise ToolError(f"{error.name} is missing: pip install -e '.[bench]'") from None
 
 __all__ = ["Predictor", "drawn_hits", "report", "text"]
 

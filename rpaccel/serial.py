@@ -113,7 +113,7 @@ def open_port(name: str, baud: int) -> PortLine:
     try:
         import serial
     except ImportError:
-        raise ToolError("pyserial is not installed: pip install 'rpaccel[board]'") from None
+        raise ToolError("pyserial is not installed: pip install -e '.[board]'") from None
     port, at, speed = name.partition("@")
     if at and not (speed.isdigit() and int(speed)):
         raise DeviceError(f"serial:{name}: {speed!r} is no number of bits a second")

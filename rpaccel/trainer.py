@@ -76,7 +76,7 @@ def import_torch() -> Any:
         import torch
     except ImportError:
         raise ToolError(
-            "training needs PyTorch, which is not installed: pip install 'rpaccel[train]'"
+            "training needs PyTorch, which is not installed: pip install -e '.[train]'"
         ) from None
     return torch
 

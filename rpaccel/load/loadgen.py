@@ -152,7 +152,7 @@ def run_server(
         import mlperf_loadgen as loadgen
     except ImportError:
         raise ToolError(
-            "MLPerf LoadGen is missing: pip install 'rpaccel[load]' (mlcommons-loadgen)"
+            "MLPerf LoadGen is missing: pip install -e '.[load]' (mlcommons-loadgen)"
         ) from None
     if not queries:
         raise ConfigError("queries: LoadGen needs one query or more to draw from")

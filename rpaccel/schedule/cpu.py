@@ -148,7 +148,7 @@ def import_torch() -> Any:
         import torch
     except ImportError:
         raise ToolError(
-            "platform cpu needs PyTorch: pip install 'rpaccel[train]', or give a profile (.json)"
+            "platform cpu needs PyTorch: pip install -e '.[train]', or give a profile (.json)"
         ) from None
     return torch
 
