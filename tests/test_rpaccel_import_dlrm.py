@@ -260,5 +260,5 @@ def test_neumf_is_refused(tmp_path):
 def test_without_pytorch(tmp_path, monkeypatch):
     (tmp_path / "m.pt").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ToolError, match=r"pip install 'rpaccel\[train\]'"):
+    with pytest.raises(ToolError, match=r"pip install -e '\.\[train\]'"):
         import_model(config(), "m", tmp_path / "m.pt")

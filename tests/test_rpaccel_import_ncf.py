@@ -189,5 +189,5 @@ def test_bad_arguments(rng, tmp_path):
 def test_without_h5py(rng, tmp_path, monkeypatch):
     path = write(tmp_path / "m.h5", arrays(rng, "gmf"))
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ToolError, match=r"pip install 'rpaccel\[import\]'"):
+    with pytest.raises(ToolError, match=r"pip install -e '\.\[import\]'"):
         import_model(config("gmf"), "m", path)

@@ -333,7 +333,7 @@ def test_damaged_files(rng, tmp_path):
 def test_without_onnx(tmp_path, monkeypatch):
     (tmp_path / "m.onnx").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ToolError, match=r"pip install 'rpaccel\[import\]'"):
+    with pytest.raises(ToolError, match=r"pip install -e '\.\[import\]'"):
         import_model(config(), "m", tmp_path / "m.onnx")
 
 

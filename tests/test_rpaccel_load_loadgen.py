@@ -154,7 +154,7 @@ def test_empty_log(tmp_path):
 
 def test_missing_package(world, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
-    with pytest.raises(ToolError, match=r"pip install 'rpaccel\[load\]'"):
+    with pytest.raises(ToolError, match=r"pip install -e '\.\[load\]'"):
         world.run(tmp_path)
 
 

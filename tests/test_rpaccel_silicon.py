@@ -118,7 +118,7 @@ def no_yosys(monkeypatch):
 
 
 def test_missing_yosys_is_named(no_yosys, cells):
-    with pytest.raises(ToolError, match=r"pip install 'rpaccel\[area\]'"):
+    with pytest.raises(ToolError, match=r"pip install -e '\.\[area\]'"):
         synthesise({"m": ("", "")}, cells)
 
 

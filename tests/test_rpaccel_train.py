@@ -81,7 +81,7 @@ def dataset(rng) -> Dataset:
 
 def test_without_pytorch(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ToolError, match=r"pip install 'rpaccel\[train\]'") as error:
+    with pytest.raises(ToolError, match=r"pip install -e '\.\[train\]'") as error:
         train(config(), tmp_path)
     assert error.value.exit_code == 3
 
