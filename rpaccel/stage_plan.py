@@ -140,8 +140,16 @@ def stage_plans(
     # Groups that are alike, or one alone, need no common alignment.
     kinds = {geometry.shapes for geometry in geometries}
     slices = {s.k_width for kind in kinds for s in kind} if len(kinds) > 1 else set()
-    found = {}
+    found: dict[int, tuple[list[Plan], Plan]] = {}
+    alike: dict[tuple[object, ...], int] = {}
     for geometry in geometries:
+        # Groups that differ in nothing but their place have the same plans.
+        what = hardware.groups[geometry.group].model_dump_json(exclude={"at"})
+        kind = (what, geometry.shapes, geometry.gather_bytes, geometry.shares)
+        first = alike.setdefault(kind, geometry.group)
+        if first in found:
+            found[geometry.group] = found[first]
+            continue
         plans = [
             plan(config, geometry, shape, number, model, items, slices=slices)
             for shape in geometry.shapes

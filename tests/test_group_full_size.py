@@ -117,47 +117,33 @@ WORK = (27 * 4 * 64 + 13 * 64 + 64 * 4 + 64, 263_776)
 
 @pytest.mark.slow
 def test_funnel_on_the_whole_array(rng, tmp_path):
-    """RM-small on 4,096 items, RM-large on 512: eight queries, and the back end's items alone.
+    """RM-small on 4,096 items, RM-large on 512, eight queries: each row when the model says.
 
-    The gather port is wide enough not to set the pace. Every row of items is issued when the cycle
-    model says, and utilisation and cycles are what docs/results/array.md has by that model.
+    The gather port is wide enough not to set the pace, and the first query's items for RM-large
+    are there when it begins. What docs/results/array.md has by the model is met in RTL.
     """
     bench = funnel(rng, gather_bytes=256)
-    geometry = bench.hardware.geometry(0)
-
-    def modelled(tokens, seen):
-        """Rows of the cycle model, tokens in the order of their starts; and its last score."""
-        model = GroupCycles(geometry)
-        starts = [(at, s, ends) for s in (0, 1) for at, ends in seen["seen"][s]]
-        rows = []
-        for started, stage, ends in sorted(starts, key=lambda start: start[0]):
-            program, shape = bench.programs[stage], bench.shapes[stage]
-            made = model.run(program, shape, len(ends), stage=stage, started=started, arrived=ends)
-            rows += [cycle for done in made.passes for cycle in done.rows.tolist()]
-        return rows, made.end
-
-    alone = [bench.token(rng, 1, 512)]
-    seen = play(bench, alone, tmp_path)
-    rows, end = modelled(alone, seen)
-    assert rows == seen["busy"]
-    assert end == seen["scores"][1][-1][0]
-    first = seen["busy"][0]
-    print(f"RM-large on 512 items alone: {end - first + 1:,} cycles from the first row")
-    assert 512 * WORK[1] / MACS < end - first + 1 <= 9_600
-
     tokens = [bench.token(rng, stage, (4096, 512)[stage]) for _ in range(8) for stage in (0, 1)]
     seen = play(bench, tokens, tmp_path)
-    rows, end = modelled(tokens, seen)
-    assert rows == seen["busy"]
-    assert end == max(seen["scores"][stage][-1][0] for stage in (0, 1))
-    ends = [
-        max(seen["scores"][stage][items * query - 1][0] for stage, items in ((0, 4096), (1, 512)))
-        for query in range(1, 9)
-    ]
+
+    model = GroupCycles(bench.hardware.geometry(0))
+    starts = [(at, stage, ends) for stage in (0, 1) for at, ends in seen["seen"][stage]]
+    made = []
+    for started, stage, ends in sorted(starts, key=lambda start: start[0]):
+        program, shape = bench.programs[stage], bench.shapes[stage]
+        how = {"stage": stage, "started": started, "arrived": ends}
+        made.append(model.run(program, shape, len(ends), **how))
+    assert seen["busy"] == [row for run in made for done in run.passes for row in done.rows]
+    assert made[-1].end == max(seen["scores"][stage][-1][0] for stage in (0, 1))
+
+    scores = seen["scores"]
+    alone = scores[1][511][0] - int(made[1].passes[0].rows[0]) + 1
+    ends = [max(scores[0][4096 * n - 1][0], scores[1][512 * n - 1][0]) for n in range(1, 9)]
     cycles = (ends[7] - ends[1]) / 6
-    useful = 4096 * WORK[0] + 512 * WORK[1]
-    print(f"steady state: {cycles:,.0f} cycles a query, {useful / MACS / cycles:.1%}")
-    assert useful / MACS / cycles >= 0.85
+    utilisation = (4096 * WORK[0] + 512 * WORK[1]) / MACS / cycles
+    print(f"RM-large on 512 items alone {alone:,}; a query {cycles:,.0f}, {utilisation:.1%}")
+    assert 512 * WORK[1] / MACS < alone <= 9_600
+    assert utilisation >= 0.85
 
 
 @pytest.mark.slow
