@@ -42,6 +42,8 @@ class FilterPorts(wiring.Component):
         Final rankings. A count of zero gives one beat, ``last`` without ``keep``.
     survivor : Out(stream.Signature(16))
         Positions for the next stage; nothing for a count of zero.
+    empty : Out(1)
+        A release of no survivors to the next stage.
     threshold : In(width of STAGE.threshold)
         Of a filter with bins.
     saturation : Out(slot_event_layout)
@@ -67,6 +69,7 @@ class FilterPorts(wiring.Component):
                 "plan": In(stream.Signature(plan_layout(hardware))),
                 "ranked": Out(stream.Signature(ranked_layout(hardware))),
                 "survivor": Out(stream.Signature(abi.POSITION_BITS)),
+                "empty": Out(1),
                 "threshold": In(abi.THRESHOLD_BITS),
                 "saturation": Out(slot_event_layout(hardware)),
                 "counters": Out(step_layout(TOPK_COUNTERS, bits=1)),
@@ -194,6 +197,7 @@ class FilterUnit(FilterPorts, ABC):
                 release.valid & Mux(plan.final, self.ranked.ready, self.survivor.ready | ~keep)
             ),
             leave.eq(sorter.o.valid & sorter.o.ready),
+            self.empty.eq(leave & ~plan.final & ~keep),
             release.ready.eq(leave & sorter.o.p.last),
             self.counters.released.eq(leave & keep),
             below.eq(leave & keep & self.below(key)),

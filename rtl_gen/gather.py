@@ -56,6 +56,8 @@ class GatherUnit(wiring.Component):
     token : In(stream of token_layout)
     position : In(stream of POSITION_BITS)
         Positions of the items of listed tokens, in order.
+    empty : In(1)
+        The stage before has released no items; each starts a token without items.
     feature : Out(feature_port(hardware))
     memory : Out(memory_client_signature(hardware)).array(lanes)
     static : Out(static_port(hardware)).array(lanes)
@@ -87,6 +89,7 @@ class GatherUnit(wiring.Component):
             {
                 "token": In(stream.Signature(token_layout(hardware))),
                 "position": In(stream.Signature(abi.POSITION_BITS)),
+                "empty": In(1),
                 "feature": Out(feature_port(hardware)),
                 "memory": Out(memory_client_signature(hardware)).array(self.shape.lanes),
                 "static": Out(static_port(hardware)).array(self.shape.lanes),
@@ -111,6 +114,7 @@ class GatherUnit(wiring.Component):
 
         connect(m, flipped(self.token), walker.token)
         connect(m, flipped(self.position), walker.position)
+        m.d.comb += walker.empty.eq(self.empty)
         connect(m, walker.request, flipped(self.feature.request))
         connect(m, flipped(self.feature.response), walker.response)
         for number, lane in enumerate(lanes):

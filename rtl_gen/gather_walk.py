@@ -40,6 +40,8 @@ class Walker(wiring.Component):
     token : In(stream of token_layout)
     position : In(stream of POSITION_BITS)
         Positions of the items of listed tokens.
+    empty : In(1)
+        The stage before has released no items: its token without items may start.
     hold : In(1)
         Take no token.
     stage_entry : In(struct(image_layout.STAGE))
@@ -70,6 +72,7 @@ class Walker(wiring.Component):
             {
                 "token": In(stream.Signature(token_layout(shape.hardware))),
                 "position": In(stream.Signature(abi.POSITION_BITS)),
+                "empty": In(1),
                 "hold": In(1),
                 "stage_entry": In(struct(STAGE)),
                 "fill": In(fill_port(step_bits(shape.lanes), self.depth)),
@@ -114,10 +117,13 @@ class Walker(wiring.Component):
         with m.If(self.token.valid & self.token.ready):
             m.d.sync += [have.eq(1), started.eq(0), token.eq(self.token.p), index.eq(0)]
 
-        known = ~token.listed | self.position.valid
         # A token is started at the group when it is sure to get its items: a group that serves the
-        # stage before, too, may have to work on that first.
-        ready = known | (~started & (token.items == 0))
+        # stage before, too, may have to work on that first. One without items waits, too: else a
+        # query could be over, and its slot another's, before the stage before has done its part.
+        empties = Signal(abi.ITEM_BITS)
+        nobody = token.items == 0
+        ready = Mux(nobody, empties != 0, ~token.listed | self.position.valid)
+        m.d.sync += empties.eq(empties + self.empty - (have & ready & nobody & move_found))
         m.d.comb += [
             self.position.ready.eq(have & started & token.listed & move_found),
             self.waits_position.eq(have & ~ready & ~self.held_up),

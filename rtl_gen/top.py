@@ -142,7 +142,7 @@ class RPAccel(wiring.Component):
                 m.d.comb += port.eq(inside) if member.flow == Out else inside.eq(port)
 
     def _survivors(self, m, topks, gathers):
-        """Pass positions from each stage to the next.
+        """Pass positions from each stage to the next, or that a release had none.
 
         A query's survivors of a stage are at most the depth of its top-k unit, and all are taken
         before the query gives its slot back: this queue is never full, so the filter never waits.
@@ -156,6 +156,7 @@ class RPAccel(wiring.Component):
             )
             connect(m, topk.survivor, queue.i)
             connect(m, queue.o, gather.position)
+            m.d.comb += gather.empty.eq(topk.empty)
 
     def _control(self, m, registers, controller, loader, gathers):
         """Registers, controller and loader."""

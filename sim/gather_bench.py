@@ -129,8 +129,12 @@ class Bench:
             await stream_put(ctx, dut.token, token, rng=self.rng, stall=self.stalls["token"])
 
     async def positions(self, ctx):
-        """Positions of listed tokens come one by one."""
-        for _, listed, _, _ in self.tokens:
+        """Positions of listed tokens come one by one, or that there are none."""
+        for _, listed, _, items in self.tokens:
+            if items == 0:
+                ctx.set(self.dut.empty, 1)
+                await ctx.tick()
+                ctx.set(self.dut.empty, 0)
             for position in listed or ():
                 await stream_put(
                     ctx, self.dut.position, position, rng=self.rng, stall=self.stalls["position"]

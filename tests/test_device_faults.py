@@ -127,6 +127,39 @@ def test_index_beyond_its_table(bench: Bench, table: str, index: int) -> None:
     assert bench.device.counters()["gather0.bad_indices"] > 0
 
 
+@pytest.mark.slow
+def test_bad_index_where_nobody_survives(rng: np.random.Generator) -> None:
+    """A query ends after all of its sub-batches, also those that the next stage gets nothing of.
+
+    Of 20 sub-batches the first one's item survives; the bad index is in the last one, and memory is
+    slow. The stages have groups of their own.
+    """
+    groups = [{"cols": 2, "stages": [stage]} for stage in range(2)]
+    values = workload(groups=groups).model_dump()
+    values["simulation"] |= {"memory_latency": 500}
+    config = Config.model_validate(values)
+    models = random_models(config, rng)
+    image = compile_image(config, models)
+    how = {"keep": [1, 1], "sub_batch": 2}
+    queries = [random_query(config.features, 40, rng) for _ in range(5)]
+    bad = queries[1].indices["item"].copy()
+    bad.flat[-1] = 300
+    damaged = replace(queries[1], indices=queries[1].indices | {"item": bad})
+    record = pack(config.features, damaged, check=False)
+    raw = {"last_stage": 1, "items": 40, "sub_batch": 2, "keep0": 1, "keep1": 1}
+    with Device(SimulatedTransport(config, image.data), config, image) as device:
+        handles = [
+            device.submit_raw(raw, record) if query is queries[1] else device.submit(query, **how)
+            for query in queries
+        ]
+        assert device.wait(handles[1]).status == abi.Status.BAD_INDEX
+        assert handles[1].completion["bad_indices"] == 1
+        for query, handle in zip(queries, handles, strict=True):
+            if query is not queries[1]:
+                golden = rank(models, config.features, query, **how)
+                compare(0, golden, device.wait(handle).result())
+
+
 @pytest.mark.parametrize("error", ["RING_OVERRUN", "LOAD_BUSY"])
 def test_what_the_device_ignores(bench: Bench, error: str) -> None:
     """A doorbell beyond the ring and a load while it runs: told, and nothing else happens."""

@@ -48,10 +48,19 @@ def test_agrees_with_rtl(rng):
         {"name": "back", "interaction": "dot", "dimensions": 7, "bottom": [9, 7], "top": [13, 1]},
     ]
     dot = [{"stage": 1, "vectors": 5, "dimension": 8, "macs": 10}]
-    row = compare(small(rng, groups=groups, models=models, hardware={"dot": dot}))
+    setting = small(rng, groups=groups, models=models, hardware={"dot": dot})
+    row = compare(setting)
     counts = row["rtl"]["counts"]
     assert min(counts["gather0.misses"], counts["group1.busy"], counts["topk0.busy"]) > 20
     assert min(counts[f"gather1.{n}"] for n in ("static_hits", "lookahead_hits", "evictions")) > 0
+    check(row)
+    # Of 20 sub-batches the second stage gets one item: a query ends behind the last one anyway.
+    how = {"keep": [1, 1], "sub_batch": 2}
+    slow = setting.config.model_dump()
+    slow["simulation"] |= {"memory_latency": 500}
+    queries = [(query, how) for query, _ in setting.queries]
+    row = compare(replace(setting, config=Config.model_validate(slow), queries=queries))
+    assert row["rtl"]["counts"]["gather1.items"] == 3
     check(row)
 
 

@@ -194,6 +194,8 @@ def _leave(m, n, t, f):
         completer.got_last = f.sent == most - 1
     elif release.count:
         m.walker[n + 1].stored += 1
+    else:
+        m.walker[n + 1].empties += 1
     wake(m)
     token = m.token[release.token]
     if token.first_left < 0:

@@ -9,7 +9,7 @@ __all__ = ["STEP", "TOKEN", "WALKER", "read_features", "refill_positions", "walk
 WALKER = record(
     "planned taken have started index token found found_start found_item found_token "
     "event event_start event_item event_token reads read_head step answers coming "
-    "valid at given stored there wants grant waits_features waits_position "
+    "valid at given stored there empties wants grant waits_features waits_position "
     "steps steps_end lanes lane query_bytes item_bytes read_bytes bus_bytes tokens",
     queue=8,
 )
@@ -108,9 +108,11 @@ def _take(m, w):
 
 @compiled
 def _known(m, w):
-    """Whether the token's next item is known, or that it has none."""
+    """Whether the next item is known; of none, that the stage before has released them."""
     token = m.token[w.token]
-    return not token.listed or w.there != 0 or (not w.started and token.items == 0)
+    if token.items == 0:
+        return w.empties != 0
+    return not token.listed or w.there != 0
 
 
 @compiled
@@ -128,6 +130,7 @@ def _find(m, w, ready):
     if not w.started:
         w.started = 1
         w.have = token.items != 0
+        w.empties -= token.items == 0
     else:
         if token.listed:
             w.there = 0
