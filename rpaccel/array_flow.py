@@ -131,7 +131,7 @@ def flow(
         Of the dispatch.
     """
     changes = [(_BEFORE, setting)] if setting else []
-    settled = slots + 2
+    settled = slots + 1
     run = _Run(model(hardware, programs, changes), items, slots)
     queries = 2 * settled + measured
     ends = run.ends(queries)

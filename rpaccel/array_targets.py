@@ -65,7 +65,8 @@ def _funnel(rows: list[Mapping[str, Any]]) -> _Found:
     for row in rows:
         if (setting := row["setting"]) in UTILISATION:
             limit, found = UTILISATION[setting], row["utilisation"]
-            yield f"utilisation, {setting}", f"{limit:.0%}", f"{found:.1%}", found >= limit
+            parts = f", {row['sub_batches']} sub-batches" if "sub_batches" in row else ""
+            yield f"utilisation, {setting}{parts}", f"{limit:.0%}", f"{found:.1%}", found >= limit
 
 
 def _dot(row: Mapping[str, Any]) -> _Found:
