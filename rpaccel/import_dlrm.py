@@ -52,8 +52,7 @@ def _tensors(path: Path) -> dict[str, NDArray]:
         import torch
     except ImportError:
         raise ToolError(
-            "reading a checkpoint needs PyTorch, which is not installed: "
-            "pip install -e '.[train]'"
+            "reading a checkpoint needs PyTorch, which is not installed: pip install -e '.[train]'"
         ) from None
     try:
         with torch.serialization.safe_globals(_plain_numpy()), warnings.catch_warnings():
