@@ -142,7 +142,8 @@ def test_funnel_on_the_whole_array(rng, tmp_path):
     cycles = (ends[7] - ends[1]) / 6
     utilisation = (4096 * WORK[0] + 512 * WORK[1]) / MACS / cycles
     print(f"RM-large on 512 items alone {alone:,}; a query {cycles:,.0f}, {utilisation:.1%}")
-    assert 512 * WORK[1] / MACS < alone <= 9_600
+    assert alone == 9_164  # 9,600 is the aim; both figures are in docs/results/array.md
+    assert round(cycles) == 11_235
     assert utilisation >= 0.85
 
 
