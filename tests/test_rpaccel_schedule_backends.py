@@ -164,7 +164,7 @@ def test_cpu_without_pytorch_is_said_so(monkeypatch: pytest.MonkeyPatch, tmp_pat
     from rpaccel.schedule.cpu import cpu_profile
 
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    with pytest.raises(ToolError, match=r"rpaccel\[train\]"):
+    with pytest.raises(ToolError, match=r"pip install -e '\.\[train\]'"):
         cpu_profile(load(ROOT / "examples/demo.toml"), [64], tmp_path)
 
 
