@@ -75,7 +75,7 @@ class Registered(wiring.Component):
 
     def __init__(self, unit):
         self.unit = unit
-        super().__init__(unit.signature.members)
+        super().__init__(dict(unit.signature.members.items()))
 
     def elaborate(self, platform):
         m = Module()
