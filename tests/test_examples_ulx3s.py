@@ -26,7 +26,7 @@ def test_the_image_fits(name):
 def test_queries_at_the_pins(name):
     """Serial pins (and those of the SDRAM) are all that is touched; the driver is the real one."""
     work = Workflow(load(EXAMPLES / f"{name}.toml"))
-    # An image of many MB takes the line minutes of simulation, and the queries more.
+    # An image of 456 KB takes the simulated line minutes; with all queries ten were not enough.
     queries = work.queries[:2] if "sdram" in name else work.queries
     transport = SerialTransport(SimulatedLine(work.config))
     with Device(transport, work.config, work.image) as device:

